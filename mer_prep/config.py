@@ -1,0 +1,123 @@
+"""Parameters: frozen dataclasses, ``--set stage.key=value`` and pipeline files."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import tomllib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mer_prep.checks import suggest
+from mer_prep.errors import ConfigError
+
+
+def make_params(kind: type, values: Mapping[str, Any], *, where: str) -> Any:
+    """Build a parameter dataclass from plain values, strictly.
+
+    Parameters
+    ----------
+    kind : type
+        A frozen dataclass whose fields are str, int, float, bool, or one of them or None.
+    values : mapping
+        Values by field name; unknown names are errors.
+    where : str
+        Name of the stage, used in messages as ``where.key``.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown key (with the nearest one), a wrong type, or what the dataclass's own
+        ``__post_init__`` refuses.
+    """
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    hints = typing.get_type_hints(kind)
+    checked = {}
+    for name, value in values.items():
+        if name not in fields:
+            raise ConfigError(
+                f"Unknown parameter '{where}.{name}'.{suggest(name, fields)}",
+                hint=f"parameters of '{where}': {', '.join(fields) or 'none'}",
+            )
+        checked[name] = _coerce(value, hints[name], f"{where}.{name}")
+    return kind(**checked)
+
+
+def _coerce(value: Any, hint: Any, name: str) -> Any:
+    if isinstance(hint, types.UnionType):
+        options = [option for option in typing.get_args(hint) if option is not type(None)]
+        if value is None:
+            return None
+        hint = options[0]
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    good = isinstance(value, hint) and not (isinstance(value, bool) and hint is not bool)
+    if good and isinstance(value, float) and not math.isfinite(value):
+        good = False
+    if not good:
+        raise ConfigError(
+            f"Parameter '{name}' must be {_WORDS.get(hint, hint.__name__)}, not {value!r}."
+        )
+    return value
+
+
+_WORDS = {str: "text", int: "a whole number", float: "a finite number", bool: "true or false"}
+
+
+def parse_settings(settings: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Turn ``stage.key=value`` texts into a nested dictionary.
+
+    Values are read as JSON where they are JSON (numbers, true, false, null), else as text.
+
+    Raises
+    ------
+    ConfigError
+        If a text is not of that form.
+    """
+    result: dict[str, dict[str, Any]] = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        stage, dot, key = name.partition(".")
+        if not equals or not dot or not stage or not key:
+            raise ConfigError(
+                f"'{setting}' is not of the form stage.key=value.",
+                hint="for example --set align.mode=onset",
+            )
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        result.setdefault(stage.strip(), {})[key.strip()] = value
+    return result
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file, naming it in errors."""
+    try:
+        with open(path, "rb") as file:
+            return tomllib.load(file)
+    except FileNotFoundError:
+        raise ConfigError(f"There is no file {path}.") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"The file is not valid TOML: {error}.", where=path) from None
+
+
+def canonical_json(value: Any) -> str:
+    """Return the one JSON text of a value: sorted keys, no spaces, dataclasses as objects."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = dataclasses.asdict(value)
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def merge_settings(
+    first: Mapping[str, Mapping[str, Any]], second: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Return nested settings where those of `second` win."""
+    merged = {stage: dict(values) for stage, values in first.items()}
+    for stage, values in second.items():
+        merged.setdefault(stage, {}).update(values)
+    return merged

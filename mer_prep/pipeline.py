@@ -1,0 +1,88 @@
+"""Pipeline files: named, ordered stages with their parameters, like a methods section."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mer_prep.checks import suggest
+from mer_prep.config import read_toml
+from mer_prep.errors import ConfigError
+from mer_prep.resources import data_file, data_names
+
+_WORDS = {"title", "description", "reference", "stages"}
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A pipeline file.
+
+    Parameters
+    ----------
+    name : str
+        Name of the file.
+    title, description, reference : str
+        What it is for, and whose it is.
+    stages : tuple of str
+        Stages in order.
+    settings : mapping
+        Parameters by stage and key.
+    """
+
+    name: str
+    title: str
+    description: str
+    reference: str
+    stages: tuple[str, ...]
+    settings: Mapping[str, Mapping[str, Any]]
+
+
+def pipeline_names() -> list[str]:
+    """Return the names of the pipelines that come with the package."""
+    return data_names("pipelines")
+
+
+def read_pipeline(name: str) -> Pipeline:
+    """Read a pipeline by name, or from a TOML file.
+
+    Raises
+    ------
+    ConfigError
+        If there is none of that name or the file lacks its title or stages.
+    """
+    if name.endswith(".toml"):
+        path = Path(name)
+    else:
+        known = pipeline_names()
+        if name not in known:
+            raise ConfigError(
+                f"There is no pipeline '{name}'.{suggest(name, known)}",
+                hint=f"pipelines: {', '.join(known)}; or give the path of a .toml file",
+            )
+        path = data_file("pipelines", f"{name}.toml")
+    data = read_toml(path)
+    stages = data.get("stages")
+    if not isinstance(stages, list) or not stages or not isinstance(data.get("title"), str):
+        raise ConfigError(
+            "A pipeline file needs a title and a list of stages.",
+            where=path,
+            hint='for example: title = "..." and stages = ["landmarks", "align", "flow"]',
+        )
+    settings = {key: value for key, value in data.items() if key not in _WORDS}
+    for key, value in settings.items():
+        if not isinstance(value, dict):
+            raise ConfigError(
+                f"Unknown key '{key}' in a pipeline file.{suggest(key, _WORDS)}",
+                where=path,
+                hint="parameters stand in a table named as their stage, e.g. [align]",
+            )
+    return Pipeline(
+        name=path.stem,
+        title=data["title"],
+        description=data.get("description", ""),
+        reference=data.get("reference", ""),
+        stages=tuple(str(stage) for stage in stages),
+        settings=settings,
+    )

@@ -1,0 +1,179 @@
+"""Headers and completeness of JPEG, PNG and BMP files, read without decoding them.
+
+OpenCV returns a full-size picture for a half-truncated JPEG and allocates whatever size a header
+claims, so both are checked here, from the bytes, before it sees them.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+
+from mer_prep.errors import DecodeError
+
+#: Largest picture accepted, in pixels, unless a caller says otherwise.
+MAX_PIXELS = 64_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class ImageHeader:
+    """Format, width, height (px) and bits per channel of a picture."""
+
+    format: str
+    width: int
+    height: int
+    bits: int
+
+
+_JPEG_NOT_FRAME = {0xC4, 0xC8, 0xCC}
+
+
+def image_header(data: bytes, *, where: str) -> ImageHeader:
+    """Read the header of a JPEG, PNG or BMP.
+
+    Parameters
+    ----------
+    data : bytes
+        The file, or its beginning (64 kB suffice for ordinary files).
+    where : str
+        File named in errors.
+
+    Raises
+    ------
+    DecodeError
+        If the bytes are empty or of no known format, or the header is cut off.
+    """
+    if not data:
+        raise DecodeError("The frame is an empty file.", where=where, hint="copy it again")
+    try:
+        if data[:2] == b"\xff\xd8":
+            return _jpeg_header(data)
+        if data[:8] == b"\x89PNG\r\n\x1a\n":
+            width, height, bits = struct.unpack(">IIB", data[16:25])
+            return ImageHeader("PNG", width, height, bits)
+        if data[:2] == b"BM":
+            width, height = struct.unpack("<ii", data[18:26])
+            return ImageHeader("BMP", abs(width), abs(height), 8)
+    except (struct.error, IndexError):
+        raise DecodeError(
+            "The frame's header is cut off.", where=where, hint="copy the file again"
+        ) from None
+    raise DecodeError(
+        f"The frame is not a JPEG, PNG or BMP file (it begins with {data[:8]!r}).",
+        where=where,
+        hint="restore the file from the corpus",
+    )
+
+
+def _jpeg_header(data: bytes) -> ImageHeader:
+    position = 2
+    while True:
+        marker, position = _next_marker(data, position)
+        if 0xC0 <= marker <= 0xCF and marker not in _JPEG_NOT_FRAME:
+            bits, height, width = struct.unpack(">BHH", data[position + 2 : position + 7])
+            return ImageHeader("JPEG", width, height, bits)
+        (length,) = struct.unpack(">H", data[position : position + 2])
+        position += length
+
+
+def _next_marker(data: bytes, position: int) -> tuple[int, int]:
+    """Return (marker code, position after it), skipping fill bytes and markers with no length."""
+    while True:
+        while data[position] != 0xFF:
+            position += 1
+        while data[position] == 0xFF:
+            position += 1
+        marker = data[position]
+        position += 1
+        if marker not in (0x00, 0x01) and not 0xD0 <= marker <= 0xD8:
+            return marker, position
+
+
+def check_complete(data: bytes, *, where: str, max_pixels: int = MAX_PIXELS) -> ImageHeader:
+    """Check that a picture is whole, of a sane size and of 8 bits a channel.
+
+    JPEG: its segments lead to an end-of-image marker. PNG: every chunk is present with a correct
+    checksum up to IEND. BMP: the file is as long as its header says.
+
+    Raises
+    ------
+    DecodeError
+        If it is not; nothing was decoded then.
+    """
+    header = image_header(data, where=where)
+    if header.width <= 0 or header.height <= 0:
+        raise DecodeError("The frame has no pixels.", where=where)
+    if header.width * header.height > max_pixels:
+        raise DecodeError(
+            f"The frame claims {header.width}x{header.height} px, more than {max_pixels:,} px.",
+            where=where,
+            why="decoding it would take too much memory",
+            hint="if it is real, scale the recording down first",
+        )
+    if header.bits > 8:
+        raise DecodeError(
+            f"The frame has {header.bits} bits a channel.",
+            where=where,
+            why="it would be cut to 8 bits in a way that depends on the decoder",
+            hint="convert the recording to 8 bits first, stating how",
+        )
+    whole = {"JPEG": _jpeg_is_whole, "PNG": _png_is_whole, "BMP": _bmp_is_whole}[header.format]
+    try:
+        complete = whole(data)
+    except (struct.error, IndexError):
+        complete = False
+    if not complete:
+        raise DecodeError(
+            f"The {header.format} file is truncated or damaged ({len(data):,} bytes).",
+            where=where,
+            why="its missing rows would be read as grey pixels and measured as motion",
+            hint="copy the file again from the corpus",
+        )
+    return header
+
+
+def _jpeg_is_whole(data: bytes) -> bool:
+    position = 2
+    while True:
+        marker, position = _next_marker(data, position)
+        if marker == 0xD9:
+            return True
+        (length,) = struct.unpack(">H", data[position : position + 2])
+        position += length
+        if marker == 0xDA:
+            # Entropy-coded bytes hold 0xFF only as FF00 or a restart marker.
+            while True:
+                position = data.find(b"\xff", position)
+                if position < 0:
+                    return False
+                following = data[position + 1]
+                if following == 0x00 or 0xD0 <= following <= 0xD7:
+                    position += 2
+                    continue
+                break
+
+
+def _png_is_whole(data: bytes) -> bool:
+    position = 8
+    while True:
+        length, kind = struct.unpack(">I4s", data[position : position + 8])
+        end = position + 8 + length
+        (checksum,) = struct.unpack(">I", data[end : end + 4])
+        if zlib.crc32(data[position + 4 : end]) != checksum:
+            return False
+        if kind == b"IEND":
+            return True
+        position = end + 4
+
+
+def _bmp_is_whole(data: bytes) -> bool:
+    (start,) = struct.unpack("<I", data[10:14])
+    width, height = struct.unpack("<ii", data[18:26])
+    (bits,) = struct.unpack("<H", data[28:30])
+    (compression,) = struct.unpack("<I", data[30:34])
+    if compression in (0, 3):
+        row = (width * bits + 31) // 32 * 4
+        return len(data) >= start + row * abs(height)
+    (size,) = struct.unpack("<I", data[2:6])
+    return len(data) >= size

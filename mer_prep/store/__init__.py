@@ -1,0 +1,1 @@
+"""The store of HDF5 shards: keys, locks, publication, reading, verification."""

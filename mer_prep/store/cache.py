@@ -1,0 +1,100 @@
+"""Where shards lie: ``cache/<stage>/<key16>/<corpus>--<subject>.h5``."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from mer_prep.errors import ShardError
+from mer_prep.store import files
+from mer_prep.store.lock import is_dead, read_owner
+from mer_prep.store.shard import ShardHeader, read_header
+
+_PARTS = ".parts"
+
+
+def file_stem(corpus: str, subject: str) -> str:
+    """Return ``<corpus>--<subject>`` with what file systems dislike replaced, never ambiguous."""
+    text = f"{corpus}--{subject}"
+    safe = re.sub(r"[^\w.@+ -]", "_", text)
+    if safe != text or len(safe.encode()) > 150:
+        safe = f"{safe[:60]}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    return safe
+
+
+@dataclass(frozen=True)
+class Cache:
+    """The cache folder of a workspace.
+
+    Parameters
+    ----------
+    folder : Path
+        Its root; it need not exist yet.
+    """
+
+    folder: Path
+
+    def shard(self, stage: str, key: str, corpus: str, subject: str) -> Path:
+        """Return the path of a shard."""
+        return self.folder / stage / key[:16] / f"{file_stem(corpus, subject)}.h5"
+
+    def part(self, stage: str, clip_key: str) -> Path:
+        """Return the path of one clip's result that waits for its subject to be complete."""
+        return self.folder / stage / _PARTS / f"{clip_key}.h5"
+
+    def stages(self) -> list[str]:
+        """Return the names of the stages that have a folder."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(
+            path.name for path in self.folder.iterdir() if path.is_dir() and path.name[0] != "."
+        )
+
+    def shards(self, stage: str | None = None, stem: str = "*") -> list[Path]:
+        """Return the published shards, of one stage or all, sorted."""
+        if stem != "*":
+            stem = re.sub(r"([*?\[])", r"[\1]", stem)
+        stages = self.stages() if stage is None else [stage]
+        return sorted(
+            path
+            for name in stages
+            for path in (self.folder / name).glob(f"*/{stem}.h5")
+            if path.parent.name != _PARTS
+        )
+
+    def headers(self, stage: str, corpus: str, subject: str) -> list[ShardHeader]:
+        """Return the readable shards of a stage and subject, under whatever key, newest first."""
+        found = []
+        for path in self.shards(stage, file_stem(corpus, subject)):
+            try:
+                header = read_header(path)
+            except ShardError:
+                continue
+            if (header.corpus, header.subject) == (corpus, subject):
+                found.append((path.stat().st_mtime_ns, header))
+        return [header for _, header in sorted(found, key=lambda pair: -pair[0])]
+
+    def parts(self) -> list[Path]:
+        """Return the parts of subjects that are not complete yet."""
+        return sorted(self.folder.glob(f"*/{_PARTS}/*.h5"))
+
+    def leftovers(self) -> list[Path]:
+        """Return unfinished files, if no live run could still be writing them."""
+        if not self.folder.is_dir() or any(not _dead(lock) for lock in self.locks()):
+            return []
+        return sorted(self.folder.glob(f"**/*{files.PARTIAL}"))
+
+    def locks(self) -> list[Path]:
+        """Return all lock files."""
+        return sorted(self.folder.glob("**/*.lock")) if self.folder.is_dir() else []
+
+    def dead_locks(self) -> list[Path]:
+        """Return the locks whose owner certainly no longer runs."""
+        return [path for path in self.locks() if _dead(path)]
+
+
+def _dead(lock: Path) -> bool:
+    owner = read_owner(lock)
+    return owner is not None and is_dead(owner)

@@ -1,0 +1,97 @@
+"""The few file-system calls of the store, in one place, so that tests can make each fail."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mer_prep.errors import ShardError
+
+PARTIAL = ".partial"
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder and its parents."""
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def partial_path(target: Path) -> Path:
+    """Return a fresh name in the target's folder for a file that is still being written."""
+    return target.with_name(f"{target.name}.{uuid.uuid4().hex[:12]}{PARTIAL}")
+
+
+def sync(path: Path) -> None:
+    """Force a file or folder to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def publish(partial: Path, target: Path) -> None:
+    """Make a finished file appear under its own name, durably and at once."""
+    sync(partial)
+    os.replace(partial, target)
+    sync(target.parent)
+
+
+def remove(path: Path) -> None:
+    """Remove a file that may be gone already."""
+    path.unlink(missing_ok=True)
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextmanager
+def explained(target: Path, needed: int = 0) -> Iterator[None]:
+    """Turn what the HDF5 library says about a full or failing disk into a `ShardError`.
+
+    Parameters
+    ----------
+    target : Path
+        The file being made.
+    needed : int
+        Rough size in bytes, for the message.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise ShardError(
+                f"The cache cannot be written: {os.strerror(error.errno)}.",
+                where=target,
+                hint="choose a writable --workspace",
+            ) from error
+        free = free_bytes(target.parent)
+        text = str(error)
+        full = getattr(error, "errno", None) in _FULL or any(
+            f"errno = {number}" in text for number in _FULL
+        )
+        if full or free < max(needed, 1 << 20):
+            raise ShardError(
+                f"No space left to write {target.name}: {free / 2**20:,.0f} MiB free"
+                + (f", about {needed / 2**20:,.0f} MiB needed." if needed else "."),
+                where=target.parent,
+                why="nothing was published; what is published is unchanged",
+                hint="free some space (`mer-prep gc` shows what nothing needs), then run again",
+            ) from error
+        raise ShardError(
+            f"Writing failed: {text}.",
+            where=target,
+            why="nothing was published; what is published is unchanged",
+            hint="check the disk, then run again",
+        ) from error
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the free bytes on the disk of a folder (of its nearest existing parent)."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free

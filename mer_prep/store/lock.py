@@ -1,0 +1,194 @@
+"""Locks: a file that says who is writing a shard, and since when.
+
+A lock holds process id, host, start time of the process and command. It is taken by creating the
+file exclusively. A lock whose process no longer lives on this host is removed and reported; one
+from another host is believed, because nothing can be known about it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import sys
+import uuid
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mer_prep.errors import LockedError
+from mer_prep.store import files
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who holds a lock."""
+
+    pid: int
+    host: str
+    process_start: str
+    command: str
+    since: str
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}, since {self.since}: {self.command}"
+
+
+def process_start(pid: int) -> str | None:
+    """Return when a process of this host started, as the kernel counts; None if there is none.
+
+    It tells a process from a later one with the same id; boot id and ticks since boot are used,
+    so no clock enters.
+    """
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        if Path("/proc/self/stat").exists():
+            return None
+        return _start_without_proc(pid)
+    except OSError:
+        return None
+    state_and_rest = text.rsplit(")", 1)[1].split()
+    if state_and_rest[0] in "ZX":
+        return None
+    return f"{boot}:{state_and_rest[19]}"
+
+
+def _start_without_proc(pid: int) -> str | None:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        pass
+    return "alive"
+
+
+def current_owner() -> Owner:
+    """Return the owner record of this process."""
+    pid = os.getpid()
+    return Owner(
+        pid=pid,
+        host=platform.node(),
+        process_start=process_start(pid) or "unknown",
+        command=" ".join([Path(sys.argv[0]).name, *sys.argv[1:]])[:400],
+        since=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def read_owner(path: Path) -> Owner | None:
+    """Return the owner written in a lock file; None if it is gone, empty or unreadable."""
+    try:
+        return Owner(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def is_dead(owner: Owner) -> bool:
+    """Return whether the owner certainly no longer runs (only ever true for this host)."""
+    return owner.host == platform.node() and process_start(owner.pid) != owner.process_start
+
+
+class Lock:
+    """The lock beside a shard; a context manager.
+
+    Parameters
+    ----------
+    target : Path
+        The file to be written; the lock is ``<target>.lock``.
+    report : callable, optional
+        Called with a sentence when a dead owner's lock is removed.
+
+    Raises
+    ------
+    LockedError
+        On entering, if another live run (or one on another host) holds the lock.
+    """
+
+    def __init__(self, target: Path, report: Callable[[str], None] = lambda _: None) -> None:
+        self.path = target.with_name(target.name + ".lock")
+        self._report = report
+        self._held = False
+
+    def acquire(self) -> None:
+        """Take the lock or raise `LockedError`."""
+        files.make_folder(self.path.parent)
+        body = json.dumps(asdict(current_owner())).encode()
+        for _ in range(3):
+            if self._create(body):
+                self._held = True
+                return
+            owner = read_owner(self.path)
+            if owner is None and self.path.exists():
+                raise LockedError(
+                    "A lock file is empty or unreadable.",
+                    where=self.path,
+                    hint="if no other run is writing this workspace, remove the file",
+                )
+            if owner is None:
+                continue
+            if not is_dead(owner):
+                raise LockedError(
+                    "Another run is writing this shard.",
+                    where=self.path,
+                    why=f"it is held by {owner}",
+                    hint="wait for it, or if you know it is dead, remove the lock file",
+                )
+            self._remove_stale(owner)
+        raise LockedError("The lock could not be taken.", where=self.path, hint="run again")
+
+    def _create(self, body: bytes) -> bool:
+        # Written under a private name and linked, so that a lock is never seen half written.
+        private = self.path.with_name(f"{self.path.name}.{uuid.uuid4().hex[:12]}{files.PARTIAL}")
+        private.write_bytes(body)
+        try:
+            os.link(private, self.path)
+        except FileExistsError:
+            return False
+        except OSError:
+            # A file system without hard links: exclusive creation is the next best.
+            return self._create_exclusively(body)
+        finally:
+            files.remove(private)
+        return True
+
+    def _create_exclusively(self, body: bytes) -> bool:
+        try:
+            descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+        except FileExistsError:
+            return False
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(body)
+        return True
+
+    def _remove_stale(self, owner: Owner) -> None:
+        # Of several runs that see the dead lock only one wins the rename; if it caught a fresh
+        # lock instead, it is put back.
+        aside = self.path.with_name(f"{self.path.name}.{uuid.uuid4().hex[:12]}{files.PARTIAL}")
+        try:
+            os.rename(self.path, aside)
+        except FileNotFoundError:
+            return
+        caught = read_owner(aside)
+        if caught != owner:
+            with contextlib.suppress(OSError):
+                os.link(aside, self.path)
+        else:
+            self._report(f"removed the lock of a run that no longer lives ({owner})")
+        files.remove(aside)
+
+    def release(self) -> None:
+        """Give the lock back."""
+        if self._held:
+            files.remove(self.path)
+            self._held = False
+
+    def __enter__(self) -> Lock:
+        self.acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()

@@ -1,0 +1,470 @@
+"""The shard: one HDF5 file of one stage and one subject, a group per clip.
+
+Layout. Root attributes: ``schema``, ``stage``, ``stage_version``, ``params`` (JSON), ``recipe``
+(JSON: parameters, versions and libraries of this stage and all before it), ``key``, ``requires``,
+``corpus``, ``subject``, ``libraries``, ``created``, ``restricted``, ``synthetic``, ``mer_prep``.
+One group per clip, named as the clip, with attributes ``clip_id``, ``clip_key``,
+``source_digest``, the key frames the stage depends on and its facts, the dataset
+``frame_numbers`` and the stage's datasets; each dataset says ``units``, ``axes`` and
+``channels``. A quarantined clip is a group without datasets, with attributes ``error``,
+``message`` and ``failed_stage``.
+
+Any HDF5 reader opens it: gzip, shuffle and Fletcher-32 checksums only, one frame a chunk.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from mer_prep import __version__
+from mer_prep.config import canonical_json
+from mer_prep.errors import ShardError
+from mer_prep.manifest import Clip
+from mer_prep.store import files
+
+SCHEMA = 1
+
+#: Datasets with fewer bytes a frame than this are stored as one chunk.
+_SMALL = 4096
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """How a dataset is described in the file."""
+
+    units: str
+    axes: str
+    channels: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class ClipResult:
+    """One clip as it is stored: arrays by name, their descriptions, and facts."""
+
+    clip: Clip
+    clip_key: str
+    frame_numbers: tuple[int, ...]
+    arrays: Mapping[str, np.ndarray]
+    infos: Mapping[str, DatasetInfo]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a clip was quarantined."""
+
+    clip_id: str
+    stage: str
+    error: str
+    message: str
+    clip_key: str = ""
+
+
+@dataclass(frozen=True)
+class ShardHeader:
+    """What a shard says about itself: its root attributes and its clips.
+
+    Parameters
+    ----------
+    clips : mapping of str to str
+        Clip key by clip id, of clips with results.
+    failures : tuple of Failure
+        Quarantined clips.
+    """
+
+    path: Path
+    stage: str
+    stage_version: int
+    key: str
+    corpus: str
+    subject: str
+    params: Mapping[str, Any]
+    recipe: Mapping[str, Any]
+    requires: tuple[str, ...]
+    created: str
+    restricted: bool
+    synthetic: bool
+    clips: Mapping[str, str]
+    failures: tuple[Failure, ...]
+
+    def holds(self, clip_id: str, clip_key: str) -> bool:
+        """Return whether the shard has this very result or this very failure."""
+        if self.clips.get(clip_id) == clip_key:
+            return True
+        return any(f.clip_id == clip_id and f.clip_key == clip_key for f in self.failures)
+
+
+def group_name(clip_id: str) -> str:
+    """Return the group of a clip: the part of its id after corpus and subject."""
+    return clip_id.split("/", 2)[2].replace("/", "∕")
+
+
+def write_part(path: Path, result: ClipResult, *, stage: str, recipe: Mapping[str, Any]) -> None:
+    """Write one clip's result as a file of its own, atomically; `merge` gathers such parts.
+
+    The part notes its stage and recipe, so that it can be told later whether it is still of use.
+    """
+    files.make_folder(path.parent)
+    partial = files.partial_path(path)
+    size = sum(array.nbytes for array in result.arrays.values())
+    try:
+        with files.explained(path, size):
+            with h5py.File(partial, "w") as file:
+                file.attrs["stage"] = stage
+                file.attrs["recipe"] = canonical_json(recipe)
+                _write_clip(file, result)
+            partial.replace(path)
+    finally:
+        files.remove(partial)
+
+
+def _write_clip(file: h5py.File, result: ClipResult) -> None:
+    clip = result.clip
+    group = file.create_group(group_name(clip.clip_id))
+    group.attrs["clip_id"] = clip.clip_id
+    group.attrs["clip_key"] = result.clip_key
+    group.attrs["source_digest"] = clip.source_digest
+    for name, value in result.facts.items():
+        group.attrs[name] = value
+    numbers = np.asarray(result.frame_numbers, np.int64)
+    _write_array(group, "frame_numbers", numbers, DatasetInfo("frames", "frame"))
+    for name, array in result.arrays.items():
+        _write_array(group, name, array, result.infos[name])
+
+
+def _write_array(group: h5py.Group, name: str, array: np.ndarray, info: DatasetInfo) -> None:
+    one_frame = array[:1].nbytes
+    chunks = (1, *array.shape[1:]) if array.ndim > 1 and one_frame >= _SMALL else array.shape
+    dataset = group.create_dataset(
+        name,
+        data=array,
+        chunks=chunks,
+        compression="gzip",
+        compression_opts=4 if array.dtype == np.uint8 else 1,
+        shuffle=True,
+        fletcher32=True,
+        track_times=False,
+    )
+    dataset.attrs["units"] = info.units
+    dataset.attrs["axes"] = info.axes
+    dataset.attrs["channels"] = info.channels
+    if info.note:
+        dataset.attrs["note"] = info.note
+
+
+@dataclass(frozen=True)
+class Header:
+    """Root attributes of a shard to be written."""
+
+    stage: str
+    stage_version: int
+    params: Mapping[str, Any]
+    recipe: Mapping[str, Any]
+    requires: Sequence[str]
+    libraries: Mapping[str, str]
+    corpus: str
+    subject: str
+    restricted: bool
+    synthetic: bool
+
+
+def merge(
+    target: Path,
+    header: Header,
+    key: str,
+    parts: Mapping[str, Path],
+    failures: Sequence[Failure],
+) -> None:
+    """Gather clips into one shard and publish it.
+
+    Parameters
+    ----------
+    target : Path
+        Where the shard appears. The caller holds its lock.
+    header : Header
+        Root attributes.
+    key : str
+        Key of the shard.
+    parts : mapping of str to Path
+        For every clip id the file that has its result: a part, or another shard.
+    failures : sequence of Failure
+        Quarantined clips.
+
+    Raises
+    ------
+    ShardError
+        If writing fails or what was written does not read back; nothing is published then.
+    """
+    files.make_folder(target.parent)
+    partial = files.partial_path(target)
+    size = sum(path.stat().st_size for path in set(parts.values()))
+    try:
+        with files.explained(target, size):
+            with h5py.File(partial, "w") as file:
+                _write_header(file, header, key)
+                for clip_id in sorted(parts):
+                    name = group_name(clip_id)
+                    with open_hdf5(parts[clip_id]) as source:
+                        source.copy(source[name], file, name)
+                for failure in sorted(failures, key=lambda f: f.clip_id):
+                    group = file.create_group(group_name(failure.clip_id))
+                    group.attrs["clip_id"] = failure.clip_id
+                    group.attrs["clip_key"] = failure.clip_key
+                    group.attrs["failed_stage"] = failure.stage
+                    group.attrs["error"] = failure.error
+                    group.attrs["message"] = failure.message
+            check_shard(partial, clips=set(parts), key=key)
+            files.publish(partial, target)
+    finally:
+        files.remove(partial)
+
+
+def _write_header(file: h5py.File, header: Header, key: str) -> None:
+    attrs = file.attrs
+    attrs["schema"] = SCHEMA
+    attrs["stage"] = header.stage
+    attrs["stage_version"] = header.stage_version
+    attrs["params"] = canonical_json(header.params)
+    attrs["recipe"] = canonical_json(header.recipe)
+    attrs["key"] = key
+    attrs["requires"] = json.dumps(list(header.requires))
+    attrs["libraries"] = canonical_json(header.libraries)
+    attrs["corpus"] = header.corpus
+    attrs["subject"] = header.subject
+    attrs["restricted"] = header.restricted
+    attrs["synthetic"] = header.synthetic
+    attrs["created"] = datetime.now(UTC).isoformat(timespec="seconds")
+    attrs["mer_prep"] = __version__
+
+
+@contextmanager
+def open_hdf5(path: Path) -> Iterator[h5py.File]:
+    """Open a finished HDF5 file for reading.
+
+    Finished files never change, so no lock is asked of the file system; network disks that
+    refuse locks are no obstacle.
+
+    Raises
+    ------
+    ShardError
+        If the file is missing or no whole HDF5 file.
+    """
+    try:
+        file = h5py.File(path, "r", locking=False)
+    except OSError as error:
+        what = "is missing" if not path.exists() else f"cannot be opened: {error}"
+        raise ShardError(
+            f"The shard {what}.",
+            where=path,
+            hint="`mer-prep verify` lists damaged shards; delete it and run again to recompute",
+        ) from None
+    with file:
+        yield file
+
+
+def read_header(path: Path) -> ShardHeader:
+    """Read what a shard says about itself.
+
+    Raises
+    ------
+    ShardError
+        If it is damaged, of another schema, or holds what a shard never holds (links, other
+        types).
+    """
+    with open_hdf5(path) as file:
+        try:
+            schema = int(file.attrs["schema"])
+            if schema != SCHEMA:
+                raise ShardError(
+                    f"The shard has schema {schema}; this mer-prep reads schema {SCHEMA}.",
+                    where=path,
+                    hint="update mer-prep" if schema > SCHEMA else "compute it again",
+                )
+            clips: dict[str, str] = {}
+            failures = []
+            for name in file:
+                _check_hard_link(file, name, path)
+                attrs = file[name].attrs
+                if "error" in attrs:
+                    failures.append(
+                        Failure(
+                            clip_id=str(attrs["clip_id"]),
+                            stage=str(attrs["failed_stage"]),
+                            error=str(attrs["error"]),
+                            message=str(attrs["message"]),
+                            clip_key=str(attrs["clip_key"]),
+                        )
+                    )
+                else:
+                    clips[str(attrs["clip_id"])] = str(attrs["clip_key"])
+            attrs = file.attrs
+            return ShardHeader(
+                path=path,
+                stage=str(attrs["stage"]),
+                stage_version=int(attrs["stage_version"]),
+                key=str(attrs["key"]),
+                corpus=str(attrs["corpus"]),
+                subject=str(attrs["subject"]),
+                params=json.loads(attrs["params"]),
+                recipe=json.loads(attrs["recipe"]),
+                requires=tuple(json.loads(attrs["requires"])),
+                created=str(attrs["created"]),
+                restricted=bool(attrs["restricted"]),
+                synthetic=bool(attrs["synthetic"]),
+                clips=clips,
+                failures=tuple(failures),
+            )
+        except (KeyError, ValueError, TypeError, RuntimeError, OSError) as error:
+            raise ShardError(
+                f"The file is not a shard of mer-prep, or is damaged: {error}.",
+                where=path,
+                hint="delete it and run again",
+            ) from None
+
+
+def read_part_header(path: Path) -> tuple[str, str, str, Mapping[str, Any]]:
+    """Return (stage, clip id, clip key, recipe) of a part.
+
+    Raises
+    ------
+    ShardError
+        If it is damaged.
+    """
+    with open_hdf5(path) as file:
+        try:
+            (name,) = file
+            attrs = file[name].attrs
+            recipe = json.loads(file.attrs["recipe"])
+            return str(file.attrs["stage"]), str(attrs["clip_id"]), str(attrs["clip_key"]), recipe
+        except (KeyError, ValueError, TypeError, RuntimeError, OSError) as error:
+            raise ShardError(f"The part is damaged: {error}.", where=path) from None
+
+
+def _check_hard_link(group: h5py.Group, name: str, path: Path) -> None:
+    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+        raise ShardError(
+            f"The shard holds a link to somewhere else ({name!r}).",
+            where=path,
+            why="a shard never does; following it could read other files",
+            hint="do not use this file",
+        )
+
+
+def read_clip(
+    path: Path, clip_id: str, names: Sequence[str] | None = None
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read one clip of a shard or part.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    clip_id : str
+        The clip.
+    names : sequence of str, optional
+        Datasets to read; all if None.
+
+    Returns
+    -------
+    arrays : dict of str to ndarray
+        Datasets by name.
+    attributes : dict
+        Attributes of the clip's group.
+
+    Raises
+    ------
+    ShardError
+        If the clip is not there, was quarantined, or its checksum is wrong.
+    """
+    with open_hdf5(path) as file:
+        group = file.get(group_name(clip_id))
+        if group is None:
+            raise ShardError(f"The shard has no clip {clip_id}.", where=path)
+        attributes = {name: _plain(value) for name, value in group.attrs.items()}
+        if "error" in attributes:
+            raise ShardError(f"Clip {clip_id} was quarantined: {attributes['message']}", where=path)
+        arrays = {}
+        for name in group if names is None else names:
+            arrays[name] = _read_dataset(group, name, path)
+        return arrays, attributes
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _read_dataset(group: h5py.Group, name: str, path: Path) -> np.ndarray:
+    if name not in group:
+        raise ShardError(
+            f"Clip group {group.name!r} has no dataset {name!r}; it has {sorted(group)}.",
+            where=path,
+        )
+    _check_hard_link(group, name, path)
+    dataset = group[name]
+    if (
+        not isinstance(dataset, h5py.Dataset)
+        or dataset.dtype.kind not in "biuf"
+        or dataset.is_virtual
+        or dataset.external
+    ):
+        raise ShardError(
+            f"Dataset {group.name}/{name} is not a plain array of numbers.",
+            where=path,
+            hint="do not use this file",
+        )
+    try:
+        return dataset[...]
+    except (OSError, RuntimeError) as error:
+        raise ShardError(
+            f"Dataset {group.name}/{name} is damaged: {error}.",
+            where=path,
+            hint="delete the shard and run again to recompute it",
+        ) from None
+
+
+def check_shard(path: Path, *, clips: set[str] | None = None, key: str | None = None) -> None:
+    """Read a whole shard back: header, clip list, checksums, shapes and finiteness.
+
+    Parameters
+    ----------
+    path : Path
+        The shard.
+    clips : set of str, optional
+        Clip ids it must have results for.
+    key : str, optional
+        Key it must state.
+
+    Raises
+    ------
+    ShardError
+        At the first thing that is wrong.
+    """
+    header = read_header(path)
+    if key is not None and header.key != key:
+        raise ShardError(f"The shard states key {header.key[:16]}, not {key[:16]}.", where=path)
+    if clips is not None and set(header.clips) != clips:
+        differing = sorted(set(header.clips) ^ clips)
+        raise ShardError(f"The shard's clips differ: {', '.join(differing[:5])}.", where=path)
+    for clip_id in header.clips:
+        arrays, _ = read_clip(path, clip_id)
+        frames = len(arrays["frame_numbers"])
+        for name, array in arrays.items():
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise ShardError(
+                    f"Dataset {name} of {clip_id} holds "
+                    f"{np.count_nonzero(~np.isfinite(array))} values that are not finite.",
+                    where=path,
+                )
+            if frames == 0 or math.prod(array.shape) == 0:
+                raise ShardError(f"Dataset {name} of {clip_id} is empty.", where=path)

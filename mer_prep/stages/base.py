@@ -1,0 +1,211 @@
+"""What a stage is: a named, versioned step from source frames and earlier results to arrays."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from mer_prep.checks import check_option, suggest
+from mer_prep.config import make_params
+from mer_prep.errors import ConfigError
+from mer_prep.manifest import Clip
+from mer_prep.sources.frames import ClipFrames
+
+Arrays = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One dataset a stage gives per clip.
+
+    Parameters
+    ----------
+    name : str
+        Dataset name within the clip's group.
+    dtype : str
+        NumPy dtype name.
+    axes : str
+        Names of the axes, blank-separated; ``frame pair y x channel point`` and the like.
+    units : str
+        ``px``, ``frames``, ``unitless`` ...
+    channels : str
+        Names along the channel axis, blank-separated; empty if there is none.
+    note : str
+        Anything a reader of the file must know, e.g. a sign convention.
+    """
+
+    name: str
+    dtype: str
+    axes: str
+    units: str
+    channels: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class StageOutput:
+    """What a stage gives for one clip: its arrays, and facts kept as attributes.
+
+    Parameters
+    ----------
+    arrays : mapping of str to ndarray
+        One array for every `Field` of the stage.
+    facts : mapping
+        Scalars and texts kept as attributes of the clip's group, e.g. ``jitter_px``.
+    warnings : tuple of str
+        Sentences for the log and the quality report.
+    """
+
+    arrays: Arrays
+    facts: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SourceParams:
+    """Which frames the stages see.
+
+    Parameters
+    ----------
+    frames : {'expression', 'all'}
+        From onset to offset, or the whole recording.
+    """
+
+    frames: str = "expression"
+
+    def __post_init__(self) -> None:
+        check_option("source.frames", self.frames, ("expression", "all"))
+
+    def span(self, clip: Clip) -> tuple[int, int]:
+        """Return (first position, last position + 1) of the frames seen."""
+        return (0, len(clip.frame_numbers)) if self.frames == "all" else clip.expression_span()
+
+
+class Stage:
+    """Base of the stages.
+
+    A stage is built once per process from its parameters and then run clip by clip; whatever is
+    expensive to load (a landmark model) is loaded on the first call of `run`.
+
+    Attributes
+    ----------
+    name : str
+        Name on the command line and in the cache.
+    version : int
+        Raised by the author whenever the output changes for the same input.
+    requires : tuple of str
+        Stages whose results are given to `run`.
+    reads_frames : bool
+        Whether `run` looks at the source frames.
+    key_frames : tuple of str
+        Annotated key frames the output depends on: of ``onset``, ``apex``, ``offset``.
+    libraries : tuple of str
+        Distributions whose version enters the key.
+    fields : tuple of Field
+        The datasets given.
+    Params : type
+        Frozen dataclass of parameters.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+    requires: ClassVar[tuple[str, ...]] = ()
+    reads_frames: ClassVar[bool] = False
+    key_frames: ClassVar[tuple[str, ...]] = ()
+    libraries: ClassVar[tuple[str, ...]] = ()
+    fields: ClassVar[tuple[Field, ...]] = ()
+    Params: ClassVar[type]
+
+    def __init__(self, params: Any = None) -> None:
+        self.params = self.Params() if params is None else params
+
+    def identity(self) -> dict[str, str]:
+        """Return further facts that enter the key, such as the digest of a model file."""
+        return {}
+
+    def check(self) -> None:
+        """Raise `DependencyError` if the stage cannot work here; called before any clip."""
+
+    def run(self, clip: Clip, frames: ClipFrames, inputs: Mapping[str, Arrays]) -> StageOutput:
+        """Compute the stage for one clip.
+
+        Parameters
+        ----------
+        clip : Clip
+            The clip.
+        frames : ClipFrames
+            The source frames seen, as `SourceParams` says; T of them.
+        inputs : mapping of str to mapping of str to ndarray
+            For every required stage its arrays by name.
+
+        Raises
+        ------
+        DecodeError, NoFaceError, ManifestError, MotionError
+            If the clip's own data make the result impossible; the clip is quarantined.
+        """
+        raise NotImplementedError
+
+
+def library_versions(names: tuple[str, ...]) -> dict[str, str]:
+    """Return the installed versions of distributions (``missing`` where there is none)."""
+    versions = {}
+    for name in names:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "missing"
+    return versions
+
+
+def build_stages(
+    kinds: Mapping[str, type[Stage]],
+    wanted: tuple[str, ...],
+    settings: Mapping[str, Mapping[str, Any]],
+) -> tuple[SourceParams, dict[str, Stage]]:
+    """Build the wanted stages and all they require, in the order they run.
+
+    Parameters
+    ----------
+    kinds : mapping of str to type
+        All stages by name.
+    wanted : tuple of str
+        Names of the stages asked for.
+    settings : mapping
+        Parameters by stage and key; ``source`` holds those of `SourceParams`.
+
+    Raises
+    ------
+    ConfigError
+        For unknown stages, keys or values.
+    """
+    for name in wanted:
+        check_option("stage", name, kinds)
+    ordered: dict[str, Stage] = {}
+
+    def add(name: str) -> None:
+        if name in ordered:
+            return
+        for required in kinds[name].requires:
+            add(required)
+        params = make_params(kinds[name].Params, settings.get(name, {}), where=name)
+        ordered[name] = kinds[name](params)
+
+    for name in wanted:
+        add(name)
+    known = {"source", *kinds}
+    for name in settings:
+        if name not in known:
+            raise ConfigError(
+                f"Unknown stage '{name}' in settings.{suggest(name, known)}",
+                hint=f"stages: {', '.join(sorted(known))}",
+            )
+        if name != "source" and name not in ordered:
+            raise ConfigError(
+                f"Settings are given for stage '{name}', which this run does not use.",
+                hint=f"stages of this run: {', '.join(ordered)}",
+            )
+    return make_params(SourceParams, settings.get("source", {}), where="source"), ordered

@@ -1,0 +1,322 @@
+"""Surveys of the cache: what is current, what is stale, what nothing needs any more.
+
+A shard is current if its own recipe, applied to the manifest, the frames and the libraries of
+today, leads to it again. Whatever its parameters are, it is then somebody's result.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from mer_prep.config import canonical_json
+from mer_prep.errors import MerPrepError, ShardError
+from mer_prep.manifest import Clip
+from mer_prep.stages import all_stages
+from mer_prep.stages.base import build_stages
+from mer_prep.stages.plan import Recipe, ShardPlan, make_plan
+from mer_prep.store.cache import Cache
+from mer_prep.store.shard import ShardHeader, open_hdf5, read_header, read_part_header
+from mer_prep.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class CorpusState:
+    """An imported corpus."""
+
+    name: str
+    clips: int
+    subjects: int
+    variant: str | None
+    synthetic: bool
+
+
+@dataclass(frozen=True)
+class ResultState:
+    """The shards of one corpus, stage and recipe.
+
+    Parameters
+    ----------
+    settings : str
+        Parameters that differ from the defaults, or ``defaults``.
+    clips_done, clips_failed : int
+        Clips with a result and quarantined clips, in current shards.
+    shards, stale, missing : int
+        Shards that are current, that are superseded, and subjects without a current one.
+    bytes : int
+        Size of all of them.
+    """
+
+    corpus: str
+    stage: str
+    settings: str
+    clips_done: int
+    clips_failed: int
+    shards: int
+    stale: int
+    missing: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a workspace holds."""
+
+    corpora: tuple[CorpusState, ...]
+    results: tuple[ResultState, ...]
+    notes: tuple[str, ...]
+
+    def facts(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class Unneeded:
+    """A file that nothing needs, and why."""
+
+    path: Path
+    reason: str
+    bytes: int
+
+
+class _Expectations:
+    """What recipes lead to today, worked out once per corpus and recipe."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._known: dict[tuple[str, str, str], dict[str, ShardPlan] | None] = {}
+
+    @cached_property
+    def corpora(self) -> frozenset[str]:
+        return frozenset(self._workspace.corpora())
+
+    def plans(
+        self, corpus: str, stage: str, recipe: Mapping[str, Any]
+    ) -> dict[str, ShardPlan] | None:
+        """Return the plan of every subject, or None if the recipe is of another mer-prep."""
+        name = (corpus, stage, settings_key(recipe))
+        if name not in self._known:
+            self._known[name] = self._make(corpus, stage, recipe)
+        return self._known[name]
+
+    def _make(
+        self, corpus: str, stage: str, recipe: Mapping[str, Any]
+    ) -> dict[str, ShardPlan] | None:
+        if corpus not in self.corpora:
+            return None
+        settings = {name: one["params"] for name, one in recipe["stages"].items()}
+        settings["source"] = recipe["source"]
+        try:
+            built = Recipe(*build_stages(all_stages(), (stage,), settings))
+            plans = make_plan(self._workspace, [corpus], built, explain=False)
+        except MerPrepError:
+            return None
+        return {plan.subject: plan.shards[stage] for plan in plans}
+
+
+def settings_key(recipe: Mapping[str, Any]) -> str:
+    """Return the parameters of a recipe, without versions, as one canonical text."""
+    parts = {name: one["params"] for name, one in recipe["stages"].items()}
+    return canonical_json({**parts, "source": recipe["source"]})
+
+
+def settings_text(recipe: Mapping[str, Any]) -> str:
+    """Return the parameters that differ from today's defaults, for people."""
+    kinds = all_stages()
+    texts = []
+    for name, one in recipe["stages"].items():
+        defaults = dataclasses.asdict(kinds[name].Params()) if name in kinds else {}
+        texts += [
+            f"{name}.{key}={value}"
+            for key, value in one["params"].items()
+            if key not in defaults or defaults[key] != value
+        ]
+    if recipe["source"].get("frames") != "expression":
+        texts.append(f"source.frames={recipe['source'].get('frames')}")
+    return " ".join(texts) or "defaults"
+
+
+def survey(workspace: Workspace) -> Survey:
+    """Look at every corpus and shard of a workspace."""
+    corpora = []
+    for name in workspace.corpora():
+        clips, record = workspace.clips(name), workspace.record(name)
+        corpora.append(
+            CorpusState(
+                name, len(clips), len({c.subject for c in clips}), record.variant, record.synthetic
+            )
+        )
+    cache = Cache(workspace.cache)
+    headers, notes = [], []
+    for path in cache.shards():
+        try:
+            headers.append(read_header(path))
+        except ShardError as error:
+            notes.append(f"damaged: {path} ({error.what}); `mer-prep verify` says more")
+    expected = _Expectations(workspace)
+    groups: dict[tuple[str, str, str], list[ShardHeader]] = {}
+    for header in headers:
+        name_ = (header.corpus, header.stage, settings_key(header.recipe))
+        groups.setdefault(name_, []).append(header)
+    order = list(all_stages())
+    results = [
+        _group_state(group, expected)
+        for _, group in sorted(
+            groups.items(), key=lambda item: (item[0][0], order.index(item[0][1]), item[0][2])
+        )
+    ]
+    parts = cache.parts()
+    if parts:
+        notes.append(
+            f"{len(parts)} clip results wait for their subject; the next run takes them up"
+        )
+    if cache.dead_locks():
+        notes.append(f"{len(cache.dead_locks())} locks of killed runs; the next run removes them")
+    return Survey(tuple(corpora), tuple(results), tuple(notes))
+
+
+def _group_state(group: list[ShardHeader], expected: _Expectations) -> ResultState:
+    first = group[0]
+    plans = expected.plans(first.corpus, first.stage, first.recipe) or {}
+    paths = {plan.path for plan in plans.values()}
+    current = [header for header in group if header.path in paths]
+    present = {header.path for header in current}
+    return ResultState(
+        corpus=first.corpus,
+        stage=first.stage,
+        settings=settings_text(first.recipe),
+        clips_done=sum(len(header.clips) for header in current),
+        clips_failed=sum(len(header.failures) for header in current),
+        shards=len(current),
+        stale=len(group) - len(current),
+        missing=len(paths - present),
+        bytes=sum(header.path.stat().st_size for header in group),
+    )
+
+
+def unneeded(workspace: Workspace) -> list[Unneeded]:
+    """Return the files of the cache that no manifest leads to, and leftovers of killed runs."""
+    cache = Cache(workspace.cache)
+    expected = _Expectations(workspace)
+    found = []
+    for path in cache.shards():
+        try:
+            reason = _shard_unneeded(read_header(path), expected)
+        except ShardError:
+            continue  # damaged: `verify` names it, the next run replaces it
+        if reason:
+            found.append(Unneeded(path, reason, path.stat().st_size))
+    for path in cache.parts():
+        reason = _part_unneeded(path, expected)
+        if reason:
+            found.append(Unneeded(path, reason, path.stat().st_size))
+    for path in cache.leftovers():
+        found.append(Unneeded(path, "unfinished file of a killed run", path.stat().st_size))
+    for path in cache.dead_locks():
+        found.append(Unneeded(path, "lock of a killed run", path.stat().st_size))
+    return found
+
+
+def _shard_unneeded(header: ShardHeader, expected: _Expectations) -> str:
+    if header.corpus not in expected.corpora:
+        return "its corpus is not imported"
+    plans = expected.plans(header.corpus, header.stage, header.recipe)
+    if plans is None:
+        return "made by another version of mer-prep"
+    plan = plans.get(header.subject)
+    if plan is None:
+        return "its subject is no longer in the manifest"
+    if plan.path == header.path:
+        return ""
+    if not plan.cached and any(
+        header.clips.get(clip_id) == key for clip_id, key in plan.keys.items()
+    ):
+        return ""  # the next run takes clips from it
+    return "superseded: frames, key frames, clips, libraries or stage version have changed"
+
+
+def _part_unneeded(path: Path, expected: _Expectations) -> str:
+    try:
+        stage, clip_id, clip_key, recipe = read_part_header(path)
+    except ShardError:
+        return "damaged part"
+    plans = expected.plans(clip_id.split("/", 1)[0], stage, recipe) or {}
+    if any(plan.keys.get(clip_id) == clip_key and not plan.cached for plan in plans.values()):
+        return ""
+    return "part of a run that nothing leads to any more"
+
+
+def results_of_clip(workspace: Workspace, clip: Clip) -> list[dict[str, Any]]:
+    """Return the shards that hold a clip: stage, settings, path, and whether they are current."""
+    cache = Cache(workspace.cache)
+    expected = _Expectations(workspace)
+    found = []
+    for stage in all_stages():
+        for header in cache.headers(stage, clip.corpus, clip.subject):
+            if clip.clip_id not in header.clips:
+                continue
+            plans = expected.plans(clip.corpus, stage, header.recipe) or {}
+            plan = plans.get(clip.subject)
+            found.append(
+                {
+                    "stage": stage,
+                    "settings": settings_text(header.recipe),
+                    "settings_key": settings_key(header.recipe),
+                    "current": plan is not None and plan.path == header.path,
+                    "path": header.path,
+                }
+            )
+    return found
+
+
+def describe_shard(path: Path) -> dict[str, Any]:
+    """Return everything a shard says: root attributes, and datasets and facts of every clip."""
+    header = read_header(path)
+    clips: dict[str, Any] = {}
+    with open_hdf5(path) as file:
+        libraries = str(file.attrs["libraries"])
+        for name in file:
+            group = file[name]
+            if "error" in group.attrs:
+                continue
+            datasets = {key: _describe(group[key]) for key in group}
+            clips[str(group.attrs["clip_id"])] = {
+                "attributes": {key: _text(value) for key, value in group.attrs.items()},
+                "datasets": datasets,
+            }
+    return {
+        "stage": header.stage,
+        "stage_version": header.stage_version,
+        "corpus": header.corpus,
+        "subject": header.subject,
+        "key": header.key,
+        "created": header.created,
+        "params": canonical_json(header.params),
+        "recipe": header.recipe,
+        "libraries": libraries,
+        "restricted": header.restricted,
+        "synthetic": header.synthetic,
+        "clips": clips,
+        "failures": [dataclasses.asdict(failure) for failure in header.failures],
+    }
+
+
+def _describe(dataset: h5py.Dataset) -> dict[str, Any]:
+    return {
+        "dtype": str(dataset.dtype),
+        "shape": list(dataset.shape),
+        "axes": str(dataset.attrs.get("axes", "")),
+        "units": str(dataset.attrs.get("units", "")),
+        "channels": str(dataset.attrs.get("channels", "")),
+    }
+
+
+def _text(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else str(value)

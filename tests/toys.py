@@ -1,0 +1,63 @@
+"""Two toy stages: the mean of every frame, and differences of the means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from mer_prep.errors import NoFaceError
+from mer_prep.manifest import Clip
+from mer_prep.sources.frames import ClipFrames
+from mer_prep.stages.base import Arrays, Field, Stage, StageOutput
+
+
+@dataclass(frozen=True)
+class MeansParams:
+    gain: float = 1.0
+    refuse: str = ""
+    crash: str = ""
+
+
+class Means(Stage):
+    name = "means"
+    version = 1
+    reads_frames = True
+    fields = (Field("mean", "float64", "frame", "grey levels"),)
+    Params: ClassVar[type] = MeansParams
+    runs: ClassVar[list[str]] = []
+
+    def run(self, clip: Clip, frames: ClipFrames, inputs: Mapping[str, Arrays]) -> StageOutput:
+        self.runs.append(clip.clip_id)
+        if self.params.refuse == clip.clip:
+            raise NoFaceError("There is no face.", where=clip.clip_id)
+        if self.params.crash == clip.clip:
+            raise ZeroDivisionError("a bug")
+        means = [float(image.mean()) * self.params.gain for image in frames]
+        return StageOutput({"mean": np.array(means)}, facts={"frames": len(means)})
+
+
+@dataclass(frozen=True)
+class ChangeParams:
+    power: int = 1
+
+
+class Change(Stage):
+    name = "change"
+    version = 1
+    requires = ("means",)
+    key_frames = ("apex",)
+    fields = (Field("change", "float64", "frame", "grey levels"),)
+    Params: ClassVar[type] = ChangeParams
+    runs: ClassVar[list[str]] = []
+
+    def run(self, clip: Clip, frames: ClipFrames, inputs: Mapping[str, Arrays]) -> StageOutput:
+        self.runs.append(clip.clip_id)
+        mean = inputs["means"]["mean"]
+        apex = clip.position(clip.apex) - frames.start if clip.apex is not None else 0
+        return StageOutput({"change": (mean - mean[apex]) ** self.params.power})
+
+
+TOYS: dict[str, type[Stage]] = {"means": Means, "change": Change}

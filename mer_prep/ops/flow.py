@@ -1,0 +1,121 @@
+"""Optical flow by name: TV-L1, Farneback or DIS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+from mer_prep.checks import check_option
+from mer_prep.ops.images import check_grey_pair
+from mer_prep.ops.tvl1 import tvl1
+
+
+def farneback(
+    first: np.ndarray,
+    second: np.ndarray,
+    *,
+    pyramid_scale: float = 0.5,
+    levels: int = 3,
+    window: int = 15,
+    iterations: int = 3,
+    neighbourhood: int = 5,
+    sigma: float = 1.2,
+) -> np.ndarray:
+    """Return Farneback's polynomial-expansion flow, by OpenCV.
+
+    Parameters
+    ----------
+    first, second : ndarray, shape (H, W), uint8
+        Grey pictures.
+    pyramid_scale : float
+        Ratio of the sizes of neighbouring pyramid levels, between 0 and 1.
+    levels : int
+        Number of pyramid levels.
+    window : int
+        Side of the averaging window in px.
+    iterations : int
+        Iterations at every level.
+    neighbourhood : int
+        Side of the neighbourhood the polynomials are fitted to, in px; 5 or 7.
+    sigma : float
+        Standard deviation of the weights of that fit, in px.
+
+    Returns
+    -------
+    ndarray, shape (2, H, W), float32
+        Channels u and v in px: pixel (x, y) of `first` moves to (x + u, y + v) in `second`.
+
+    Raises
+    ------
+    ValueError
+        For pictures that are not 8-bit grey of one size.
+
+    References
+    ----------
+    G. Farneback, "Two-frame motion estimation based on polynomial expansion", SCIA 2003.
+    doi:10.1007/3-540-45103-X_50
+    """
+    check_grey_pair(first, second)
+    empty = np.zeros((*first.shape, 2), np.float32)
+    flow = cv2.calcOpticalFlowFarneback(
+        first, second, empty, pyramid_scale, levels, window, iterations, neighbourhood, sigma, 0
+    )
+    return np.ascontiguousarray(flow.transpose(2, 0, 1))
+
+
+def dis(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return dense inverse search flow (OpenCV's preset "medium"); fast, for looking at clips.
+
+    Parameters
+    ----------
+    first, second : ndarray, shape (H, W), uint8
+        Grey pictures.
+
+    Returns
+    -------
+    ndarray, shape (2, H, W), float32
+        Channels u and v in px: pixel (x, y) of `first` moves to (x + u, y + v) in `second`.
+
+    Raises
+    ------
+    ValueError
+        For pictures that are not 8-bit grey of one size.
+
+    References
+    ----------
+    T. Kroeger, R. Timofte, D. Dai, L. Van Gool, "Fast optical flow using dense inverse search",
+    ECCV 2016. doi:10.1007/978-3-319-46493-0_29
+    """
+    check_grey_pair(first, second)
+    solver = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    empty = np.zeros((*first.shape, 2), np.float32)
+    return np.ascontiguousarray(solver.calc(first, second, empty).transpose(2, 0, 1))
+
+
+#: Methods of optical flow by the name they have in configuration.
+METHODS: dict[str, Callable[..., np.ndarray]] = {"tvl1": tvl1, "farneback": farneback, "dis": dis}
+
+
+def optical_flow(first: np.ndarray, second: np.ndarray, *, method: str = "tvl1") -> np.ndarray:
+    """Return the flow between two grey pictures by a named method at its defaults.
+
+    Parameters
+    ----------
+    first, second : ndarray, shape (H, W), uint8
+        Grey pictures.
+    method : {'tvl1', 'farneback', 'dis'}
+        The method.
+
+    Returns
+    -------
+    ndarray, shape (2, H, W), float32
+        Channels u and v in px; exactly zero for identical pictures.
+    """
+    check_grey_pair(first, second)
+    check_option("method", method, METHODS)
+    if np.array_equal(first, second):
+        # Farneback's solver finds up to a quarter of a pixel of motion even then.
+        return np.zeros((2, *first.shape), np.float32)
+    return METHODS[method](first, second)

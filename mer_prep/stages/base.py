@@ -104,7 +104,7 @@ class Stage:
     key_frames : tuple of str
         Annotated key frames the output depends on: of ``onset``, ``apex``, ``offset``.
     libraries : tuple of str
-        Distributions whose version enters the key.
+        Libraries whose version enters the key: ``opencv``, or names of distributions.
     fields : tuple of Field
         The datasets given.
     Params : type
@@ -150,14 +150,28 @@ class Stage:
         raise NotImplementedError
 
 
+#: Libraries that several distributions bring.
+_DISTRIBUTIONS = {
+    "opencv": (
+        "opencv-contrib-python-headless",
+        "opencv-contrib-python",
+        "opencv-python-headless",
+        "opencv-python",
+    ),
+}
+
+
 def library_versions(names: tuple[str, ...]) -> dict[str, str]:
-    """Return the installed versions of distributions (``missing`` where there is none)."""
+    """Return the installed versions of libraries (``missing`` where there is none)."""
     versions = {}
     for name in names:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = "missing"
+        versions[name] = "missing"
+        for distribution in _DISTRIBUTIONS.get(name, (name,)):
+            try:
+                versions[name] = importlib.metadata.version(distribution)
+            except importlib.metadata.PackageNotFoundError:
+                continue
+            break
     return versions
 
 

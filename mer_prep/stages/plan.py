@@ -45,7 +45,7 @@ class Recipe:
         stage = self.stages[name]
         return {
             "version": stage.version,
-            "params": dataclasses.asdict(stage.params),
+            "params": key_params(stage),
             "libraries": library_versions(stage.libraries),
             "identity": stage.identity(),
         }
@@ -57,6 +57,18 @@ class Recipe:
             if one in needed:
                 needed.update(self.stages[one].requires)
         return [one for one in self.stages if one in needed]
+
+
+def key_params(stage: Stage) -> dict[str, Any]:
+    """Return a stage's parameters, without those marked ``metadata={"key": False}``.
+
+    Such a parameter says where something lies, not what it is; its content is in `identity`.
+    """
+    return {
+        field.name: getattr(stage.params, field.name)
+        for field in dataclasses.fields(stage.params)
+        if field.metadata.get("key", True)
+    }
 
 
 def clip_keys(clip: Clip, recipe: Recipe, facts: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:

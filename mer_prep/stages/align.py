@@ -1,0 +1,211 @@
+"""Stage ``align``: upright faces of one size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from mer_prep.checks import check_option, check_range
+from mer_prep.errors import NoFaceError
+from mer_prep.manifest import Clip
+from mer_prep.ops.similarity import (
+    apply_transform,
+    check_face_shape,
+    face_transform,
+    five_points,
+    point_jitter,
+    transform_jitter,
+    warp,
+)
+from mer_prep.sources.frames import ClipFrames
+from mer_prep.stages.base import Arrays, Field, Stage, StageOutput
+
+MODES = ("onset", "median", "per-frame")
+
+#: Frames after the onset that may stand in for it if it shows no face.
+ONSET_SEARCH = 8
+
+#: Motion of the head over a clip, in aligned px, beyond which one transform is questionable.
+MUCH_MOTION = 10.0
+
+
+@dataclass(frozen=True)
+class AlignParams:
+    """Parameters of the stage ``align``.
+
+    Parameters
+    ----------
+    size : int
+        Side of the aligned frames in px, 16 to 1024.
+    enlarge : float
+        Side of the aligned square relative to the box of the five points, 1 to 10.
+    mode : {'onset', 'median', 'per-frame'}
+        One transform for the clip from the landmarks of the onset frame, one from the median over
+        time of every landmark, or one for every frame from its own landmarks. The last is how the
+        MOL recogniser was published; it adds the jitter of the landmarks, and of the expression
+        itself, to the motion.
+    border : int
+        Grey value outside the source frame, 0 to 255.
+    """
+
+    size: int = 144
+    enlarge: float = 2.5
+    mode: str = "onset"
+    border: int = 128
+
+    def __post_init__(self) -> None:
+        check_range("align.size", self.size, low=16, high=1024)
+        check_range("align.enlarge", self.enlarge, low=1, high=10)
+        check_option("align.mode", self.mode, MODES)
+        check_range("align.border", self.border, low=0, high=255)
+
+
+class Align(Stage):
+    """Warps every frame once, from source to aligned pixels; see `mer_prep.ops.similarity`."""
+
+    name = "align"
+    version = 1
+    requires = ("landmarks",)
+    reads_frames = True
+    key_frames = ("onset",)
+    libraries = ("opencv",)
+    fields = (
+        Field("frames", "uint8", "frame y x channel", "grey value", "red green blue"),
+        Field(
+            "landmarks",
+            "float32",
+            "frame point coordinate",
+            "px",
+            "x y",
+            note="68 points of the iBUG 300-W scheme in aligned pixels; pixel centres",
+        ),
+        Field(
+            "transform",
+            "float64",
+            "frame row column",
+            "px",
+            note="aligned = transform[:, :2] @ source + transform[:, 2]; points (x, y), pixel "
+            "centres",
+        ),
+    )
+    Params: ClassVar[type] = AlignParams
+
+    def run(self, clip: Clip, frames: ClipFrames, inputs: Mapping[str, Arrays]) -> StageOutput:
+        """Return the aligned frames, their landmarks and the transforms.
+
+        Raises
+        ------
+        NoFaceError
+            If the face that the transform is taken from is missing or impossible.
+        """
+        source = np.asarray(inputs["landmarks"]["landmarks"])
+        detected = np.asarray(inputs["landmarks"]["detected"], bool)
+        size = frames[0].shape[1::-1]
+        reference, warnings = self._reference_frame(clip, frames, detected)
+        try:
+            transforms = self._transforms(source, detected, reference, size)
+        except NoFaceError as error:
+            raise NoFaceError(
+                error.what, where=error.where or clip.clip_id, why=error.why, hint=error.hint
+            ) from None
+        aligned = np.empty((len(frames), self.params.size, self.params.size, 3), np.uint8)
+        for index, image in enumerate(frames):
+            aligned[index] = warp(
+                image, transforms[index], size=self.params.size, border=self.params.border
+            )
+        landmarks = np.stack(
+            [apply_transform(*pair) for pair in zip(transforms, source, strict=True)]
+        )
+        motion = head_motion(landmarks, reference)
+        if motion > MUCH_MOTION and self.params.mode != "per-frame":
+            warnings = (
+                *warnings,
+                f"The head is up to {motion:.0f} px away from where it is in frame "
+                f"{frames.numbers[reference]}; one transform for the whole clip does not fit "
+                "(--set align.mode=per-frame follows it, at the price of jitter).",
+            )
+        return StageOutput(
+            arrays={
+                "frames": aligned,
+                "landmarks": landmarks.astype(np.float32),
+                "transform": transforms,
+            },
+            facts={
+                "jitter_px": transform_jitter(transforms, five_points(source[reference])),
+                "head_motion_px": motion,
+                "landmark_jitter_px": point_jitter(landmarks),
+                "reference_frame": int(frames.numbers[reference]),
+            },
+            warnings=warnings,
+        )
+
+    def _reference_frame(
+        self, clip: Clip, frames: ClipFrames, detected: np.ndarray
+    ) -> tuple[int, tuple[str, ...]]:
+        """Return the index of the frame whose face stands for the clip, and what to say of it."""
+        onset = onset_index(clip, frames)
+        if detected[onset]:
+            return onset, ()
+        shown = np.flatnonzero(detected)
+        if self.params.mode != "onset":
+            return int(shown[np.abs(shown - onset).argmin()]), ()
+        shown = shown[(shown > onset) & (shown <= onset + ONSET_SEARCH)]
+        if not shown.size:
+            raise NoFaceError(
+                f"Neither the onset frame {frames.numbers[onset]} nor any of the next "
+                f"{ONSET_SEARCH} frames shows a face.",
+                where=clip.clip_id,
+                why="the clip is aligned by the face of its onset frame",
+                hint="check the onset, or use --set align.mode=median",
+            )
+        return int(shown[0]), (
+            f"The onset frame {frames.numbers[onset]} shows no face; the clip is aligned by "
+            f"frame {frames.numbers[shown[0]]}.",
+        )
+
+    def _transforms(
+        self,
+        landmarks: np.ndarray,
+        detected: np.ndarray,
+        reference: int,
+        image_size: tuple[int, int],
+    ) -> np.ndarray:
+        """Return one transform a frame, shape (T, 2, 3)."""
+        count = len(landmarks)
+        if self.params.mode == "per-frame":
+            return np.stack([self._transform(points, image_size) for points in landmarks])
+        points = landmarks[reference]
+        if self.params.mode == "median":
+            points = np.median(landmarks[detected], axis=0)
+        return np.repeat(self._transform(points, image_size)[None], count, axis=0)
+
+    def _transform(self, landmarks: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
+        check_face_shape(landmarks, image_size)
+        return face_transform(landmarks, size=self.params.size, enlarge=self.params.enlarge)
+
+
+def head_motion(landmarks: np.ndarray, reference: int) -> float:
+    """Return how far the head is from its place in a reference frame, at most, in aligned px.
+
+    Parameters
+    ----------
+    landmarks : ndarray, shape (T, 68, 2)
+        Landmarks in aligned px.
+    reference : int
+        Index of the reference frame.
+
+    Returns
+    -------
+    float
+        Largest distance over time of the mean of the five points.
+    """
+    centres = np.stack([five_points(points).mean(axis=0) for points in landmarks])
+    return float(np.hypot(*(centres - centres[reference]).T).max())
+
+
+def onset_index(clip: Clip, frames: ClipFrames) -> int:
+    """Return the zero-based index, among the frames seen, of the onset (0 if it is unknown)."""
+    return 0 if clip.onset is None else clip.position(clip.onset) - frames.start

@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from mer_prep.errors import ConfigError, ManifestError, MotionError
+from mer_prep.stages.flow import (
+    Flow,
+    FlowParams,
+    apex_index,
+    check_finite,
+    consecutive_pairs,
+    lagged_pairs,
+    midpoint,
+)
+
+TINY = np.zeros((4, 4, 3), np.uint8)
+
+
+def texture(size: int = 64) -> np.ndarray:
+    noise = np.random.default_rng(0).normal(size=(size, size)).astype(np.float32)
+    smooth = cv2.GaussianBlur(noise, (0, 0), 2.0)
+    smooth = (smooth - smooth.min()) / (smooth.max() - smooth.min())
+    return np.repeat(np.rint(smooth * 255).astype(np.uint8)[..., None], 3, axis=2)
+
+
+def aligned(shifts: list[int], *, axis: int = 1) -> dict:
+    return {"align": {"frames": np.stack([np.roll(texture(), s, axis=axis) for s in shifts])}}
+
+
+def test_onset_apex_flow(make_clip):
+    clip, frames = make_clip([TINY] * 5, onset=101, apex=103, offset=105, apex_source="annotated")
+    output = Flow().run(clip, frames, aligned([0, 5, 1, 5, 5]))
+    flow = output.arrays["flow"]
+    assert {name: array.dtype.name for name, array in output.arrays.items()} == {
+        field.name: field.dtype for field in Flow.fields
+    }
+    assert flow.shape == (1, 2, 64, 64)
+    middle = flow[0, :, 12:-12, 12:-12]
+    np.testing.assert_allclose(middle.mean(axis=(1, 2)), (1, 0), atol=0.05)
+    np.testing.assert_array_equal(output.arrays["pairs"], [(0, 2)])
+    np.testing.assert_array_equal(output.arrays["pair_numbers"], [(101, 103)])
+    assert output.facts["apex_source"] == "annotated"
+    assert output.facts["apex_number"] == 103
+    assert output.facts["method"] == "tvl1"
+    assert output.facts["mean_magnitude_px"] == pytest.approx(
+        float(np.hypot(flow[0, 0], flow[0, 1]).mean())
+    )
+    assert output.warnings == ()
+
+
+def test_vertical_motion_is_in_the_second_channel(make_clip):
+    clip, frames = make_clip([TINY] * 2)
+    params = FlowParams(method="dis", pairs="consecutive")
+    output = Flow(params).run(clip, frames, aligned([0, 1], axis=0))
+    middle = output.arrays["flow"][0, :, 12:-12, 12:-12]
+    np.testing.assert_allclose(middle.mean(axis=(1, 2)), (0, 1), atol=0.05)
+
+
+def test_onset_to_all_when_all_frames_are_seen(make_clip):
+    clip, frames = make_clip([TINY] * 4, onset=102, offset=104, seen=(0, 4))
+    params = FlowParams(method="dis", pairs="onset-to-all")
+    output = Flow(params).run(clip, frames, aligned([0, 1, 2, 3]))
+    np.testing.assert_array_equal(output.arrays["pairs"], [(1, 0), (1, 2), (1, 3)])
+    np.testing.assert_array_equal(
+        output.arrays["pair_numbers"], [(102, 101), (102, 103), (102, 104)]
+    )
+    means = output.arrays["flow"][:, 0, 14:-14, 14:-14].mean(axis=(1, 2))
+    np.testing.assert_allclose(means, (-1, 1, 2), atol=0.1)
+
+
+def test_lagged_pairs_of_two_samples():
+    expected = [(i * 2 + j, i * 2 + 2 + j) for j in (0, 1) for i in range(7)]
+    np.testing.assert_array_equal(lagged_pairs(17), expected)
+
+
+@pytest.mark.parametrize("count", [8, 9, 15, 16, 31, 100])
+def test_lagged_pairs_stay_inside_and_are_one_interval_apart(count):
+    pairs = lagged_pairs(count)
+    interval = count // 8
+    assert pairs.shape == (7 * interval, 2)
+    assert (pairs[:, 1] - pairs[:, 0] == interval).all()
+    assert sorted({*pairs.ravel().tolist()}) == list(range(8 * interval))
+
+
+def test_a_clip_too_short_for_lagged_pairs(make_clip):
+    clip, frames = make_clip([TINY] * 5)
+    with pytest.raises(MotionError, match="needs 8 frames, and the clip has 5") as caught:
+        Flow(FlowParams(pairs="lagged")).run(clip, frames, aligned([0, 1, 2, 3, 4]))
+    assert caught.value.where == "test/s1/clip"
+
+
+def test_one_frame_has_no_flow(make_clip):
+    clip, frames = make_clip([TINY])
+    with pytest.raises(MotionError, match="Flow needs 2 frames, and the clip has 1"):
+        Flow().run(clip, frames, aligned([0]))
+
+
+def test_consecutive_pairs():
+    np.testing.assert_array_equal(consecutive_pairs(4), [(0, 1), (1, 2), (2, 3)])
+
+
+@pytest.mark.parametrize(
+    ("first", "stop", "expected"), [(0, 1, 0), (0, 2, 0), (0, 3, 1), (0, 4, 1), (5, 10, 7)]
+)
+def test_midpoint_by_hand(first, stop, expected):
+    assert midpoint(first, stop) == expected
+
+
+@pytest.mark.parametrize(
+    ("facts", "policy", "expected"),
+    [
+        ({"apex": 104, "apex_source": "annotated"}, "annotated-or-midpoint", (2, "annotated")),
+        ({"apex": 104, "apex_source": "annotated"}, "annotated", (2, "annotated")),
+        ({"apex": 104, "apex_source": "annotated"}, "midpoint", (3, "midpoint")),
+        ({"apex": 103, "apex_source": "spotted"}, "annotated-or-midpoint", (1, "spotted")),
+        ({}, "annotated-or-midpoint", (3, "midpoint")),
+    ],
+)
+def test_apex_policies(make_clip, facts, policy, expected):
+    clip, frames = make_clip([TINY] * 9, onset=102, offset=108, **facts)
+    assert apex_index(clip, frames, policy=policy) == expected
+
+
+def test_the_midpoint_is_that_of_the_expression_when_all_frames_are_seen(make_clip):
+    clip, frames = make_clip([TINY] * 9, onset=104, offset=108, seen=(0, 9))
+    assert apex_index(clip, frames) == (5, "midpoint")
+
+
+@pytest.mark.parametrize("facts", [{}, {"apex": 103, "apex_source": "spotted"}])
+def test_an_annotated_apex_may_be_demanded(make_clip, facts):
+    clip, frames = make_clip([TINY] * 4, **facts)
+    with pytest.raises(ManifestError, match="has no annotated apex"):
+        apex_index(clip, frames, policy="annotated")
+
+
+def test_an_apex_after_the_offset_is_refused(make_clip):
+    clip, frames = make_clip([TINY] * 9, onset=102, apex=108, offset=105, apex_source="annotated")
+    with pytest.raises(ManifestError, match=r"apex 108 .* outside its frames 102 to 105"):
+        apex_index(clip, frames)
+
+
+def test_an_apex_that_is_the_onset_gives_zero_and_is_said(make_clip):
+    clip, frames = make_clip([TINY] * 3, onset=101, apex=101, apex_source="annotated")
+    output = Flow().run(clip, frames, aligned([0, 1, 2]))
+    assert (output.arrays["flow"] == 0).all()
+    assert output.warnings[0].startswith("The apex is the onset frame 101")
+    assert output.warnings[1] == "There is no motion at all between the frames compared."
+
+
+def test_half_precision_is_a_choice(make_clip):
+    clip, frames = make_clip([TINY] * 2)
+    params = FlowParams(method="dis", pairs="consecutive", dtype="float16")
+    assert Flow(params).run(clip, frames, aligned([0, 1])).arrays["flow"].dtype == np.float16
+
+
+def test_flow_that_is_not_finite_is_refused(monkeypatch, make_clip):
+    def broken(first, second, *, method):
+        flow = np.zeros((2, *first.shape), np.float32)
+        flow[1, 3, 5:7] = np.nan, np.inf
+        return flow
+
+    monkeypatch.setattr("mer_prep.stages.flow.optical_flow", broken)
+    clip, frames = make_clip([TINY] * 2)
+    with pytest.raises(MotionError, match=r"2 values.*v of pair 0 \(.*\) at x = 5, y = 3"):
+        Flow(FlowParams(pairs="consecutive")).run(clip, frames, aligned([0, 1]))
+
+
+def test_finite_flow_passes():
+    check_finite(np.zeros((1, 2, 3, 3)), np.array([(0, 1)]), where="clip")
+
+
+@pytest.mark.parametrize(
+    ("values", "match"),
+    [
+        ({"method": "tvl"}, "Did you mean 'tvl1'"),
+        ({"engine": "cuda"}, "'flow.engine'"),
+        ({"pairs": "onset"}, "'flow.pairs'"),
+        ({"apex": "annotate"}, "Did you mean 'annotated'"),
+        ({"dtype": "uint8"}, "'flow.dtype'"),
+        ({"lag_divisor": 1}, "'flow.lag_divisor' is out of range"),
+    ],
+)
+def test_parameters_are_checked(values, match):
+    with pytest.raises(ConfigError, match=match):
+        FlowParams(**values)

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import pytest
+
+from mer_prep.sources.corpus import import_corpus
+from mer_prep.synth.corpus import write_corpus
+from mer_prep.synth.truth import read_truth, truth_clips
+
+CASES = [
+    ("casme2", "raw", {"apex-missing"}),
+    ("casme2", "cropped", {"apex-missing"}),
+    ("samm", "official", set()),
+    ("smic", "HS-cropped", {"frames-missing"}),
+]
+
+
+@pytest.mark.parametrize(("corpus", "variant", "flags"), CASES)
+def test_importers_read_what_was_planned(tmp_path, corpus, variant, flags):
+    made = write_corpus(
+        corpus, tmp_path, subjects=2, clips=4, frames=6, variant=variant, head_motion=0.0
+    )
+    imported = import_corpus(corpus, made.root)
+    assert imported.record.synthetic
+    assert imported.record.variant == variant
+    assert not [item for item in imported.record.findings if item.level == "error"]
+    names = sorted(f"{clip.subject}/{clip.clip}" for clip in imported.clips)
+    assert names == truth_clips(made.truth)
+    assert {flag for clip in imported.clips for flag in clip.flags} == flags
+    planned = {(plan.subject, plan.clip): plan for plan in made.clips}
+    for clip in imported.clips:
+        plan = planned[int(clip.subject.lstrip("sub")), clip.clip]
+        assert clip.synthetic
+        assert not clip.restricted
+        assert (clip.onset, clip.apex, clip.offset) == (plan.onset, plan.apex, plan.offset)
+        assert clip.emotion == plan.emotion
+        truth = read_truth(made.truth, clip.clip_id)
+        assert clip.frame_numbers == tuple(truth.numbers)
+        assert clip.fps == truth.facts["fps"]

@@ -24,6 +24,9 @@ APEX_SOURCES = ("annotated", "spotted", "midpoint")
 
 LEVELS = ("error", "warning", "info")
 
+#: A file of this name in a corpus folder says that ``mer-prep synth`` made it.
+SYNTHETIC_MARK = "SYNTHETIC.txt"
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -65,7 +68,7 @@ class Clip:
     corpus : str
         Name of the corpus, e.g. ``casme2``.
     subject : str
-        Canonical subject within the corpus: ``sub01``, ``006``, ``s1``.
+        Canonical subject within the corpus: ``sub01``, ``006``, ``s01``.
     clip : str
         Name of the clip within the corpus, spelled as the corpus spells it.
     root : str
@@ -275,7 +278,7 @@ def _checked(name: str, value: Any, where: str) -> Any:
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         raise bad(" or ".join(kind.__name__ for kind in kinds))
     if name == "video":
-        check_relative(value, where=where)
+        check_relative(str(value), where=where)
     return value
 
 

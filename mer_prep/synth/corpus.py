@@ -17,6 +17,7 @@ import numpy as np
 from mer_prep.checks import check_option, check_range
 from mer_prep.config import canonical_json
 from mer_prep.errors import ConfigError
+from mer_prep.manifest import SYNTHETIC_MARK
 from mer_prep.synth.clips import Scene, render_frames, scene_truth
 from mer_prep.synth.layouts import LAYOUTS, Layout, PlannedClip
 from mer_prep.synth.plan import ClipPlan, plan_corpus, subject_name
@@ -24,9 +25,8 @@ from mer_prep.synth.portraits import load_portrait, portrait_names
 from mer_prep.synth.truth import TRUTH_NAME, ClipTruth, write_truth
 
 #: Raised whenever the same parameters give other frames, annotations or truth.
-VERSION = 1
+VERSION = 2
 
-MARKER_NAME = "SYNTHETIC.txt"
 
 #: Folder of each corpus below the output folder.
 FOLDERS: Mapping[str, str] = {"casme2": "CASME2", "samm": "SAMM", "smic": "SMIC"}
@@ -185,7 +185,7 @@ def write_corpus(
 
 def is_synthetic(root: Path) -> bool:
     """Return whether a corpus folder was made by `write_corpus`."""
-    return (root / MARKER_NAME).is_file()
+    return (root / SYNTHETIC_MARK).is_file()
 
 
 def scene_of(plan: ClipPlan, layout: Layout, parameters: Mapping[str, Any]) -> Scene:
@@ -257,7 +257,7 @@ def _existing(root: Path) -> dict[str, Any] | None:
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return None
     try:
-        text = (root / MARKER_NAME).read_text(encoding="utf-8")
+        text = (root / SYNTHETIC_MARK).read_text(encoding="utf-8")
         line = next(line for line in text.splitlines() if line.startswith(_RECORD))
         record = json.loads(line.removeprefix(_RECORD))
         return {
@@ -375,4 +375,4 @@ Portraits:
 
 {_RECORD}{record}
 """
-    (root / MARKER_NAME).write_text(text, encoding="utf-8")
+    (root / SYNTHETIC_MARK).write_text(text, encoding="utf-8")

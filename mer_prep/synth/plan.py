@@ -97,7 +97,9 @@ class ClipPlan:
 
 def subject_name(corpus: str, subject: int) -> str:
     """Return the subject as importers spell it: ``sub01``, ``006``, ``s1``."""
-    return {"casme2": f"sub{subject:02d}", "samm": f"{subject:03d}", "smic": f"s{subject}"}[corpus]
+    return {"casme2": f"sub{subject:02d}", "samm": f"{subject:03d}", "smic": f"s{subject:02d}"}[
+        corpus
+    ]
 
 
 def objective_class(coding: str) -> int:

@@ -9,7 +9,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from openpyxl import load_workbook
 
 from mer_prep.errors import ConfigError, ManifestError
-from mer_prep.synth.corpus import MARKER_NAME, is_synthetic, write_corpus
+from mer_prep.manifest import SYNTHETIC_MARK
+from mer_prep.synth.corpus import is_synthetic, write_corpus
 from mer_prep.synth.layouts import LAYOUTS
 from mer_prep.synth.truth import TRUTH_NAME, read_truth, true_flow, truth_clips
 
@@ -84,7 +85,7 @@ def test_what_is_reported_is_on_disk(casme2):
 
 
 def test_the_marker_says_what_the_frames_are(casme2):
-    text = (casme2.root / MARKER_NAME).read_text(encoding="utf-8")
+    text = (casme2.root / SYNTHETIC_MARK).read_text(encoding="utf-8")
     assert text.startswith("SYNTHETIC")
     assert "Hopper" in text
     assert "Mona Lisa" in text
@@ -176,7 +177,7 @@ def test_foreign_folders_are_refused(tmp_path, content):
     root.mkdir()
     (root / "precious.bmp").write_bytes(b"BM")
     if content is not None:
-        (root / MARKER_NAME).write_text(content)
+        (root / SYNTHETIC_MARK).write_text(content)
     with pytest.raises(ConfigError, match="not a synthetic corpus"):
         write_corpus("smic", tmp_path, subjects=1, clips=1, frames=6)
     assert (root / "precious.bmp").read_bytes() == b"BM"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from mer_prep.errors import ManifestError
 from mer_prep.sources.corpus import import_corpus
 from mer_prep.synth.corpus import write_corpus
 from mer_prep.synth.truth import read_truth, truth_clips
@@ -36,3 +37,13 @@ def test_importers_read_what_was_planned(tmp_path, corpus, variant, flags):
         truth = read_truth(made.truth, clip.clip_id)
         assert clip.frame_numbers == tuple(truth.numbers)
         assert clip.fps == truth.facts["fps"]
+
+
+def test_a_synthetic_corpus_is_known_from_within_and_refused_from_above(tmp_path):
+    made = write_corpus("casme2", tmp_path, subjects=1, clips=2, frames=12)
+    inner = next(made.root.glob("CASME2_RAW_selected"))
+    imported = import_corpus("casme2", inner)
+    assert imported.record.synthetic
+    assert not any(clip.restricted for clip in imported.clips)
+    with pytest.raises(ManifestError, match="a synthetic corpus further down"):
+        import_corpus("casme2", tmp_path)

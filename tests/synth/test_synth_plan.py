@@ -123,7 +123,7 @@ def test_objective_classes(coding, expected):
 
 
 def test_subject_names():
-    assert [subject_name(c, 6) for c in LAYOUTS] == ["sub06", "006", "s6"]
+    assert [subject_name(c, 6) for c in LAYOUTS] == ["sub06", "006", "s06"]
 
 
 def test_apex_lies_on_both_sides_of_the_middle():

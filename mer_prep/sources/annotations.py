@@ -1,0 +1,358 @@
+"""Annotation workbooks: cells as text, tables found by their headings, errors that name the cell.
+
+Every cell is read as text first. A spreadsheet library left to itself turns the subject ``01``
+into 1 in one workbook and leaves ``006`` alone in the next.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import hashlib
+import io
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from python_calamine import CalamineError, CalamineWorkbook
+
+from mer_prep.errors import AnnotationError
+
+WORKBOOK_SUFFIXES = (".xlsx", ".xlsm", ".xls", ".ods", ".csv")
+
+#: Rows searched for the headings; the longest preamble known has 13.
+HEADER_ROWS = 60
+
+#: More rows than any corpus has; a workbook beyond it is not an annotation.
+MAX_ROWS = 200_000
+
+#: What annotators write for "none".
+BLANKS = frozenset({"", "/", "\\", "-", "nan", "none", "n/a", "#n/a"})
+
+_WHOLE = re.compile(r"[+-]?\d+(\.0+)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column looked for by its heading.
+
+    Parameters
+    ----------
+    name : str
+        Heading as the corpus spells it.
+    aliases : tuple of str
+        Other headings that mean the same. Case, blanks and punctuation never matter.
+    required : bool
+        Whether a table without it is refused.
+    """
+
+    name: str
+    aliases: tuple[str, ...] = ()
+    required: bool = True
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """Normalised headings."""
+        return frozenset(normalise_heading(text) for text in (self.name, *self.aliases))
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """One sheet of a workbook: raw cell values by row, the first being spreadsheet row 1."""
+
+    file: Path
+    name: str
+    rows: Sequence[Sequence[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a table.
+
+    Parameters
+    ----------
+    sheet : Sheet
+        The sheet it stands on.
+    number : int
+        Spreadsheet row, from 1.
+    columns : mapping of str to int
+        Zero-based position of every column found.
+    """
+
+    sheet: Sheet
+    number: int
+    columns: Mapping[str, int]
+
+    def where(self, column: str | None = None) -> str:
+        """Return the file, sheet and cell (or row) for messages: ``codes.xlsx, Sheet1!D7``."""
+        cell = f"row {self.number}"
+        if column is not None and column in self.columns:
+            cell = f"{self.sheet.name}!{cell_name(self.number, self.columns[column])}"
+        else:
+            cell = f"{self.sheet.name} {cell}"
+        return f"{self.sheet.file.name}, {cell}"
+
+    def text(self, column: str) -> str:
+        """Return a cell as text; empty if it is blank or its column is absent.
+
+        Raises
+        ------
+        AnnotationError
+            If the cell holds a date or a time.
+        """
+        values = self.sheet.rows[self.number - 1]
+        position = self.columns.get(column)
+        if position is None or position >= len(values):
+            return ""
+        return cell_text(values[position], where=self.where(column))
+
+    def whole(self, column: str) -> int:
+        """Return a cell as a whole number.
+
+        Raises
+        ------
+        AnnotationError
+            If it is anything else, naming the cell.
+        """
+        text = self.text(column)
+        if _WHOLE.fullmatch(text):
+            return int(float(text))
+        raise AnnotationError(
+            f"'{column}' must be a whole number, not {text!r}.",
+            where=self.where(column),
+            why="key frames are frame numbers",
+            hint="a formula that was never calculated reads as blank; correct the cell, or save "
+            "the workbook once in a spreadsheet program",
+        )
+
+    def optional_whole(self, column: str) -> int | None:
+        """Return a cell as a whole number, or None if it says "none" (``/``, blank, NaN)."""
+        return None if self.text(column).casefold() in BLANKS else self.whole(column)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table on a sheet.
+
+    Parameters
+    ----------
+    sheet : Sheet
+        The sheet.
+    header_row : int
+        Spreadsheet row of the headings, from 1.
+    columns : mapping of str to int
+        Zero-based position of every column found, by `Column.name`.
+    headings : tuple of str
+        All headings, as they stand.
+    """
+
+    sheet: Sheet
+    header_row: int
+    columns: Mapping[str, int]
+    headings: tuple[str, ...]
+
+    def __iter__(self) -> Iterator[Row]:
+        for number in range(self.header_row + 1, len(self.sheet.rows) + 1):
+            if any(value not in ("", None) for value in self.sheet.rows[number - 1]):
+                yield Row(self.sheet, number, self.columns)
+
+
+def normalise_heading(text: str) -> str:
+    """Return the letters and digits of a heading in lower case."""
+    return re.sub(r"[^a-z0-9]", "", text.casefold())
+
+
+def cell_name(row: int, column: int) -> str:
+    """Return a cell's name, ``D7``, from its row (from 1) and column (from 0)."""
+    letters = ""
+    column += 1
+    while column:
+        column, rest = divmod(column - 1, 26)
+        letters = chr(ord("A") + rest) + letters
+    return f"{letters}{row}"
+
+
+def cell_text(value: Any, *, where: str) -> str:
+    """Return a cell's value as text: ``12`` for 12.0, empty for blank and NaN, else stripped.
+
+    Raises
+    ------
+    AnnotationError
+        For dates and times, which spreadsheets make out of entries such as ``1-2``.
+    """
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value.replace("\u00a0", " ").replace("\ufeff", "").strip()
+    if isinstance(value, bool):
+        return str(value).upper()
+    if isinstance(value, (int, float)):
+        if isinstance(value, float) and not math.isfinite(value):
+            return ""
+        return str(int(value)) if value == int(value) else repr(value)
+    raise AnnotationError(
+        f"The cell holds a date or a time ({value}), not text or a number.",
+        where=where,
+        why="the spreadsheet program replaced what was typed, and it cannot be had back from here",
+        hint="format the cell as text and type the original entry again",
+    )
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_sheets(path: Path) -> list[Sheet]:
+    """Read all sheets of an ``.xlsx``, ``.xls`` or ``.ods`` workbook, or a ``.csv`` file.
+
+    Raises
+    ------
+    AnnotationError
+        If the file is missing, is no workbook, is protected, or is absurdly long.
+    """
+    if not path.is_file():
+        raise AnnotationError(
+            "There is no such annotation file.", where=path, hint="check the --annotations option"
+        )
+    if path.suffix.lower() == ".csv":
+        return [Sheet(path, path.stem, read_csv(path))]
+    try:
+        with CalamineWorkbook.from_path(path) as book:
+            sheets = []
+            for name in book.sheet_names:
+                sheet = book.get_sheet_by_name(name)
+                if sheet.total_height > MAX_ROWS:
+                    raise AnnotationError(
+                        f"The sheet has {sheet.total_height:,} rows, more than any corpus.",
+                        where=f"{path}, {name}",
+                    )
+                sheets.append(Sheet(path, name, sheet.to_python(skip_empty_area=False)))
+            return sheets
+    except (CalamineError, OSError) as error:
+        raise AnnotationError(
+            f"The annotation file cannot be read as a workbook: {error}.",
+            where=path,
+            hint="copy it again from the corpus; remove a password, if it has one",
+        ) from None
+
+
+def read_csv(path: Path) -> list[list[str]]:
+    """Read a comma- or semicolon-separated file in UTF-8, with or without a byte-order mark.
+
+    Raises
+    ------
+    AnnotationError
+        If it is not UTF-8 or not CSV.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        first = text.split("\n", 1)[0]
+        # Spreadsheet programs in countries with a decimal comma separate by semicolons.
+        delimiter = ";" if first.count(";") > first.count(",") else ","
+        rows = list(csv.reader(io.StringIO(text), delimiter=delimiter, strict=True))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise AnnotationError(
+            f"The file cannot be read as CSV: {error}.",
+            where=path,
+            hint="save it as comma-separated UTF-8",
+        ) from None
+    return rows
+
+
+def find_table(sheets: Sequence[Sheet], columns: Sequence[Column]) -> Table:
+    """Find the table that has the required columns, on any sheet, below any preamble.
+
+    Raises
+    ------
+    AnnotationError
+        If there is none: names the sheets, or the nearest sheet and row with the columns missing
+        there and the headings most like them.
+    """
+    best: tuple[int, Sheet, int] | None = None
+    required = [column for column in columns if column.required]
+    for sheet in sheets:
+        for index, values in enumerate(sheet.rows[:HEADER_ROWS]):
+            found = _match(values, columns)
+            score = sum(column.name in found for column in required)
+            if score == len(required):
+                _check_not_twice(sheet, index, values, columns)
+                headings = tuple(_heading(value) for value in values)
+                return Table(sheet, index + 1, found, headings)
+            if best is None or score > best[0]:
+                best = (score, sheet, index)
+    raise _no_table(sheets, best, required)
+
+
+def _heading(value: Any) -> str:
+    return value.strip() if isinstance(value, str) else ""
+
+
+def _match(values: Sequence[Any], columns: Sequence[Column]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    keys = [normalise_heading(_heading(value)) for value in values]
+    for column in columns:
+        for position, key in enumerate(keys):
+            if key and key in column.keys:
+                found[column.name] = position
+                break
+    return found
+
+
+def _check_not_twice(
+    sheet: Sheet, index: int, values: Sequence[Any], columns: Sequence[Column]
+) -> None:
+    for column in columns:
+        cells = [
+            cell_name(index + 1, position)
+            for position, value in enumerate(values)
+            if normalise_heading(_heading(value)) in column.keys
+        ]
+        if len(cells) > 1:
+            raise AnnotationError(
+                f"The column '{column.name}' stands twice: {' and '.join(cells)}.",
+                where=f"{sheet.file.name}, {sheet.name}",
+                hint="remove or rename the one that is not the annotation's own",
+            )
+
+
+def _no_table(
+    sheets: Sequence[Sheet], best: tuple[int, Sheet, int] | None, required: Sequence[Column]
+) -> AnnotationError:
+    names = [column.name for column in required]
+    expected = f"expected columns: {', '.join(names)}"
+    file = sheets[0].file if sheets else None
+    if best is None or best[0] < max(2, len(required) // 2):
+        listed = ", ".join(f"'{sheet.name}'" for sheet in sheets) or "none"
+        return AnnotationError(
+            f"No sheet holds the annotation table (sheets: {listed}; the first {HEADER_ROWS} "
+            "rows of each were searched for its headings).",
+            where=file,
+            why="columns are recognised by their headings",
+            hint=expected,
+        )
+    _, sheet, index = best
+    values = sheet.rows[index]
+    found = _match(values, required)
+    missing = [name for name in names if name not in found]
+    taken = set(found.values())
+    others = {
+        _heading(value): cell_name(index + 1, position)
+        for position, value in enumerate(values)
+        if _heading(value) and position not in taken
+    }
+    near = [
+        f"'{match}' in {others[match]} is most like '{name}'"
+        for name in missing
+        for match in difflib.get_close_matches(name, list(others), n=1)
+    ]
+    return AnnotationError(
+        f"The annotation table lacks the column{'s' * (len(missing) > 1)} "
+        f"{', '.join(repr(name) for name in missing)}.",
+        where=f"{sheet.file}, {sheet.name}!{cell_name(index + 1, 0)} (row of the headings)",
+        hint="; ".join([expected, *near]),
+    )

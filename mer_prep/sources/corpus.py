@@ -1,0 +1,274 @@
+"""Imports a corpus folder: one call for every kind of source."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from joblib import Parallel, delayed
+
+from mer_prep.checks import check_option, check_range
+from mer_prep.errors import ConfigError, ManifestError, MerPrepError
+from mer_prep.manifest import SYNTHETIC_MARK, Clip, Finding, ImportRecord, check_unique
+from mer_prep.resources import data_names
+from mer_prep.sources import casme2, clips, samm, smic
+from mer_prep.sources.annotations import file_sha256
+from mer_prep.sources.expressions import Reading, with_flags
+from mer_prep.sources.facts import corpus_facts
+from mer_prep.sources.frames import source_digest
+from mer_prep.sources.trees import Request
+
+#: Recorded as the annotation version of synthetic corpora.
+SYNTHETIC_VERSION = "synthetic"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A kind of corpus folder that can be imported.
+
+    Parameters
+    ----------
+    title : str
+        Name of the corpus, or what is read.
+    variants : tuple of str
+        Forms it may have, the preferred one first.
+    read : callable
+        Reads a `Request` into a `Reading`.
+    """
+
+    title: str
+    variants: tuple[str, ...]
+    read: Callable[[Request], Reading]
+
+
+SOURCES: dict[str, Source] = {
+    "casme2": Source("CASME II", casme2.PREFERENCE, casme2.read),
+    "samm": Source("SAMM", samm.PREFERENCE, samm.read),
+    "smic": Source("SMIC and SMIC-E", smic.PREFERENCE, smic.read),
+    "clips": Source("any folder of frame folders or videos", (), clips.read),
+}
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import gives.
+
+    Parameters
+    ----------
+    clips : list of Clip
+        The clips in the order of the annotation (of the folders where there is none).
+    record : ImportRecord
+        How the corpus was read and what was noticed.
+    """
+
+    clips: list[Clip]
+    record: ImportRecord
+
+
+def import_corpus(
+    source: str,
+    root: Path,
+    *,
+    annotations: Path | None = None,
+    variant: str | None = None,
+    errata: bool | Collection[str] = True,
+    name: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    jobs: int = 1,
+) -> Imported:
+    """Read a corpus folder into clips. Nothing is written, and nothing in the folder changes.
+
+    What is wrong with single clips is collected as findings. What makes the whole import doubtful
+    (another corpus, an annotation that cannot be understood) is an error.
+
+    Parameters
+    ----------
+    source : str
+        One of `SOURCES`.
+    root : Path
+        The corpus folder.
+    annotations : Path, optional
+        Annotation workbook; for ``clips`` a CSV file. Searched for if None (not for ``clips``).
+    variant : str, optional
+        Form of the corpus, see `Source.variants`; the preferred one that is there if None.
+    errata : bool or collection of str
+        Apply all known errata, none, or those named.
+    name : str, optional
+        Name the corpus gets; that of the source if None.
+    progress : callable, optional
+        Called with (clips hashed, clips in all).
+    jobs : int
+        Threads that hash frames; -1 takes one per core.
+
+    Returns
+    -------
+    Imported
+
+    Raises
+    ------
+    ConfigError
+        For an unknown source, variant, erratum or an unusable name.
+    ManifestError
+        If the folder is missing, is not of that corpus, or two clips are one.
+    AnnotationError
+        If the annotation is missing or cannot be understood; the cell is named.
+    """
+    check_option("source", source, SOURCES)
+    if jobs != -1:
+        check_range("jobs", jobs, low=1)
+    folder = _unicode_path(root)
+    synthetic = _is_marked(folder)
+    request = Request(
+        root=folder,
+        name=check_corpus_name(source if name is None else name),
+        annotations=None if annotations is None else Path(os.path.abspath(annotations)),
+        variant=variant,
+        # A synthetic clip may share its name with a real one, but not its mistakes.
+        errata=False if synthetic else errata,
+    )
+    reading = SOURCES[source].read(request)
+    if not synthetic:
+        _check_not_marked(reading.clips)
+    if synthetic and reading.version is not None:
+        reading.version = SYNTHETIC_VERSION
+        reading.findings = [
+            item for item in reading.findings if not item.code.startswith("annotation-")
+        ]
+    if not reading.clips:
+        raise ManifestError(
+            "No clip could be imported.",
+            where=request.root,
+            why="every one of them has an error",
+            hint="; ".join(str(item) for item in reading.findings[:5]) or None,
+        )
+    check_unique(reading.clips)
+    found = [
+        dataclasses.replace(
+            clip, synthetic=synthetic, restricted=reading.restricted and not synthetic
+        )
+        for clip in reading.clips
+    ]
+    found = _with_digests(found, reading.findings, jobs=jobs, progress=progress)
+    path = reading.annotations
+    record = ImportRecord(
+        corpus=request.name,
+        source=source,
+        root=str(request.root),
+        variant=reading.variant,
+        annotations=None if path is None else str(path),
+        annotations_sha256=None if path is None else file_sha256(path),
+        annotation_version=reading.version,
+        errata=reading.errata,
+        synthetic=synthetic,
+        findings=tuple(_printable(finding) for finding in reading.findings),
+    )
+    return Imported(with_flags(found, reading.findings), record)
+
+
+def _is_marked(folder: Path) -> bool:
+    """Return whether a folder, or one of the three above it, is marked as synthetic."""
+    return any((one / SYNTHETIC_MARK).is_file() for one in (folder, *folder.parents[:3]))
+
+
+def _check_not_marked(clips: Sequence[Clip]) -> None:
+    """Refuse clips of a synthetic corpus that lies further down: they would pass for real ones."""
+    folders = {
+        (Path(clip.root) / name).parent
+        for clip in clips
+        for name in (clip.frames[:1] or (clip.video,))
+        if name
+    }
+    for folder in sorted(folders):
+        for parent in (folder, *folder.parents):
+            if (parent / SYNTHETIC_MARK).is_file():
+                raise ManifestError(
+                    "The folder holds a synthetic corpus further down.",
+                    where=parent,
+                    why="its clips would pass for real ones",
+                    hint="import that folder itself",
+                )
+
+
+def erratum_names(source: str) -> list[str]:
+    """Return the names of the errata known of a source; none for ``clips``."""
+    check_option("source", source, SOURCES)
+    if source not in data_names("manifests", "corpora"):
+        return []
+    return [erratum.name for erratum in corpus_facts(source).errata]
+
+
+def check_corpus_name(name: str) -> str:
+    """Return `name` if it can be part of file names and clip ids.
+
+    Raises
+    ------
+    ConfigError
+        If it is anything but lower-case letters, digits, ``_`` and ``-``.
+    """
+    if re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,63}", name):
+        return name
+    raise ConfigError(
+        f"{name!r} cannot be the name of a corpus.",
+        hint="use up to 64 lower-case letters, digits, '_' and '-', beginning with a letter or "
+        "digit",
+    )
+
+
+def _unicode_path(root: Path) -> Path:
+    path = os.path.abspath(root)
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ManifestError(
+            f"The path of the corpus folder is not valid Unicode: {path!a}.",
+            why="manifests are UTF-8 text",
+            hint="rename the folder, or reach it through a link",
+        ) from None
+    return Path(path)
+
+
+def _printable(finding: Finding) -> Finding:
+    """Return a finding whose texts can be printed and stored, whatever the file names hold."""
+
+    def escaped(text: str | None) -> str | None:
+        if text is None or text.isprintable():
+            return text
+        characters = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+        return "".join(characters)
+
+    message = escaped(finding.message) or ""
+    return dataclasses.replace(finding, message=message, where=escaped(finding.where))
+
+
+def _with_digests(
+    found: Sequence[Clip],
+    findings: list[Finding],
+    *,
+    jobs: int,
+    progress: Callable[[int, int], None] | None,
+) -> list[Clip]:
+    """Return the clips with the digests of their sources; unreadable ones give findings."""
+    # Threads suffice: hashing and reading both release the interpreter's lock.
+    run = Parallel(n_jobs=jobs, prefer="threads", return_as="generator")
+    result = []
+    for clip, digest in zip(found, run(delayed(_digest)(clip) for clip in found), strict=True):
+        if isinstance(digest, MerPrepError):
+            place = digest.where
+            findings.append(Finding("error", "source-unreadable", digest.what, clip.clip_id, place))
+            result.append(clip)
+        else:
+            result.append(dataclasses.replace(clip, source_digest=digest))
+        if progress is not None:
+            progress(len(result), len(found))
+    return result
+
+
+def _digest(clip: Clip) -> str | MerPrepError:
+    try:
+        return source_digest(clip)
+    except MerPrepError as error:
+        return error

@@ -1,0 +1,376 @@
+"""From annotated expressions to clips: what an annotation says, checked against the frames."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mer_prep.errors import ManifestError
+from mer_prep.manifest import Clip, Finding, check_relative, make_clip_id
+from mer_prep.sources.annotations import Row
+from mer_prep.sources.facts import Erratum
+from mer_prep.sources.folders import Folder
+from mer_prep.sources.frames import list_frames
+
+#: Offsets that annotators write for "none".
+_NO_OFFSET = (None, 0)
+
+_EMOTIONS = {
+    "other": "others",
+    "happy": "happiness",
+    "sad": "sadness",
+    "surprised": "surprise",
+}
+
+
+def normalise_emotion(text: str) -> str:
+    """Return an emotion in lower case and the field's spelling: ``Other`` gives ``others``."""
+    key = " ".join(text.casefold().split())
+    return _EMOTIONS.get(key, key)
+
+
+def parse_action_units(text: str) -> tuple[int, ...]:
+    """Return the numbers of the action units in an annotation, ascending.
+
+    Sides (L, R), strengths (A to E), alternatives and remarks are left out: ``(R6 or R12)+R15``
+    gives (6, 12, 15), ``10A/B`` gives (10,), ``?`` gives ().
+    """
+    return tuple(sorted({int(number) for number in re.findall(r"\d+", text)}))
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """One row of an annotation, or one expression in it.
+
+    Parameters
+    ----------
+    key : hashable
+        Identifies the clip's folder, whatever its padding and case.
+    number : int
+        Number of the subject.
+    subject, clip : str
+        Canonical subject and name of the clip.
+    onset, apex, offset : int, optional
+        Key frames as annotated.
+    emotion_raw : str, optional
+        Emotion as annotated.
+    action_units_raw : str, optional
+        Action units as annotated.
+    objective_class : int, optional
+        1 to 7.
+    where : str
+        File and row, for messages.
+    """
+
+    key: Hashable
+    number: int
+    subject: str
+    clip: str
+    onset: int | None
+    apex: int | None
+    offset: int | None
+    emotion_raw: str | None
+    action_units_raw: str | None = None
+    objective_class: int | None = None
+    where: str | None = None
+
+
+@dataclass
+class Reading:
+    """What an importer has read so far.
+
+    Parameters
+    ----------
+    corpus : str
+        Name given to the corpus.
+    root : Path
+        Absolute corpus folder.
+    variant : str, optional
+        Form of the corpus.
+    fps : float, optional
+        Frames per second.
+    cut : bool
+        Whether the frames on disk end with the expression, so that a missing offset is harmless.
+    """
+
+    corpus: str
+    root: Path
+    variant: str | None = None
+    fps: float | None = None
+    cut: bool = False
+    restricted: bool = True
+    annotations: Path | None = None
+    version: str | None = None
+    errata: tuple[str, ...] = ()
+    clips: list[Clip] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+    def note(
+        self,
+        level: str,
+        code: str,
+        message: str,
+        *,
+        clip_id: str | None = None,
+        where: str | None = None,
+    ) -> None:
+        """Add a finding."""
+        self.findings.append(Finding(level, code, message, clip_id, where))
+
+
+def apply_errata(
+    reading: Reading, expressions: Sequence[Expression], errata: Sequence[Erratum]
+) -> list[Expression]:
+    """Correct or flag the expressions that errata concern, and note which were applied."""
+    corrected = list(expressions)
+    applied = []
+    for erratum in errata:
+        for index, expression in enumerate(corrected):
+            if expression.number != erratum.subject or not _same(expression.clip, erratum.clip):
+                continue
+            if any(getattr(expression, name) != value for name, value in erratum.when.items()):
+                continue
+            changes = dict(erratum.set)
+            corrected[index] = dataclasses.replace(expression, **changes)  # type: ignore[arg-type]
+            what = ", ".join(
+                f"{name} {getattr(expression, name)} -> {value}" for name, value in changes.items()
+            )
+            reading.note(
+                "info" if changes else "warning",
+                "erratum-applied" if changes else "erratum-flagged",
+                f"{what + ': ' if what else ''}{erratum.reason} ({erratum.label}).",
+                clip_id=make_clip_id(reading.corpus, expression.subject, expression.clip),
+                where=expression.where,
+            )
+            applied.append(erratum.label)
+    reading.errata = tuple(dict.fromkeys(applied))
+    return corrected
+
+
+def _same(a: str, b: str) -> bool:
+    return unicodedata.normalize("NFC", a).casefold() == unicodedata.normalize("NFC", b).casefold()
+
+
+def expression_ids(corpus: str, expressions: Sequence[Expression]) -> list[str]:
+    """Return the clip id of every expression, ``@<onset>`` added where a clip holds several.
+
+    Raises
+    ------
+    ManifestError
+        If two rows annotate the same onset of the same clip.
+    """
+    plain = [make_clip_id(corpus, item.subject, item.clip) for item in expressions]
+    counts = Counter(plain)
+    ids = [
+        plain_id
+        if counts[plain_id] == 1
+        else make_clip_id(corpus, item.subject, item.clip, item.onset)
+        for plain_id, item in zip(plain, expressions, strict=True)
+    ]
+    seen: dict[str, Expression] = {}
+    for clip_id, item in zip(ids, expressions, strict=True):
+        if clip_id in seen:
+            raise ManifestError(
+                f"Two rows annotate the same expression, {clip_id}.",
+                where=f"{seen[clip_id].where} and {item.where}",
+                why="results are stored and scored by clip",
+                hint="remove one of the rows",
+            )
+        seen[clip_id] = item
+    return ids
+
+
+def build_clips(
+    reading: Reading,
+    expressions: Sequence[Expression],
+    folders: Mapping[Hashable, Folder],
+    *,
+    emotions: Sequence[str] = (),
+) -> None:
+    """Make a clip of every expression whose folder holds frames; the others give findings.
+
+    Parameters
+    ----------
+    reading : Reading
+        Clips and findings are added to it.
+    expressions : sequence of Expression
+        What is annotated.
+    folders : mapping of hashable to Folder
+        Clip folders by `Expression.key`.
+    emotions : sequence of str
+        Normalised emotions that the corpus has; another one gives a warning.
+    """
+    indexed: dict[Hashable, list[tuple[int, str]] | str] = {}
+    for clip_id, expression in zip(
+        expression_ids(reading.corpus, expressions), expressions, strict=True
+    ):
+        folder = folders.get(expression.key)
+        if folder is None:
+            reading.note(
+                "error",
+                "clip-folder-missing",
+                f"The annotation names clip '{expression.clip}' of subject {expression.subject}, "
+                "but there is no such folder; left out.",
+                clip_id=clip_id,
+                where=expression.where,
+            )
+            continue
+        if expression.key not in indexed:
+            indexed[expression.key] = index_frames(reading.root, folder)
+        frames = indexed[expression.key]
+        if isinstance(frames, str):
+            code = "clip-empty" if not folder.images else "frames-unusable"
+            reading.note("error", code, frames, clip_id=clip_id, where=folder.relative)
+            continue
+        reading.clips.append(_build(reading, expression, clip_id, folder, frames, emotions))
+    annotated = {expression.key for expression in expressions}
+    for key, folder in folders.items():
+        if key not in annotated:
+            reading.note(
+                "warning",
+                "clip-without-row",
+                f"The folder ({len(folder.images)} frames) has no row in the annotation; left out.",
+                where=folder.relative,
+            )
+
+
+def index_frames(root: Path, folder: Folder) -> list[tuple[int, str]] | str:
+    """Return (number, relative path) of a folder's frames, or a sentence that says why not."""
+    try:
+        frames = [
+            (number, f"{folder.relative}/{name}" if folder.parts else name)
+            for number, name in list_frames(folder.path(root))
+        ]
+        for _, relative in frames:
+            check_relative(relative, where=folder.relative)
+            relative.encode("utf-8")
+    except UnicodeEncodeError:
+        return "A name is not valid Unicode; left out. Rename the folder or file."
+    except ManifestError as error:
+        return f"{error.what} Left out."
+    return frames or "The folder holds no frames; left out."
+
+
+def _build(
+    reading: Reading,
+    expression: Expression,
+    clip_id: str,
+    folder: Folder,
+    frames: Sequence[tuple[int, str]],
+    emotions: Sequence[str],
+) -> Clip:
+    expression = check_key_frames(reading, expression, clip_id)
+    numbers = tuple(number for number, _ in frames)
+    check_on_disk(reading, expression, clip_id, numbers, folder.relative)
+    raw = expression.emotion_raw
+    emotion = normalise_emotion(raw) if raw else None
+    if emotion is None or (emotions and emotion not in emotions):
+        message = f"The emotion {raw!r} is none of {', '.join(emotions)}; kept as it is."
+        reading.note("warning", "emotion-unknown", message, clip_id=clip_id, where=expression.where)
+    action_units = expression.action_units_raw
+    return Clip(
+        clip_id=clip_id,
+        corpus=reading.corpus,
+        subject=expression.subject,
+        clip=unicodedata.normalize("NFC", expression.clip),
+        root=str(reading.root),
+        frame_numbers=numbers,
+        frames=tuple(relative for _, relative in frames),
+        fps=reading.fps,
+        onset=expression.onset,
+        apex=expression.apex,
+        offset=expression.offset,
+        apex_source=None if expression.apex is None else "annotated",
+        emotion=emotion,
+        emotion_raw=raw,
+        action_units=parse_action_units(action_units or ""),
+        action_units_raw=action_units,
+        objective_class=expression.objective_class,
+        variant=reading.variant,
+    )
+
+
+def check_key_frames(reading: Reading, expression: Expression, clip_id: str) -> Expression:
+    """Check the order of the key frames; return the expression without an apex that cannot be.
+
+    An apex outside of onset to offset is dropped, never moved.
+    """
+    onset, apex, offset = expression.onset, expression.apex, expression.offset
+
+    def note(level: str, code: str, message: str) -> None:
+        reading.note(level, code, message, clip_id=clip_id, where=expression.where)
+
+    if offset in _NO_OFFSET:
+        level = "warning" if reading.cut else "error"
+        note(level, "offset-missing", "No offset is annotated; the last frame on disk stands in.")
+        offset = None
+    if onset is not None and offset is not None and onset > offset:
+        note("error", "onset-after-offset", f"Onset {onset} lies after offset {offset}.")
+    if apex is None:
+        note("warning", "apex-missing", "No apex is annotated.")
+    elif (onset is not None and apex < onset) or (offset is not None and apex > offset):
+        note(
+            "warning",
+            "apex-outside",
+            f"Apex {apex} lies outside of onset {onset} to offset {offset}; taken as unknown.",
+        )
+        apex = None
+    elif apex in (onset, offset):
+        edge = "onset" if apex == onset else "offset"
+        note("warning", "apex-on-boundary", f"Apex {apex} is the {edge} frame itself.")
+    return dataclasses.replace(expression, apex=apex, offset=offset)
+
+
+def check_on_disk(
+    reading: Reading,
+    expression: Expression,
+    clip_id: str,
+    numbers: Sequence[int],
+    where: str,
+) -> None:
+    """Note key frames that have no file, and gaps between onset and offset."""
+    present = set(numbers)
+    for name, value in (("onset", expression.onset), ("apex", expression.apex)):
+        if value is not None and value not in present:
+            message = f"The {name} frame {value} is not on disk ({numbers[0]} to {numbers[-1]})."
+            reading.note("error", f"{name}-not-on-disk", message, clip_id=clip_id, where=where)
+    first = numbers[0] if expression.onset is None else expression.onset
+    last = numbers[-1] if expression.offset is None else expression.offset
+    missing = [number for number in range(first, last + 1) if number not in present]
+    if last not in present and last >= first:
+        message = f"The offset frame {last} is not on disk; the last one before it stands in."
+        reading.note("warning", "offset-not-on-disk", message, clip_id=clip_id, where=where)
+    if missing:
+        listed = ", ".join(str(number) for number in missing[:5])
+        more = ", ..." if len(missing) > 5 else ""
+        reading.note(
+            "warning",
+            "frames-missing",
+            f"{len(missing)} of {last - first + 1} frames from onset to offset are missing: "
+            f"{listed}{more}. None is made up.",
+            clip_id=clip_id,
+            where=where,
+        )
+
+
+def with_flags(clips: Sequence[Clip], findings: Sequence[Finding]) -> list[Clip]:
+    """Return the clips with the codes of the findings that concern them as flags."""
+    codes: dict[str, set[str]] = defaultdict(set)
+    for finding in findings:
+        if finding.clip_id:
+            codes[finding.clip_id].add(finding.code)
+    return [
+        dataclasses.replace(clip, flags=tuple(sorted({*clip.flags, *codes[clip.clip_id]})))
+        for clip in clips
+    ]
+
+
+def subject_number(row: Row, column: str) -> int | None:
+    """Return the number of a subject cell: 1 for ``01``, ``sub01``, ``s1`` and 1.0, or None."""
+    match = re.fullmatch(r"(?i)(?:sub|s)?[-_ ]?0*(\d{1,3})", row.text(column))
+    return int(match[1]) if match else None

@@ -1,0 +1,171 @@
+"""Reads SAMM: ``006/006_1_2/006_05562.jpg`` and the FACS codes below their rows of prose.
+
+References
+----------
+Davison et al. (2018). SAMM: A spontaneous micro-facial movement dataset. IEEE Transactions on
+Affective Computing 9(1), 116-129. doi:10.1109/TAFFC.2016.2573832
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Sequence
+
+from mer_prep.manifest import make_clip_id
+from mer_prep.sources.annotations import Column, Row, Table, find_table, read_sheets
+from mer_prep.sources.expressions import (
+    Expression,
+    Reading,
+    apply_errata,
+    build_clips,
+    normalise_emotion,
+)
+from mer_prep.sources.facts import chosen_errata, corpus_facts, recognise_version
+from mer_prep.sources.folders import Folder, corpus_of_folder, not_this_corpus, walk
+from mer_prep.sources.trees import (
+    Request,
+    Tree,
+    check_own_table,
+    choose_tree,
+    data_rows,
+    find_workbook,
+    holds_table,
+    no_workbook,
+    optional_text,
+)
+
+PREFERENCE = ("official", "cropped")
+
+COLUMNS = (
+    Column("Subject"),
+    Column("Filename", ("File name", "Clip")),
+    Column("Onset Frame", ("Onset",)),
+    Column("Apex Frame", ("Apex",)),
+    Column("Offset Frame", ("Offset",)),
+    Column("Duration", required=False),
+    Column("Action Units", ("Action Unit", "AU", "AUs"), required=False),
+    Column("Estimated Emotion", ("Emotion",)),
+    Column("Objective Classes", ("Objective Class",), required=False),
+)
+
+_CLIP = re.compile(r"0*(\d{1,3})_(\d)_0*(\d{1,2})")
+
+
+def read(request: Request) -> Reading:
+    """Read a SAMM folder.
+
+    Raises
+    ------
+    ManifestError
+        If it is another corpus, or lacks the variant asked for.
+    AnnotationError
+        If the workbook is missing or cannot be understood.
+    """
+    facts = corpus_facts("samm")
+    reading = Reading(request.name, request.root, cut=True)
+    errata = chosen_errata(facts, request.errata)
+    folders = walk(request.root, reading.findings)
+    trees = _trees(reading, folders)
+    if not trees:
+        raise not_this_corpus(request.root, folders, "samm")
+    tree = choose_tree(reading, trees, PREFERENCE, facts, request.variant)
+    reading.annotations = request.annotations or find_workbook(
+        reading,
+        folders,
+        r"samm.*(micro.*facs|facs.*codes)",
+        lambda path: holds_table(path, COLUMNS),
+    )
+    if reading.annotations is None:
+        raise no_workbook(reading, facts, "SAMM_Micro_FACS_Codes_v2.xlsx")
+    table = find_table(read_sheets(reading.annotations), COLUMNS)
+    check_own_table(table, "samm", "Filename")
+    expressions, durations = _expressions(reading, table)
+    labels = [
+        (item.number, item.clip, normalise_emotion(item.emotion_raw or "")) for item in expressions
+    ]
+    reading.version, findings = recognise_version(facts, labels)
+    reading.findings += findings
+    expressions = apply_errata(reading, expressions, errata)
+    _check_durations(reading, expressions, durations)
+    build_clips(reading, expressions, tree.folders, emotions=facts.emotions)
+    return reading
+
+
+def clip_key(name: str) -> Hashable:
+    """Return (subject, inducement, index) of a clip name, or the name itself if it is another."""
+    match = _CLIP.fullmatch(name)
+    return tuple(int(part) for part in match.groups()) if match else name.casefold()
+
+
+def _trees(reading: Reading, folders: Sequence[Folder]) -> list[Tree]:
+    trees: dict[tuple[str, ...], Tree] = {}
+    for folder in folders:
+        if corpus_of_folder(folder) != "samm":
+            continue
+        match = _CLIP.fullmatch(folder.name)
+        assert match is not None
+        below_subject = re.fullmatch(r"\d{1,3}", folder.parent_name) is not None
+        if below_subject and int(folder.parent_name) != int(match[1]):
+            message = f"A clip of subject {int(match[1]):03d} lies in another subject's folder; "
+            message += "its name is believed."
+            reading.note("warning", "folder-misplaced", message, where=folder.relative)
+        parts = folder.parts[: -2 if below_subject else -1]
+        path = "/".join((reading.root.name, *parts)).lower()
+        variant = "cropped" if "crop" in path else "official"
+        tree = trees.setdefault(parts, Tree("/".join(parts), variant))
+        tree.add(clip_key(folder.name), folder, reading.findings)
+    return list(trees.values())
+
+
+def _expressions(
+    reading: Reading, table: Table
+) -> tuple[list[Expression], list[tuple[int | None, Row]]]:
+    """Return the expressions, and for each the duration its row states."""
+    expressions = []
+    durations = []
+    rows = data_rows(reading, table, subject="Subject", clip="Filename", onset="Onset Frame")
+    for number, row in rows:
+        key = clip_key(row.text("Filename"))
+        if isinstance(key, tuple) and key[0] != number:
+            message = f"'{row.text('Filename')}' is no clip of subject {number:03d}; left out, "
+            message += "since a wrong subject would leak between folds."
+            reading.note("error", "row-unreadable", message, where=row.where("Filename"))
+            continue
+        expressions.append(
+            Expression(
+                key=key,
+                number=number,
+                subject=f"{number:03d}",
+                clip=row.text("Filename"),
+                onset=row.whole("Onset Frame"),
+                apex=row.optional_whole("Apex Frame"),
+                offset=row.optional_whole("Offset Frame"),
+                emotion_raw=optional_text(row, "Estimated Emotion"),
+                action_units_raw=optional_text(row, "Action Units"),
+                objective_class=row.optional_whole("Objective Classes"),
+                where=row.where(),
+            )
+        )
+        durations.append((row.optional_whole("Duration"), row))
+    return expressions, durations
+
+
+def _check_durations(
+    reading: Reading,
+    expressions: Sequence[Expression],
+    durations: Sequence[tuple[int | None, Row]],
+) -> None:
+    """Note rows whose duration is not that of their onset and offset."""
+    for expression, (duration, row) in zip(expressions, durations, strict=True):
+        if duration is None or expression.onset is None or not expression.offset:
+            continue
+        length = expression.offset - expression.onset + 1
+        if duration != length:
+            reading.note(
+                "warning",
+                "duration-mismatch",
+                f"Onset {expression.onset} to offset {expression.offset} are {length} frames; "
+                f"the row says {duration}.",
+                clip_id=make_clip_id(reading.corpus, expression.subject, expression.clip),
+                where=row.where("Duration"),
+            )

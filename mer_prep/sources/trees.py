@@ -1,0 +1,227 @@
+"""Which of the trees and workbooks in a corpus folder are read, and why."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mer_prep.checks import suggest
+from mer_prep.errors import AnnotationError, ConfigError, ManifestError
+from mer_prep.manifest import Finding
+from mer_prep.sources.annotations import (
+    WORKBOOK_SUFFIXES,
+    Column,
+    Row,
+    Table,
+    file_sha256,
+    find_table,
+    read_sheets,
+)
+from mer_prep.sources.expressions import Reading, subject_number
+from mer_prep.sources.facts import CorpusFacts
+from mer_prep.sources.folders import TITLES, Folder, corpus_of_clip_name
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What an importer is asked to read.
+
+    Parameters
+    ----------
+    root : Path
+        Absolute corpus folder.
+    name : str
+        Name the corpus gets.
+    annotations : Path, optional
+        Annotation file; searched for if None.
+    variant : str, optional
+        Form of the corpus; chosen if None.
+    errata : bool or collection of str
+        All errata, none, or those named.
+    """
+
+    root: Path
+    name: str
+    annotations: Path | None = None
+    variant: str | None = None
+    errata: bool | Collection[str] = True
+
+
+@dataclass
+class Tree:
+    """Clip folders that belong together: one form of the corpus under one folder."""
+
+    relative: str
+    variant: str
+    folders: dict[Hashable, Folder] = field(default_factory=dict)
+
+    def add(self, key: Hashable, folder: Folder, findings: list[Finding]) -> None:
+        """Add a clip folder; of two for one clip the one with more frames stays."""
+        other = self.folders.get(key)
+        if other is None:
+            self.folders[key] = folder
+            return
+        kept, dropped = sorted((other, folder), key=lambda item: (-len(item.images), item.relative))
+        self.folders[key] = kept
+        message = f"Two folders hold one clip; '{kept.relative}' is read ({len(kept.images)} "
+        message += f"frames), '{dropped.relative}' is not ({len(dropped.images)} frames)."
+        findings.append(Finding("warning", "folder-duplicate", message, where=dropped.relative))
+
+    def __str__(self) -> str:
+        return f"'{self.relative or '.'}' ({self.variant}, {len(self.folders)} clips)"
+
+
+def choose_tree(
+    reading: Reading,
+    trees: Sequence[Tree],
+    preference: Sequence[str],
+    facts: CorpusFacts,
+    variant: str | None,
+) -> Tree:
+    """Return the tree to read, and note the choice where there is one.
+
+    The variant asked for, else the first of `preference` that is there; of several trees of one
+    variant the one with most clips that have frames, then the one that lies highest.
+
+    Raises
+    ------
+    ConfigError
+        If the variant asked for does not exist for this corpus.
+    ManifestError
+        If it exists but is not in the folder.
+    """
+    if variant is not None and variant not in preference:
+        raise ConfigError(
+            f"{facts.title} has no variant '{variant}'.{suggest(variant, preference)}",
+            hint=f"variants: {', '.join(preference)}",
+        )
+    listed = sorted(trees, key=lambda tree: tree.relative)
+    wanted = [tree for tree in trees if variant is None or tree.variant == variant]
+    if not wanted:
+        raise ManifestError(
+            f"The variant '{variant}' of {facts.title} is not in the folder.",
+            where=reading.root,
+            hint=f"found: {'; '.join(str(tree) for tree in listed)}",
+        )
+
+    def rank(tree: Tree) -> tuple[int, int, int, str]:
+        filled = sum(bool(folder.images) for folder in tree.folders.values())
+        depth = tree.relative.count("/")
+        return preference.index(tree.variant), -filled, depth, tree.relative
+
+    chosen = min(wanted, key=rank)
+    if len(trees) > 1:
+        others = "; ".join(str(tree) for tree in listed if tree is not chosen)
+        reading.note("info", "tree-chosen", f"Read {chosen}. Also there: {others}.")
+    reading.variant = chosen.variant
+    reading.fps = facts.fps[chosen.variant]
+    return chosen
+
+
+def find_workbook(
+    reading: Reading,
+    folders: Sequence[Folder],
+    pattern: str,
+    accepts: Callable[[Path], bool] | None = None,
+) -> Path | None:
+    """Return the annotation workbook, or None.
+
+    Looked for by name in the corpus folder and, failing that, in the folder above (a tree may be
+    imported on its own); then, with `accepts`, by content. The one that lies highest is taken,
+    then the first by name; if others differ from it, that is noted.
+    """
+    here = [folder.path(reading.root) / name for folder in folders for name in folder.workbooks]
+    try:
+        above = sorted(
+            path
+            for path in reading.root.parent.iterdir()
+            if path.suffix.lower() in WORKBOOK_SUFFIXES and not path.name.startswith((".", "~$"))
+        )
+    except OSError:
+        above = []
+    matches = re.compile(pattern, re.IGNORECASE)
+    found = [path for path in here if matches.search(path.name)]
+    found = found or [path for path in above if matches.search(path.name)]
+    if not found and accepts is not None:
+        found = [path for path in here if path.suffix.lower() != ".csv" and accepts(path)]
+    if not found:
+        return None
+    found.sort(key=lambda path: (len(path.parts), path.name))
+    chosen, *others = found
+    digest = file_sha256(chosen)
+    differing = [path.name for path in others if file_sha256(path) != digest]
+    if differing:
+        reading.note(
+            "warning",
+            "several-annotations",
+            f"Read {chosen.name}; other workbooks differ from it: {', '.join(differing)}. "
+            "Choose with --annotations.",
+        )
+    return chosen
+
+
+def holds_table(path: Path, columns: Sequence[Column]) -> bool:
+    """Return whether a workbook can be read and has a table with the columns."""
+    try:
+        find_table(read_sheets(path), columns)
+    except AnnotationError:
+        return False
+    return True
+
+
+def no_workbook(reading: Reading, facts: CorpusFacts, name: str) -> AnnotationError:
+    """Return the error for a corpus without its annotation."""
+    return AnnotationError(
+        f"The annotation workbook of {facts.title} was not found.",
+        where=reading.root,
+        why="onset, apex, offset and emotion are only there",
+        hint=f"put {name} into the corpus folder, or give it with --annotations",
+    )
+
+
+def check_own_table(table: Table, corpus: str, column: str) -> None:
+    """Raise `AnnotationError` if most clip names of a table are those of another corpus."""
+    counts = Counter(corpus_of_clip_name(row.text(column)) for row in table)
+    named = sum(count for key, count in counts.items() if key is not None)
+    if named and counts[corpus] * 2 < named:
+        counts[None] = 0
+        other = counts.most_common(1)[0][0]
+        assert other is not None
+        raise AnnotationError(
+            f"This is not the annotation of {TITLES[corpus]}: its clips are named as those of "
+            f"{TITLES[other]}.",
+            where=f"{table.sheet.file}, {table.sheet.name}",
+            hint="check the corpus name and the --annotations option",
+        )
+
+
+def data_rows(
+    reading: Reading, table: Table, *, subject: str, clip: str, onset: str
+) -> Iterator[tuple[int, Row]]:
+    """Yield (subject number, row) of the rows that annotate a clip.
+
+    Rows of prose below the table are passed over with one finding; a row that has an onset but
+    no subject or no clip gives an error of its own.
+    """
+    prose: list[Row] = []
+    for row in table:
+        number = subject_number(row, subject)
+        if number is not None and row.text(clip):
+            yield number, row
+        elif row.text(onset):
+            what = subject if number is None else clip
+            message = f"The row has an onset, but its '{what}' is {row.text(what)!r}; left out."
+            reading.note("error", "row-unreadable", message, where=row.where(what))
+        else:
+            prose.append(row)
+    if prose:
+        message = f"{len(prose)} rows below the table annotate no clip and were passed over."
+        reading.note("info", "rows-of-prose", message, where=prose[0].where())
+
+
+def optional_text(row: Row, column: str) -> str | None:
+    """Return a cell's text, or None if it is blank."""
+    return row.text(column) or None

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+
+import pytest
+import xlwt
+
+from mer_prep.errors import AnnotationError
+from mer_prep.sources.annotations import (
+    Column,
+    Sheet,
+    cell_name,
+    cell_text,
+    find_table,
+    read_sheets,
+)
+from mer_prep.sources.expressions import normalise_emotion, parse_action_units
+from mer_prep.sources.facts import corpus_facts, recognise_version
+
+COLUMNS = (Column("Subject"), Column("OnsetFrame", ("Onset",)), Column("Notes", required=False))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (12.0, "12"),
+        (12, "12"),
+        (0.5, "0.5"),
+        ("01", "01"),
+        ("  006\u00a0", "006"),
+        (None, ""),
+        (float("nan"), ""),
+        (True, "TRUE"),
+    ],
+)
+def test_cell_text(value, text):
+    assert cell_text(value, where="A1") == text
+
+
+def test_dates_are_refused():
+    with pytest.raises(AnnotationError, match="holds a date or a time"):
+        cell_text(datetime.date(2020, 1, 2), where="A1")
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "name"), [(7, 3, "D7"), (1, 0, "A1"), (2, 25, "Z2"), (3, 26, "AA3")]
+)
+def test_cell_name(row, column, name):
+    assert cell_name(row, column) == name
+
+
+def test_headings_are_matched_without_case_blanks_or_punctuation():
+    rows = [["prose"], [], ["", "SUBJECT ", "onset_frame", "Extra", "notes:"], ["", "01", 5.0]]
+    table = find_table([Sheet(Path("x.xlsx"), "S", rows)], COLUMNS)
+    assert (table.header_row, dict(table.columns)) == (
+        3,
+        {"Subject": 1, "OnsetFrame": 2, "Notes": 4},
+    )
+    (row,) = table
+    assert (row.text("Subject"), row.whole("OnsetFrame"), row.text("Notes")) == ("01", 5, "")
+    assert row.where("OnsetFrame") == "x.xlsx, S!C4"
+
+
+def test_a_real_xls_reads_like_an_xlsx(tmp_path):
+    book = xlwt.Workbook()
+    sheet = book.add_sheet("Sheet1")
+    for row, values in enumerate([["Subject", None, "Onset"], ["01", None, 46], [2, None, 7]]):
+        for column, value in enumerate(values):
+            if value is not None:
+                sheet.write(row, column, value)
+    book.save(str(tmp_path / "codes.xls"))
+    rows = list(find_table(read_sheets(tmp_path / "codes.xls"), COLUMNS))
+    assert [(row.text("Subject"), row.whole("OnsetFrame")) for row in rows] == [
+        ("01", 46),
+        ("2", 7),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "units"),
+    [
+        ("4", (4,)),
+        ("L1+R2", (1, 2)),
+        ("4+L10", (4, 10)),
+        ("(R6 or R12)+R15", (6, 12, 15)),
+        ("ref(7B)+43", (7, 43)),
+        ("10A/B", (10,)),
+        ("A12+A7", (7, 12)),
+        ("L12 + 61", (12, 61)),
+        ("?", ()),
+        ("", ()),
+    ],
+)
+def test_action_units(text, units):
+    assert parse_action_units(text) == units
+
+
+@pytest.mark.parametrize(
+    ("raw", "emotion"),
+    [("Other", "others"), (" Happy ", "happiness"), ("Sad", "sadness"), ("Disgust", "disgust")],
+)
+def test_emotions(raw, emotion):
+    assert normalise_emotion(raw) == emotion
+
+
+def test_a_full_annotation_is_recognised_by_its_counts():
+    facts = corpus_facts("casme2")
+    for version in facts.versions.values():
+        emotions = [e for e, count in (version.emotions or {}).items() for _ in range(count)]
+        labels = [(1, f"c{index}", emotion) for index, emotion in enumerate(emotions)]
+        assert recognise_version(facts, labels) == (version.name, [])
+
+
+def test_an_unknown_annotation_says_what_differs_from_the_nearest():
+    facts = corpus_facts("samm")
+    emotions = [e for e, n in (facts.versions["v2"].emotions or {}).items() for _ in range(n)]
+    labels = [(1, f"c{index}", emotion) for index, emotion in enumerate(emotions)]
+    labels[0] = (1, "c0", "fear")
+    name, (finding,) = recognise_version(facts, labels)
+    assert name == "unknown"
+    assert (
+        "against the nearest, v2: anger 56 instead of 57, fear 9 instead of 8)" in finding.message
+    )
+
+
+@pytest.mark.parametrize("corpus", ["casme2", "samm", "smic"])
+def test_facts_are_complete(corpus):
+    facts = corpus_facts(corpus)
+    assert facts.doi.startswith("10.")
+    assert "may be passed on" in facts.licence
+    names = [erratum.name for erratum in facts.errata]
+    assert len(set(names)) == len(names)
+    for version in facts.versions.values():
+        for counts in (version.emotions, version.per_subject, version.objective_classes):
+            assert not counts or sum(counts.values()) == version.clips
+        assert not version.per_subject or len(version.per_subject) == version.subjects

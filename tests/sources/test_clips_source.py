@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from corpus_trees import clip_named, codes, only, write_frame
+
+from mer_prep.errors import AnnotationError, ConfigError, ManifestError
+from mer_prep.manifest import read_manifest, read_record, write_manifest
+from mer_prep.sources.corpus import import_corpus
+from mer_prep.sources.frames import ClipFrames
+
+
+def write_clip(folder: Path, numbers: range, *, tint: int = 0) -> None:
+    for number in numbers:
+        write_frame(folder / f"frame{number}.png", number, tint=tint)
+
+
+def write_video(path: Path, *, frames: int, fps: float = 30.0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), fps, (64, 80))
+    assert writer.isOpened()
+    for number in range(frames):
+        writer.write(np.full((80, 64, 3), 20 * number, np.uint8))
+    writer.release()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = tmp_path / "study"
+    write_clip(folder / "anna" / "one", range(8, 13))
+    write_clip(folder / "anna" / "two", range(1, 5), tint=40)
+    write_video(folder / "bert" / "film.avi", frames=6)
+    return folder
+
+
+def test_subject_folders_with_frames_and_video(root):
+    imported = import_corpus("clips", root)
+    assert [clip.clip_id for clip in imported.clips] == [
+        "clips/anna/one",
+        "clips/anna/two",
+        "clips/bert/film",
+    ]
+    one, _, film = imported.clips
+    assert one.frame_numbers == (8, 9, 10, 11, 12)
+    assert one.frames[0] == "anna/one/frame8.png"
+    assert (one.subject, one.fps, one.onset, one.emotion) == ("anna", None, None, None)
+    assert (film.video, film.frames) == ("bert/film.avi", ())
+    assert film.frame_numbers == (0, 1, 2, 3, 4, 5)
+    assert film.fps == 30.0
+    assert not any(clip.restricted for clip in imported.clips)
+    assert imported.record.findings == ()
+    assert len(list(ClipFrames(film, 0, 6))) == 6
+
+
+def test_without_subjects_a_warning_says_what_that_costs(tmp_path):
+    write_clip(tmp_path / "c" / "one", range(3))
+    imported = import_corpus("clips", tmp_path / "c")
+    assert imported.clips[0].clip_id == "clips/unknown/one"
+    finding = only(imported.record, "subject-unknown")
+    assert finding.level == "warning"
+    assert "Without subjects no honest split exists" in finding.message
+
+
+def test_a_folder_of_frames_is_one_clip(tmp_path):
+    write_clip(tmp_path / "single", range(3))
+    clip = import_corpus("clips", tmp_path / "single").clips[0]
+    assert (clip.clip, clip.frames[0]) == ("single", "frame0.png")
+
+
+def csv(root: Path, text: str) -> Path:
+    path = root.parent / "labels.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_csv_labels_the_clips(root):
+    path = csv(
+        root,
+        "clip,subject,onset,apex,offset,emotion,fps,action_units\n"
+        "one,A,8,10,12,Happy,90,6+12\n"
+        "anna/two,A,1,,4,surprise,,\n"
+        "film.avi,B,0,3,5,disgust,,9\n",
+    )
+    imported = import_corpus("clips", root, annotations=path)
+    one = clip_named(imported, "clips/A/one")
+    assert (one.onset, one.apex, one.offset, one.apex_source) == (8, 10, 12, "annotated")
+    assert (one.emotion, one.emotion_raw, one.fps) == ("happiness", "Happy", 90.0)
+    assert one.action_units == (6, 12)
+    two = clip_named(imported, "clips/A/two")
+    assert (two.apex, two.apex_source, two.fps) == (None, None, None)
+    film = clip_named(imported, "clips/B/film")
+    assert (film.onset, film.apex, film.offset, film.fps) == (0, 3, 5, 30.0)
+    assert imported.record.findings == ()
+    assert imported.record.annotations == str(path)
+
+
+def test_csv_needs_only_the_clip(root):
+    path = csv(root, "clip;emotion\none;anger\n")
+    imported = import_corpus("clips", root, annotations=path)
+    assert clip_named(imported, "clips/anna/one").emotion == "anger"
+    assert len(imported.clips) == 3
+    assert codes(imported.record) == {("warning", "clip-without-row"): 2}
+
+
+def test_several_expressions_of_one_clip(root):
+    path = csv(root, "clip,onset,offset\none,8,9\none,10,12\ntwo,1,4\nfilm,0,5\n")
+    imported = import_corpus("clips", root, annotations=path)
+    assert [clip.clip_id for clip in imported.clips][:2] == [
+        "clips/anna/one@8",
+        "clips/anna/one@10",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "what", "where"),
+    [
+        ("clip,emotoin\none,x\n", "Unknown column 'emotoin'. Did you mean 'emotion'", "row 1"),
+        ("name,emotion\none,x\n", "No sheet holds the annotation table", ""),
+        ("clip\nonne\n", "There is no clip 'onne' in the folder", "!A2"),
+        ("clip,onset\none,8\nthree,1\nfour,1\n", "There is no clip 'three' and 1 more", "!A3"),
+        ("clip,onset\none,early\n", "'onset' must be a whole number, not 'early'", "!B2"),
+        ("clip,fps\none,fast\n", "'fps' must be a number from 1 to 10000", "!B2"),
+        ("clip,fps\none,0\n", "'fps' must be a number from 1 to 10000", "!B2"),
+        ("clip,subject\none,a/b\n", "cannot name a subject", "!B2"),
+        ("clip,clip\none,one\n", "'clip' stands twice: A1 and B1", ""),
+    ],
+)
+def test_csv_mistakes_name_the_cell(root, text, what, where):
+    with pytest.raises(AnnotationError) as caught:
+        import_corpus("clips", root, annotations=csv(root, text))
+    assert what in caught.value.what
+    assert (caught.value.where or "").endswith(where)
+
+
+def test_csv_that_is_not_utf8(root):
+    path = csv(root, "")
+    path.write_bytes("clip,emotion\none,gl\xfccklich\n".encode("latin-1"))
+    with pytest.raises(AnnotationError, match="cannot be read as CSV"):
+        import_corpus("clips", root, annotations=path)
+
+
+def test_a_clip_name_two_subjects_share_must_be_qualified(root):
+    write_clip(root / "carl" / "one", range(3))
+    with pytest.raises(AnnotationError, match="'one' is not unique: anna/one, carl/one"):
+        import_corpus("clips", root, annotations=csv(root, "clip,emotion\none,x\n"))
+    path = csv(root, "clip,subject,emotion\none,carl,anger\none,anna,fear\n")
+    imported = import_corpus("clips", root, annotations=path)
+    assert clip_named(imported, "clips/carl/one").emotion == "anger"
+    assert clip_named(imported, "clips/anna/one").emotion == "fear"
+
+
+def test_key_frames_are_checked(root):
+    path = csv(root, "clip,onset,apex,offset\none,7,9,12\ntwo,1,9,4\nfilm,0,0,9\n")
+    imported = import_corpus("clips", root, annotations=path)
+    assert codes(imported.record) == {
+        ("error", "onset-not-on-disk"): 1,
+        ("warning", "frames-missing"): 2,
+        ("warning", "apex-outside"): 1,
+        ("warning", "apex-on-boundary"): 1,
+        ("warning", "offset-not-on-disk"): 1,
+    }
+    assert clip_named(imported, "clips/anna/two").apex is None
+
+
+def test_offset_zero_is_a_frame_of_a_video(root):
+    path = csv(root, "clip,onset,offset\nfilm,0,0\none,,\ntwo,,\n")
+    imported = import_corpus("clips", root, annotations=path)
+    assert clip_named(imported, "clips/bert/film").offset == 0
+    assert imported.record.findings == ()
+
+
+def test_bad_videos_and_stray_folders_are_findings(root):
+    (root / "bert" / "broken.avi").write_bytes(b"RIFF\x00\x00\x00\x00AVI ")
+    write_clip(root / "anna" / "deep" / "er", range(3))
+    (root / "dora").mkdir()
+    write_frame(root / "cover.png", 1)
+    (root / "anna" / "odd").mkdir()
+    write_frame(root / "anna" / "odd" / "still.png", 0)
+    imported = import_corpus("clips", root)
+    assert len(imported.clips) == 3
+    assert codes(imported.record) == {
+        ("error", "video-unreadable"): 1,
+        ("error", "folder-too-deep"): 1,
+        ("error", "frames-unusable"): 1,
+        ("warning", "clip-empty"): 1,
+        ("warning", "frames-loose"): 1,
+    }
+
+
+def test_a_folder_and_a_video_of_one_name(root):
+    write_video(root / "anna" / "one.avi", frames=3)
+    with pytest.raises(ManifestError, match="Two clips have the name 'anna/one'"):
+        import_corpus("clips", root)
+
+
+def test_options_that_mean_nothing_here(root, tmp_path):
+    with pytest.raises(ConfigError, match="no variants"):
+        import_corpus("clips", root, variant="raw")
+    with pytest.raises(ConfigError, match="no errata"):
+        import_corpus("clips", root, errata=["x"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ManifestError, match="No clip was found"):
+        import_corpus("clips", tmp_path / "empty")
+
+
+def test_awkward_names_work_or_are_refused(tmp_path):
+    folder = tmp_path / "study"
+    write_clip(folder / "Zoe\u0308 'q\"" / "a b ü", range(3))
+    write_clip(folder / "eve" / "line\nbreak", range(3))
+    imported = import_corpus("clips", folder, name="my-study")
+    assert [clip.clip_id for clip in imported.clips] == ["my-study/Zo\u00eb 'q\"/a b ü"]
+    finding = only(imported.record, "frames-unusable")
+    assert (finding.level, finding.where) == ("error", "eve/line\\nbreak")
+    assert len(list(ClipFrames(imported.clips[0], 0, 3))) == 3
+
+
+def test_names_that_are_no_unicode_are_refused_and_can_be_stored(tmp_path):
+    folder = tmp_path / "study"
+    write_clip(folder / "anna" / "one", range(3))
+    bad = os.fsencode(folder / "anna") + b"/caf\xe9"
+    os.rename(folder / "anna" / "one", bad)
+    write_clip(folder / "anna" / "two", range(3))
+    imported = import_corpus("clips", folder)
+    assert [clip.clip for clip in imported.clips] == ["two"]
+    assert only(imported.record, "frames-unusable").where == "anna/caf\\udce9"
+    path = write_manifest(tmp_path / "manifests", imported.clips, imported.record)
+    assert read_manifest(path) == imported.clips
+    assert read_record(path) == imported.record
+
+
+def test_digests_do_not_depend_on_the_place(root):
+    before = [clip.source_digest for clip in import_corpus("clips", root).clips]
+    root.rename(root.with_name("moved"))
+    after = import_corpus("clips", root.with_name("moved"), jobs=2)
+    assert [clip.source_digest for clip in after.clips] == before

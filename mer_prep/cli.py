@@ -1,0 +1,96 @@
+"""The command line: one click group; the commands live in `mer_prep.commands`."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+
+import click
+
+from mer_prep import __version__
+from mer_prep.commands import composite, corpora, stages, store, tools
+from mer_prep.errors import MerPrepError
+
+
+class _Group(click.Group):
+    """A group that lists its commands in the order of work and suggests the nearest name."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            from mer_prep.checks import suggest
+
+            nearest = suggest(args[0], self.commands)
+            raise click.UsageError(error.message + nearest, ctx) from None
+
+
+@click.group(
+    cls=_Group,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 96},
+)
+@click.version_option(__version__, prog_name="mer-prep")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.pass_context
+def cli(context: click.Context, debug: bool) -> None:
+    r"""Read, prepare and score micro-expression corpora.
+
+    \b
+    With a licensed corpus:             With none:
+      mer-prep import casme2 FOLDER       mer-prep synth --out synthetic
+      mer-prep validate                   mer-prep import casme2 synthetic/CASME2
+      mer-prep flow                       mer-prep flow
+      mer-prep composite                  mer-prep status
+
+    Every stage brings what it rests on up to date first: `mer-prep flow` also finds landmarks and
+    aligns faces. Results are HDF5 shards below the workspace; source folders are only ever read.
+    """
+    context.obj = {"debug": debug}
+
+
+for module in (corpora, stages, composite, store, tools):
+    for command in module.COMMANDS:
+        cli.add_command(command)
+
+
+def main() -> None:
+    """Run the program; errors made for people are shown without a traceback."""
+    try:
+        cli.main(prog_name="mer-prep", standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.Abort:
+        click.echo("stopped.", err=True)
+        sys.exit(130)
+    except KeyboardInterrupt:
+        click.echo("stopped at once; what was published is whole.", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    except MerPrepError as error:
+        if "--debug" in sys.argv:
+            traceback.print_exc()
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except Exception as error:
+        if "--debug" in sys.argv:
+            traceback.print_exc()
+        click.echo(
+            f"error: unexpected {type(error).__name__}: {error}\n"
+            "  what to do: run again as `mer-prep --debug ...` and report the traceback",
+            err=True,
+        )
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

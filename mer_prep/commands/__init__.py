@@ -1,0 +1,1 @@
+"""Commands of the program, one thin module per group; each parses and calls one function."""

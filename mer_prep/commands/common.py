@@ -1,0 +1,183 @@
+"""Options and words that several commands share."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mer_prep.errors import ConfigError
+from mer_prep.workspace import Workspace
+
+Command = Callable[..., Any]
+
+
+class _WorkspaceType(click.ParamType):
+    name = "directory"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Workspace:
+        if isinstance(value, Workspace):
+            return value
+        path = Path(value)
+        if path.exists() and not path.is_dir():
+            self.fail(f"{path} is a file, not a folder", param, ctx)
+        return Workspace(path)
+
+
+def workspace_option(command: Command) -> Command:
+    """Add ``--workspace``; the command gets a `Workspace`."""
+    return click.option(
+        "--workspace",
+        "-w",
+        type=_WorkspaceType(),
+        default="workspace",
+        envvar="MER_PREP_WORKSPACE",
+        show_default=True,
+        show_envvar=True,
+        help="Folder that holds all that is made.",
+    )(command)
+
+
+def json_option(command: Command) -> Command:
+    """Add ``--json``."""
+    return click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")(command)
+
+
+def corpora_argument(command: Command) -> Command:
+    """Add the argument ``[CORPUS]...``."""
+    return click.argument("corpora", nargs=-1, metavar="[CORPUS]...")(command)
+
+
+class _ShareType(click.ParamType):
+    name = "i/n"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        first, _, last = str(value).partition("/")
+        if first.isdigit() and last.isdigit() and 1 <= int(first) <= int(last):
+            return int(first), int(last)
+        raise click.BadParameter(f"'{value}' is not of the form i/n with 1 <= i <= n", ctx, param)
+
+
+def jobs_option(command: Command) -> Command:
+    """Add ``--jobs``; 0 means one per core."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, jobs: int, **options: Any) -> Any:
+        return command(*args, jobs=jobs or usable_cores(), **options)
+
+    return click.option(
+        "--jobs",
+        "-j",
+        type=click.IntRange(0),
+        default=0,
+        show_default="one per core",
+        help="Worker processes.",
+    )(wrapped)
+
+
+def usable_cores() -> int:
+    """Return the number of cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def run_options(command: Command) -> Command:
+    """Add the options of all commands that run stages."""
+    for option in reversed(
+        [
+            click.option(
+                "--set",
+                "settings",
+                multiple=True,
+                metavar="STAGE.KEY=VALUE",
+                help="Change a parameter, e.g. align.mode=median. May be given again.",
+            ),
+            click.option(
+                "--engine",
+                type=click.Choice(["loky", "dask", "ray"]),
+                default="loky",
+                show_default=True,
+                help="joblib backend; dask uses $DASK_SCHEDULER_ADDRESS if set.",
+            ),
+            click.option(
+                "--shard",
+                "share",
+                type=_ShareType(),
+                default="1/1",
+                show_default=True,
+                help="Only the i-th of n shares of the subjects, to spread over machines.",
+            ),
+            click.option(
+                "--subject",
+                "subjects",
+                multiple=True,
+                metavar="CORPUS/SUBJECT",
+                help="Only this subject, e.g. casme2/sub01. May be given again.",
+            ),
+            click.option(
+                "--on-error",
+                type=click.Choice(["quarantine", "raise"]),
+                default="quarantine",
+                show_default=True,
+                help="Set a bad clip aside and go on, or stop at the first.",
+            ),
+            click.option("--dry-run", is_flag=True, help="Only say what would be made, and why."),
+            click.option("--force", is_flag=True, help="Make everything again."),
+        ]
+    ):
+        command = option(command)
+    return json_option(workspace_option(jobs_option(command)))
+
+
+def print_json(facts: Any) -> None:
+    """Print facts as JSON."""
+    click.echo(json.dumps(facts, indent=1, ensure_ascii=False, default=str))
+
+
+def plural(count: int, noun: str) -> str:
+    """Return ``1 clip``, ``2 clips``; a noun in -y or -us is left to the caller."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def table(rows: list[tuple[Any, ...]], head: tuple[str, ...]) -> str:
+    """Return a plain table: numbers to the right, texts to the left."""
+    cells = [head, *[tuple(str(cell) for cell in row) for row in rows]]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
+    right = [
+        all(isinstance(row[column], int | float) for row in rows) and bool(rows)
+        for column in range(len(head))
+    ]
+    lines = []
+    for row in cells:
+        texts = [
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(row, widths, right, strict=True)
+        ]
+        lines.append("  ".join(texts).rstrip())
+    return "\n".join(lines)
+
+
+def require_folder(path: Path, what: str) -> Path:
+    """Return `path` if it is a folder.
+
+    Raises
+    ------
+    ConfigError
+        Naming what was expected there.
+    """
+    if not path.is_dir():
+        state = "is a file" if path.exists() else "does not exist"
+        raise ConfigError(f"The {what} {path} {state}.", hint="give the path of a folder")
+    return path

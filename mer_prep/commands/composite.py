@@ -1,0 +1,176 @@
+"""Commands around labels: composite, labels."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import click
+
+from mer_prep.commands.common import (
+    corpora_argument,
+    json_option,
+    plural,
+    print_json,
+    table,
+    workspace_option,
+)
+from mer_prep.workspace import Workspace
+
+
+@click.command()
+@corpora_argument
+@click.option(
+    "--labels",
+    "labels_name",
+    default="megc2019-3",
+    show_default=True,
+    help="Label map: a name of `mer-prep labels`, or a .toml file.",
+)
+@click.option(
+    "--pipeline", "pipeline_name", help="Also note the shards of this pipeline, as a data passport."
+)
+@workspace_option
+@json_option
+def composite(
+    corpora: tuple[str, ...],
+    labels_name: str,
+    pipeline_name: str | None,
+    workspace: Workspace,
+    as_json: bool,
+) -> None:
+    """Combine corpora under one label map.
+
+    Writes the clip list, counts, digest and LOSO folds. Counts and the SHA-256 digest of the clip
+    list are compared with the published ones; a difference is reported with its likely cause.
+    """
+    import json
+
+    from mer_prep.composite import build_composite, write_composite
+    from mer_prep.labels import read_label_map
+    from mer_prep.progress import duration
+
+    started = time.monotonic()
+    labels = read_label_map(labels_name)
+    names = workspace.select(corpora)
+    if not corpora:
+        names = [name for name in names if name in labels.corpora]
+    clips = [clip for name in names for clip in workspace.clips(name)]
+    made = build_composite(clips, labels, {name: workspace.record(name) for name in names})
+    shards = _passport(workspace, names, pipeline_name) if pipeline_name else None
+    path = write_composite(workspace.root, made, shards=shards)
+    if as_json:
+        print_json(json.loads(path.with_suffix(".json").read_text(encoding="utf-8")))
+    else:
+        mark = " (SYNTHETIC)" if made.synthetic else ""
+        click.echo(f"{labels.title}{mark}")
+        rows = [
+            (
+                corpus or "all",
+                *made.counts(corpus).values(),
+                len(made.part(corpus)),
+                made.subjects(corpus),
+                made.digest(corpus)[:16],
+            )
+            for corpus in (*made.corpora, None)
+        ]
+        click.echo(table(rows, ("corpus", *labels.classes, "clips", "subjects", "digest")))
+        for finding in made.findings:
+            click.echo(f"  {finding}")
+        reasons = sorted(set(made.left_out.values()))
+        for reason in reasons:
+            ids = sorted(one for one, why in made.left_out.items() if why == reason)
+            more = f" and {len(ids) - 3} more" if len(ids) > 3 else ""
+            click.echo(f"  left out, {reason}: {', '.join(ids[:3])}{more}")
+    synthetic = ", SYNTHETIC" if made.synthetic else ""
+    click.echo(
+        f"composite: {plural(len(made.samples), 'clip')}, {plural(len(made.folds), 'fold')}, "
+        f"{len(made.left_out)} left out, {duration(time.monotonic() - started)}{synthetic}, "
+        f"in {path}",
+        err=as_json,
+    )
+
+
+def _passport(workspace: Workspace, names: list[str], pipeline_name: str) -> dict[str, Any]:
+    """Return the shards of a pipeline by stage and subject: key and file, or null if missing."""
+    from mer_prep.pipeline import read_pipeline
+    from mer_prep.stages import all_stages
+    from mer_prep.stages.base import build_stages
+    from mer_prep.stages.plan import Recipe, make_plan
+
+    pipeline = read_pipeline(pipeline_name)
+    recipe = Recipe(*build_stages(all_stages(), pipeline.stages, pipeline.settings))
+    plans = make_plan(workspace, names, recipe, explain=False)
+    passport: dict[str, dict[str, Any]] = {stage: {} for stage in recipe.stages}
+    for plan in plans:
+        for stage, shard in plan.shards.items():
+            subject = f"{plan.corpus}/{plan.subject}"
+            passport[stage][subject] = (
+                {
+                    "key": shard.header.key,
+                    "file": shard.path.relative_to(workspace.root).as_posix(),
+                }
+                if shard.header
+                else None
+            )
+    missing = sum(value is None for stage in passport.values() for value in stage.values())
+    if missing:
+        click.echo(
+            f"  note: {plural(missing, 'shard')} of '{pipeline.name}' not made yet; "
+            f"run `mer-prep run {pipeline_name}` first to have them in the passport",
+            err=True,
+        )
+    return passport
+
+
+@click.command()
+@click.argument("name", required=False)
+@json_option
+def labels(name: str | None, as_json: bool) -> None:
+    """List the label maps, or show one.
+
+    Shown are classes, emotions, clips left out, published counts and the source.
+    """
+    import dataclasses
+
+    from mer_prep.labels import label_map_names, read_label_map
+
+    if name is None:
+        maps = [read_label_map(one) for one in label_map_names()]
+        if as_json:
+            print_json([dataclasses.asdict(one) for one in maps])
+            return
+        rows = [
+            (
+                one.name,
+                len(one.classes),
+                one.expected.clips if one.expected else "",
+                ", ".join(one.corpora),
+                one.title,
+            )
+            for one in maps
+        ]
+        click.echo(table(rows, ("label map", "classes", "clips", "corpora", "title")))
+        return
+    label_map = read_label_map(name)
+    if as_json:
+        print_json(dataclasses.asdict(label_map))
+        return
+    click.echo(f"{label_map.name}: {label_map.title}")
+    click.echo(f"  classes: {', '.join(f'{i} {one}' for i, one in enumerate(label_map.classes))}")
+    click.echo(f"  source: {label_map.source}; {label_map.reference}")
+    if label_map.note:
+        click.echo(f"  note: {label_map.note}")
+    for corpus, part in label_map.corpora.items():
+        variant = f" ({part.variant})" if part.variant else ""
+        click.echo(f"  {corpus}{variant}:")
+        for one in label_map.classes:
+            emotions = [emotion for emotion, to in part.emotions.items() if to == one]
+            expected = f" ({part.expected.classes[one]} clips)" if part.expected else ""
+            click.echo(f"    {one}{expected}: {', '.join(emotions)}")
+        for drop in part.drop:
+            condition = f" if '{drop.emotion}'" if drop.emotion else ""
+            click.echo(f"    left out: {drop.subject}/{drop.clip}{condition}: {drop.reason}")
+
+
+COMMANDS = (composite, labels)

@@ -1,0 +1,312 @@
+"""Commands that make and read corpora: synth, import, validate."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+
+import click
+
+from mer_prep.commands.common import (
+    corpora_argument,
+    jobs_option,
+    json_option,
+    plural,
+    print_json,
+    require_folder,
+    table,
+    workspace_option,
+)
+from mer_prep.errors import ConfigError
+from mer_prep.manifest import Clip, Finding
+from mer_prep.progress import Progress, duration
+from mer_prep.workspace import Workspace
+
+_SYNTHETIC = ("casme2", "samm", "smic")
+
+
+@click.command()
+@click.argument("corpora", nargs=-1, metavar="[CORPUS]...")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("synthetic"),
+    show_default=True,
+    help="Folder; each corpus gets one of its own below it.",
+)
+@click.option(
+    "--subjects",
+    type=click.IntRange(1),
+    default=3,
+    show_default=True,
+    help="Subjects of each corpus.",
+)
+@click.option(
+    "--clips", type=click.IntRange(1), default=4, show_default=True, help="Clips of each subject."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same bytes.")
+@click.option("--variant", help="Form of the corpus, e.g. raw or cropped for casme2.")
+@click.option(
+    "--amplitude",
+    type=(float, float),
+    default=(0.7, 1.5),
+    show_default=True,
+    metavar="MIN MAX",
+    help="Peak motion in px at 144x144.",
+)
+@click.option(
+    "--head-motion",
+    type=click.FloatRange(0),
+    default=1.0,
+    show_default=True,
+    help="Scale of the rigid head motion; 0 for none.",
+)
+@click.option("--blinks", is_flag=True, help="Let subjects blink.")
+@jobs_option
+def synth(
+    corpora: tuple[str, ...],
+    out: Path,
+    subjects: int,
+    clips: int,
+    seed: int,
+    variant: str | None,
+    amplitude: tuple[float, float],
+    head_motion: float,
+    blinks: bool,
+    jobs: int,
+) -> None:
+    """Write synthetic corpora laid out as the real ones.
+
+    CORPUS is casme2, samm or smic; all three if none is named. Two public-domain portraits are
+    animated with action-unit-like motion. Folders, file names and annotation workbooks are those
+    of the real corpora, quirks included; the true landmarks, motion, onset, apex and offset lie
+    beside them in mer-prep-truth.h5.
+    """
+    from mer_prep.checks import check_option
+    from mer_prep.synth.corpus import write_corpus
+
+    for corpus in corpora:
+        check_option("CORPUS", corpus, _SYNTHETIC)
+    started = time.monotonic()
+    written = current = 0
+    for corpus in corpora or _SYNTHETIC:
+        with Progress(f"synth {corpus}") as progress:
+            made = write_corpus(
+                corpus,
+                out,
+                subjects=subjects,
+                clips=clips,
+                seed=seed,
+                variant=variant,
+                amplitude=amplitude,
+                head_motion=head_motion,
+                blinks=blinks,
+                jobs=jobs,
+                progress=progress,
+            )
+        count = len(made.clips)
+        if made.written:
+            written += count
+        else:
+            current += count
+        state = "written" if made.written else "up to date"
+        click.echo(
+            f"{corpus}: {plural(count, 'clip')} of {plural(subjects, 'subject')} {state} "
+            f"in {made.root}"
+        )
+    click.echo(
+        f"synth: {written} clips written, {current} up to date, "
+        f"{duration(time.monotonic() - started)}, SYNTHETIC, in {out}"
+    )
+
+
+@click.command("import")
+@click.argument("corpus")
+@click.argument("root", type=click.Path(path_type=Path))
+@click.option(
+    "--annotations",
+    type=click.Path(path_type=Path),
+    help="Annotation workbook, or CSV for clips; found by itself where it lies in ROOT.",
+)
+@click.option("--variant", help="Form of the corpus if several are there: raw, selected, HS ...")
+@click.option(
+    "--errata/--no-errata",
+    default=True,
+    show_default=True,
+    help="Apply the named corrections of manifests/corpora/CORPUS.toml.",
+)
+@click.option(
+    "--without-erratum",
+    "without",
+    multiple=True,
+    metavar="NAME",
+    help="Leave out one correction. May be given again.",
+)
+@click.option("--name", help="Name in the workspace.  [default: CORPUS]")
+@workspace_option
+@jobs_option
+@json_option
+def import_(
+    corpus: str,
+    root: Path,
+    annotations: Path | None,
+    variant: str | None,
+    errata: bool,
+    without: tuple[str, ...],
+    name: str | None,
+    workspace: Workspace,
+    jobs: int,
+    as_json: bool,
+) -> None:
+    """Read a corpus folder as it is distributed.
+
+    CORPUS is casme2, samm, smic or clips. `clips` is any folder of frame folders or video files,
+    with or without subject folders above them; onset, apex, offset, subject and label come from
+    an optional CSV (--annotations). The frames stay where they are; the manifest and what was
+    noticed go to the workspace.
+    """
+    from mer_prep.manifest import write_manifest
+    from mer_prep.sources.corpus import import_corpus
+
+    require_folder(root, "corpus folder")
+    started = time.monotonic()
+    with Progress(f"import {corpus}") as progress:
+        imported = import_corpus(
+            corpus,
+            root,
+            annotations=annotations,
+            variant=variant,
+            errata=_errata(corpus, errata, without),
+            name=name,
+            progress=progress,
+            jobs=jobs,
+        )
+    path = write_manifest(workspace.manifests, imported.clips, imported.record)
+    record = imported.record
+    if as_json:
+        print_json({**dataclasses.asdict(record), "clips": len(imported.clips)})
+    else:
+        click.echo(f"{record.corpus}: read from {record.root}")
+        for label, value in (
+            ("variant", record.variant),
+            ("annotations", record.annotations),
+            ("annotation version", record.annotation_version),
+            ("errata applied", ", ".join(record.errata) or None),
+        ):
+            if value:
+                click.echo(f"  {label}: {value}")
+        _print_counts(imported.clips)
+        _print_findings(list(record.findings), limit=12)
+    errors = sum(finding.level == "error" for finding in record.findings)
+    synthetic = ", SYNTHETIC" if record.synthetic else ""
+    click.echo(
+        f"import: {plural(len(imported.clips), 'clip')}, {plural(errors, 'error')}, "
+        f"{duration(time.monotonic() - started)}{synthetic}, in {path}",
+        err=as_json,
+    )
+
+
+def _errata(corpus: str, errata: bool, without: tuple[str, ...]) -> bool | list[str]:
+    """Turn the options into what the importer takes: all, none, or the names to apply."""
+    if not without:
+        return errata
+    from mer_prep.checks import suggest
+    from mer_prep.sources.corpus import erratum_names
+
+    names = erratum_names(corpus)
+    for name in without:
+        if name not in names:
+            raise ConfigError(
+                f"{corpus} has no erratum '{name}'.{suggest(name, names)}",
+                hint=f"errata: {', '.join(names) or 'none'}",
+            )
+    return [name for name in names if errata and name not in without]
+
+
+def _print_counts(clips: list[Clip]) -> None:
+    from mer_prep.manifest import emotion_counts
+
+    subjects = len({clip.subject for clip in clips})
+    emotions = ", ".join(f"{name} {count}" for name, count in emotion_counts(clips).items())
+    click.echo(f"  {plural(len(clips), 'clip')} of {plural(subjects, 'subject')}: {emotions}")
+
+
+def _print_findings(findings: list[Finding], *, limit: int | None = None) -> None:
+    order = {"error": 0, "warning": 1, "info": 2}
+    ordered = sorted(findings, key=lambda finding: order[finding.level])
+    for finding in ordered[:limit]:
+        color = {"error": "red", "warning": "yellow"}.get(finding.level)
+        level = click.style(finding.level, fg=color)
+        click.echo(f"  {level}{str(finding).removeprefix(finding.level)}")
+    if limit is not None and len(ordered) > limit:
+        click.echo(f"  ... and {len(ordered) - limit} more: mer-prep validate shows all")
+
+
+@click.command()
+@corpora_argument
+@click.option(
+    "--frames",
+    type=click.Choice(["exist", "headers", "whole"]),
+    default="headers",
+    show_default=True,
+    help="Look whether frames exist, at their headers (odd sizes), or at every byte (damage).",
+)
+@workspace_option
+@json_option
+def validate(corpora: tuple[str, ...], frames: str, workspace: Workspace, as_json: bool) -> None:
+    """Check imported corpora and their published counts.
+
+    All findings are printed at once. Exits with 1 if there is an error; warnings do not change
+    the exit code.
+    """
+    from mer_prep.sources.validation import expected_findings, validate_clips
+
+    started = time.monotonic()
+    all_findings: dict[str, list[Finding]] = {}
+    clips_seen = 0
+    for corpus in workspace.select(corpora):
+        clips, record = workspace.clips(corpus), workspace.record(corpus)
+        with Progress(f"validate {corpus}") as progress:
+            findings = [
+                *record.findings,
+                *expected_findings(clips, record),
+                *validate_clips(clips, frames=frames, progress=progress),
+            ]
+        unique = list(dict.fromkeys(findings))
+        all_findings[corpus] = unique
+        clips_seen += len(clips)
+        if not as_json:
+            click.echo(f"{corpus}:")
+            _print_counts(clips)
+            _print_findings(unique)
+    levels = [finding.level for findings in all_findings.values() for finding in findings]
+    if as_json:
+        print_json(
+            {
+                name: [dataclasses.asdict(finding) for finding in findings]
+                for name, findings in all_findings.items()
+            }
+        )
+    else:
+        rows = [
+            (
+                name,
+                *(
+                    sum(finding.level == level for finding in findings)
+                    for level in ("error", "warning", "info")
+                ),
+            )
+            for name, findings in all_findings.items()
+        ]
+        click.echo(table(rows, ("corpus", "errors", "warnings", "notes")))
+    click.echo(
+        f"validate: {plural(clips_seen, 'clip')}, {plural(levels.count('error'), 'error')}, "
+        f"{plural(levels.count('warning'), 'warning')}, {duration(time.monotonic() - started)}",
+        err=as_json,
+    )
+    if "error" in levels:
+        raise click.exceptions.Exit(1)
+
+
+COMMANDS = (synth, import_, validate)

@@ -1,0 +1,216 @@
+"""Commands that run stages: landmarks, align, flow, run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mer_prep.commands.common import corpora_argument, plural, print_json, run_options, table
+from mer_prep.workspace import Workspace
+
+_ABOUT = {
+    "landmarks": """Find 68 facial landmarks in every frame.
+
+    dlib's model; the face is detected once and then followed; positions are sub-pixel, in source
+    pixels.""",
+    "align": """Align faces to 144x144.
+
+    One similarity for the whole clip, from the onset frame. Brings landmarks up to date first.
+    `--set align.mode=per-frame` aligns each frame on its own landmarks, as published code does,
+    which adds jitter as large as a micro-expression.""",
+    "flow": """Compute TV-L1 optical flow of aligned faces.
+
+    Flow is in px, channels (u, v). Brings landmarks and alignment up to date first. `--set
+    flow.pairs=lagged` gives the pairs of MOL; onset-apex is the default. A missing apex is
+    replaced by the midpoint unless `--set flow.apex=annotated`.""",
+}
+
+
+def _stage_command(name: str) -> click.Command:
+    @click.command(name, help=_ABOUT[name])
+    @corpora_argument
+    @run_options
+    def command(**options: Any) -> None:
+        run_stages((name,), {}, name, **options)
+
+    return command
+
+
+@click.command()
+@click.argument("pipeline")
+@corpora_argument
+@run_options
+def run(pipeline: str, **options: Any) -> None:
+    """Run the stages of a pipeline file in one pass.
+
+    PIPELINE is a name (`mer-prep run list` lists them) or the path of a .toml file.
+    """
+    from mer_prep.pipeline import pipeline_names, read_pipeline
+
+    if pipeline == "list":
+        rows = [(one, read_pipeline(one).title) for one in pipeline_names()]
+        click.echo(table(rows, ("pipeline", "title")))
+        return
+    read = read_pipeline(pipeline)
+    run_stages(read.stages, read.settings, f"run {read.name}", **options)
+
+
+def run_stages(
+    wanted: tuple[str, ...],
+    defaults: Mapping[str, Mapping[str, Any]],
+    title: str,
+    *,
+    corpora: tuple[str, ...],
+    settings: tuple[str, ...],
+    jobs: int,
+    engine: str,
+    share: tuple[int, int],
+    subjects: tuple[str, ...],
+    on_error: str,
+    dry_run: bool,
+    force: bool,
+    workspace: Workspace,
+    as_json: bool,
+) -> None:
+    """Plan and run stages, print what became of it, and leave with the exit code of the design."""
+    from mer_prep.config import merge_settings, parse_settings
+    from mer_prep.progress import Progress
+    from mer_prep.stages import all_stages
+    from mer_prep.stages.base import build_stages
+    from mer_prep.stages.failures import record_failures
+    from mer_prep.stages.plan import Recipe, make_plan
+    from mer_prep.stages.runner import Runner
+
+    recipe = Recipe(
+        *build_stages(all_stages(), wanted, merge_settings(defaults, parse_settings(settings)))
+    )
+    names = workspace.select(corpora)
+    _check_subjects(workspace, names, subjects)
+    with Progress("reading frames") as reading:
+        plans = make_plan(
+            workspace,
+            names,
+            recipe,
+            force=force,
+            share=share,
+            subjects=subjects,
+            progress=reading,
+        )
+    if dry_run:
+        _print_plan(plans, as_json)
+        return
+    if any(shard.stage == "landmarks" for plan in plans for shard in plan.missing):
+        from mer_prep.ops.predictor import LICENCE_NOTE
+
+        click.echo(f"note: {LICENCE_NOTE}", err=True)
+    with Progress(title) as progress:
+        runner = Runner(
+            workspace,
+            recipe,
+            jobs=jobs,
+            engine=engine,
+            on_error=on_error,
+            progress=progress,
+            say=progress.say,
+        )
+        summary = runner.run(plans)
+    record_failures(workspace, plans, recipe, summary)
+    _print_summary(title, summary, workspace, recipe, as_json)
+
+
+def _check_subjects(workspace: Workspace, corpora: list[str], subjects: tuple[str, ...]) -> None:
+    if not subjects:
+        return
+    from mer_prep.checks import check_option
+
+    known = {clip.subject_id for corpus in corpora for clip in workspace.clips(corpus)}
+    for subject in subjects:
+        check_option("--subject", subject, sorted(known))
+
+
+def _print_plan(plans: list[Any], as_json: bool) -> None:
+    shards = [shard for plan in plans for shard in plan.shards.values()]
+    if as_json:
+        print_json(
+            [
+                {
+                    "stage": shard.stage,
+                    "corpus": shard.corpus,
+                    "subject": shard.subject,
+                    "clips": len(shard.clips),
+                    "state": "cached" if shard.cached else "to make",
+                    "reason": shard.reason,
+                    "reused_clips": len(shard.reusable),
+                    "path": shard.path,
+                }
+                for shard in shards
+            ]
+        )
+        return
+    rows = []
+    for shard in shards:
+        if not shard.cached:
+            reused = f" ({len(shard.reusable)} clips reused)" if shard.reusable else ""
+            rows.append(
+                (
+                    shard.stage,
+                    f"{shard.corpus}/{shard.subject}",
+                    len(shard.clips),
+                    shard.reason + reused,
+                )
+            )
+    if rows:
+        click.echo(table(rows, ("stage", "subject", "clips", "why")))
+    cached = len(shards) - len(rows)
+    click.echo(f"dry run: {plural(len(rows), 'shard')} to make, {cached} cached; nothing was done")
+
+
+def _print_summary(
+    title: str, summary: Any, workspace: Workspace, recipe: Any, as_json: bool
+) -> None:
+    from mer_prep.progress import duration
+
+    quarantined = summary.quarantined
+    stages = list(recipe.stages)
+    if as_json:
+        print_json(
+            {
+                "stages": stages,
+                "clips": summary.clips,
+                "done": len(summary.computed - quarantined),
+                "cached": summary.cached,
+                "quarantined": sorted(quarantined),
+                "published": summary.published,
+                "seconds": round(summary.seconds, 3),
+                "cache": workspace.cache,
+                "warnings": summary.warnings,
+            }
+        )
+    else:
+        for warning in summary.warnings[:10]:
+            click.echo(f"  note {warning}")
+        if len(summary.warnings) > 10:
+            click.echo(f"  ... and {len(summary.warnings) - 10} more notes (--json prints all)")
+        if quarantined:
+            click.echo(f"  quarantined clips are listed in {workspace.failures}")
+    done = len(summary.computed - quarantined)
+    click.echo(
+        f"{title}: {plural(summary.clips, 'clip')}: {done} done, {summary.cached} cached, "
+        f"{len(quarantined)} failed, {duration(summary.seconds)}, in "
+        f"{Path(workspace.cache)}/{{{','.join(stages)}}}",
+        err=as_json,
+    )
+    for error in summary.locked[:1]:
+        click.echo(f"not done, {plural(len(summary.locked), 'subject')}: {error}", err=True)
+    if summary.interrupted:
+        raise click.exceptions.Exit(130)
+    if summary.locked:
+        raise click.exceptions.Exit(4)
+    if quarantined:
+        raise click.exceptions.Exit(3)
+
+
+COMMANDS = (*(_stage_command(name) for name in _ABOUT), run)

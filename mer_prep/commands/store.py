@@ -1,0 +1,235 @@
+"""Commands that look at the store: status, inspect, verify, gc."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mer_prep.commands.common import (
+    json_option,
+    plural,
+    print_json,
+    table,
+    workspace_option,
+)
+from mer_prep.errors import ConfigError
+from mer_prep.workspace import Workspace
+
+
+@click.command()
+@workspace_option
+@json_option
+def status(workspace: Workspace, as_json: bool) -> None:
+    """Say what is imported, done, stale or failed."""
+    from mer_prep.stages.survey import survey
+
+    found = survey(workspace)
+    if as_json:
+        print_json(found.facts())
+        return
+    rows: list[tuple[Any, ...]] = [
+        (one.name, one.clips, one.subjects, one.variant or "", "yes" if one.synthetic else "")
+        for one in found.corpora
+    ]
+    click.echo(table(rows, ("corpus", "clips", "subjects", "variant", "synthetic")))
+    rows = [
+        (
+            one.corpus,
+            one.stage,
+            one.settings,
+            one.clips_done,
+            one.clips_failed,
+            one.shards,
+            one.stale,
+            one.missing,
+            f"{one.bytes / 2**20:,.1f}",
+        )
+        for one in found.results
+    ]
+    if rows:
+        click.echo()
+        click.echo(
+            table(
+                rows,
+                (
+                    "corpus",
+                    "stage",
+                    "settings",
+                    "clips",
+                    "failed",
+                    "shards",
+                    "stale",
+                    "missing",
+                    "MiB",
+                ),
+            )
+        )
+    for note in found.notes:
+        click.echo(f"  {note}")
+    click.echo(
+        f"status: {plural(sum(one.clips for one in found.corpora), 'clip')}, "
+        f"{plural(sum(one.shards for one in found.results), 'current shard')}, "
+        f"{sum(one.stale for one in found.results)} stale, "
+        f"{sum(one.clips_failed for one in found.results)} failures, in {workspace.root}"
+    )
+
+
+@click.command()
+@click.argument("target")
+@click.option(
+    "--show",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write a picture of the clip: frames, landmarks, aligned faces, flow.",
+)
+@workspace_option
+@json_option
+def inspect(target: str, show: Path | None, workspace: Workspace, as_json: bool) -> None:
+    """Show what is in a shard or known of a clip.
+
+    TARGET is a .h5 file, or a clip id such as casme2/sub01/EP02_01f.
+    """
+    path = Path(target)
+    if target.endswith(".h5") or path.is_file():
+        if show:
+            raise ConfigError("--show draws a clip; give a clip id instead of a shard.")
+        _inspect_shard(path, as_json)
+    else:
+        _inspect_clip(workspace, target, show, as_json)
+
+
+def _inspect_shard(path: Path, as_json: bool) -> None:
+    from mer_prep.stages.survey import describe_shard
+
+    facts = describe_shard(path)
+    if as_json:
+        print_json(facts)
+        return
+    click.echo(f"{path}")
+    for name in (
+        "stage",
+        "stage_version",
+        "corpus",
+        "subject",
+        "key",
+        "created",
+        "params",
+        "libraries",
+        "restricted",
+        "synthetic",
+    ):
+        click.echo(f"  {name}: {facts[name]}")
+    for clip_id, clip in facts["clips"].items():
+        click.echo(f"  {clip_id}")
+        for name, value in clip["attributes"].items():
+            click.echo(f"    {name}: {value}")
+        for name, dataset in clip["datasets"].items():
+            channels = f", channels {dataset['channels']}" if dataset["channels"] else ""
+            click.echo(
+                f"    {name}: {dataset['dtype']} {dataset['shape']} ({dataset['axes']}), "
+                f"{dataset['units']}{channels}"
+            )
+    for failure in facts["failures"]:
+        click.echo(f"  quarantined {failure['clip_id']}: {failure['error']}: {failure['message']}")
+
+
+def _inspect_clip(workspace: Workspace, clip_id: str, show: Path | None, as_json: bool) -> None:
+    import dataclasses
+
+    from mer_prep.stages.survey import results_of_clip
+
+    clip = workspace.find_clip(clip_id)
+    results = results_of_clip(workspace, clip)
+    facts = dataclasses.asdict(clip)
+    facts["frames"] = len(clip.frame_numbers)
+    facts["frame_numbers"] = [clip.frame_numbers[0], clip.frame_numbers[-1]]
+    if as_json:
+        print_json({"clip": facts, "results": results})
+    else:
+        for name, value in facts.items():
+            if value not in (None, (), ""):
+                click.echo(f"  {name}: {value}")
+        for result in results:
+            state = "current" if result["current"] else "stale"
+            click.echo(f"  {result['stage']} ({state}, {result['settings']}): {result['path']}")
+        if not results:
+            click.echo("  no results yet: `mer-prep flow` makes them")
+    if show:
+        from mer_prep.inspection import draw_clip
+
+        draw_clip(clip, results, show)
+        click.echo(f"picture: {show}", err=as_json)
+
+
+@click.command()
+@workspace_option
+@json_option
+def verify(workspace: Workspace, as_json: bool) -> None:
+    """Read every shard back and check it.
+
+    Checksums, shapes and finiteness are checked. Exits with 1 if a shard is damaged.
+    """
+    from mer_prep.errors import ShardError
+    from mer_prep.progress import Progress, duration
+    from mer_prep.store.cache import Cache
+    from mer_prep.store.shard import check_shard
+
+    started = time.monotonic()
+    shards = Cache(workspace.cache).shards()
+    damaged = []
+    with Progress("verify", unit="shard") as progress:
+        for done, path in enumerate(shards, start=1):
+            try:
+                check_shard(path)
+            except ShardError as error:
+                damaged.append({"path": path, "error": str(error)})
+            progress(done, len(shards))
+    if as_json:
+        print_json({"shards": len(shards), "damaged": damaged})
+    for one in [] if as_json else damaged:
+        click.echo(f"damaged: {one['error']}")
+    click.echo(
+        f"verify: {plural(len(shards), 'shard')}, {len(damaged)} damaged, "
+        f"{duration(time.monotonic() - started)}, in {workspace.cache}",
+        err=as_json,
+    )
+    if damaged:
+        click.echo("  delete the damaged files and run again: only they are computed", err=True)
+        raise click.exceptions.Exit(1)
+
+
+@click.command()
+@click.option("--yes", is_flag=True, help="Do it; without, it is only listed.")
+@workspace_option
+@json_option
+def gc(yes: bool, workspace: Workspace, as_json: bool) -> None:
+    """Remove what nothing needs any more.
+
+    That is shards no manifest leads to, and leftovers of killed runs. A shard is needed as long
+    as its own recipe, applied to the manifest and the frames of today, would give it again,
+    whatever its parameters are. Nothing is removed without --yes.
+    """
+    from mer_prep.stages.survey import unneeded
+
+    found = unneeded(workspace)
+    size = sum(one.bytes for one in found)
+    if as_json:
+        print_json([{"path": one.path, "reason": one.reason, "bytes": one.bytes} for one in found])
+    for one in found:
+        if not as_json:
+            click.echo(f"  {'removed' if yes else 'would remove'} {one.path} ({one.reason})")
+        if yes:
+            one.path.unlink(missing_ok=True)
+            for parent in (one.path.parent, one.path.parent.parent):
+                if parent != workspace.cache and not any(parent.iterdir()):
+                    parent.rmdir()
+    done = "removed" if yes else "to remove (run again with --yes)"
+    click.echo(
+        f"gc: {plural(len(found), 'file')} {done}, {size / 2**20:,.1f} MiB, in {workspace.cache}",
+        err=as_json,
+    )
+
+
+COMMANDS = (status, inspect, verify, gc)

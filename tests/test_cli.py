@@ -1,0 +1,221 @@
+"""The commands, as a newcomer runs them, on small synthetic corpora."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from mer_prep.cli import cli
+from mer_prep.errors import MerPrepError
+from mer_prep.store.cache import Cache
+from mer_prep.store.shard import read_clip, read_header
+from mer_prep.synth.corpus import write_corpus
+from mer_prep.workspace import Workspace
+
+pytest.importorskip("dlib")
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture(scope="module")
+def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a small synthetic CASME II and SMIC."""
+    out = tmp_path_factory.mktemp("corpora")
+    write_corpus("casme2", out, subjects=2, clips=2, frames=12)
+    write_corpus("smic", out, subjects=1, clips=2, frames=12)
+    return out
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Return a runner of commands in one workspace; errors made for people are raised."""
+    monkeypatch.setenv("MER_PREP_WORKSPACE", str(tmp_path / "ws"))
+
+    def call(*arguments: object, code: int = 0) -> Result:
+        result = CliRunner().invoke(cli, [str(one) for one in arguments])
+        if isinstance(result.exception, MerPrepError):
+            raise result.exception
+        assert result.exit_code == code, result.output
+        return result
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def template(corpora: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a workspace with both corpora imported and flow made, to be copied."""
+    root = tmp_path_factory.mktemp("template") / "ws"
+    for arguments in (
+        ["import", "casme2", corpora / "CASME2"],
+        ["import", "smic", corpora / "SMIC"],
+        ["flow", "--jobs", 1],
+    ):
+        result = CliRunner().invoke(cli, [*map(str, arguments), "--workspace", str(root)])
+        assert result.exit_code == 0, result.output
+    return root
+
+
+@pytest.fixture
+def prepared(template: Path, tmp_path: Path) -> Workspace:
+    shutil.copytree(template, tmp_path / "ws")
+    return Workspace(tmp_path / "ws")
+
+
+def test_from_a_folder_to_the_composite(run: Run, prepared: Workspace) -> None:
+    again = run("flow", "--jobs", 1)
+    assert "6 clips: 0 done, 6 cached, 0 failed" in again.output
+    assert "SYNTHETIC" in run("composite", "--pipeline", "onset-apex").output
+    facts = json.loads((prepared.root / "composite.json").read_text())
+    assert facts["synthetic"] is True
+    assert all(entry["key"] for stage in facts["shards"].values() for entry in stage.values())
+    assert "9 shards, 0 damaged" in run("verify").output
+    assert "gc: 0 files" in run("gc").output
+    assert json.loads(run("status", "--json").output)["results"][0]["stale"] == 0
+
+
+def test_results_do_not_depend_on_the_number_of_processes(
+    run: Run, prepared: Workspace, tmp_path: Path
+) -> None:
+    other = Workspace(tmp_path / "other")
+    (other.root / "manifests").mkdir(parents=True)
+    for path in prepared.manifests.iterdir():
+        (other.manifests / path.name).write_bytes(path.read_bytes())
+    run("flow", "--jobs", 2, "--workspace", other.root)
+    shards = [
+        {path.relative_to(workspace.cache) for path in Cache(workspace.cache).shards()}
+        for workspace in (prepared, other)
+    ]
+    assert shards[0] == shards[1]
+    for name in shards[0]:
+        for clip_id in read_header(prepared.cache / name).clips:
+            first, facts = read_clip(prepared.cache / name, clip_id)
+            second, same = read_clip(other.cache / name, clip_id)
+            assert facts == same
+            for key, array in first.items():
+                np.testing.assert_array_equal(array, second[key])
+
+
+def test_inspect_shows_clips_and_shards(run: Run, prepared: Workspace, tmp_path: Path) -> None:
+    clip_id = prepared.clips("casme2")[0].clip_id
+    picture = tmp_path / "clip.png"
+    assert "flow (current, defaults)" in run("inspect", clip_id, "--show", picture).output
+    image = cv2.imread(str(picture))
+    assert image.shape[1] > 800
+    assert image.std() > 20
+    shard = Cache(prepared.cache).shards("flow")[0]
+    assert "(pair channel y x), px, channels u v" in run("inspect", shard).output
+    facts = json.loads(run("inspect", shard, "--json").output)
+    assert facts["stage"] == "flow"
+    with pytest.raises(MerPrepError, match="Did you mean"):
+        run("inspect", clip_id + "x")
+
+
+def test_dry_run_says_why_and_does_nothing(run: Run, prepared: Workspace) -> None:
+    before = Cache(prepared.cache).shards()
+    output = run("flow", "--dry-run", "--set", "align.mode=median").output
+    assert "align.mode: onset -> median" in output
+    assert "6 shards to make, 3 cached" in output
+    assert Cache(prepared.cache).shards() == before
+
+
+def test_a_bad_clip_gives_exit_code_3_and_nothing_else_is_lost(
+    run: Run, corpora: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "SMIC"
+    shutil.copytree(corpora / "SMIC", root)
+    frames = sorted(root.rglob("micro/*/s1_po_01/*.bmp"))
+    frames[3].write_bytes(frames[3].read_bytes()[:5000])
+    run("import", "smic", root)
+    output = run("align", "--jobs", 2, code=3).output
+    assert "2 clips: 1 done, 0 cached, 1 failed" in output
+    assert "truncated or damaged" in (tmp_path / "ws" / "failures.jsonl").read_text()
+    assert "1 done" not in run("align", "--jobs", 1, code=3).output
+    assert "0 errors" in run("validate").output
+    assert "truncated or damaged" in run("validate", "--frames", "whole", code=1).output
+
+
+def test_evaluate_truth_prints_scores(run: Run, prepared: Workspace) -> None:
+    facts = json.loads(run("evaluate-truth", "--json", "--jobs", 1).stdout)
+    pooled = facts["pooled"]["all"]
+    assert len(facts["clips"]) == 6
+    assert pooled["landmark_error"]["mean"] < 0.05
+    assert pooled["endpoint_error_px"]["mean"] < 0.15
+    assert pooled["jitter_px"]["worst"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("flow", "casme"), "Did you mean 'casme2'"),
+        (("flow", "--set", "align.mod=onset"), "Did you mean 'mode'"),
+        (("flow", "--set", "aling.mode=onset"), "Did you mean 'align'"),
+        (("flow", "--set", "align.size=-3"), "out of range"),
+        (("flow", "--subject", "casme2/sub1"), "Did you mean 'casme2/sub01'"),
+        (("run", "onset-apx"), "Did you mean 'onset-apex'"),
+        (("composite", "--labels", "megc2019"), "Did you mean 'megc2019-3'"),
+        (("import", "casme3", "."), "Did you mean 'casme2'"),
+        (("import", "casme2", "no-such-folder"), "does not exist"),
+    ],
+)
+def test_mistakes_are_named_with_the_nearest_name(
+    run: Run, prepared: Workspace, arguments: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(MerPrepError, match=message):
+        run(*arguments)
+
+
+def program(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "mer_prep.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        check=False,
+    )
+
+
+def test_an_error_is_a_sentence_not_a_traceback(tmp_path: Path) -> None:
+    result = program("flow", "--workspace", tmp_path / "none")
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: The workspace has no imported corpus.")
+    assert "what to do:" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert "Traceback" in program("--debug", "flow", "--workspace", tmp_path / "none").stderr
+
+
+def test_usage_errors_exit_with_2(tmp_path: Path) -> None:
+    result = program("flwo")
+    assert result.returncode == 2
+    assert "Did you mean 'flow'?" in result.stderr
+    assert program("flow", "--jobs", "-1").returncode == 2
+
+
+def test_help_needs_no_heavy_library() -> None:
+    code = (
+        "import sys; from mer_prep.cli import cli; "
+        "heavy = {'cv2', 'numpy', 'h5py', 'dlib', 'torch', 'joblib', 'scipy'}; "
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"
+    for name in cli.commands:
+        assert program(name, "--help", LC_ALL="C").returncode == 0
+
+
+def test_doctor_finds_what_is_here(run: Run) -> None:
+    facts = {one["name"]: one for one in json.loads(run("doctor", "--json").stdout)}
+    assert facts["TV-L1"]["state"] == "ok"
+    assert facts["dlib"]["state"] == "ok"
+    assert facts["opencv"]["state"] == "ok"

@@ -99,7 +99,7 @@ class LabelMap:
             named = (drop.subject, drop.clip) == (clip.subject, clip.clip)
             if named and drop.emotion in (None, clip.emotion):
                 return None, drop.reason
-        if clip.emotion not in part.emotions:
+        if clip.emotion is None or clip.emotion not in part.emotions:
             return None, f"emotion '{clip.emotion or 'unlabelled'}' has no class"
         return self.classes.index(part.emotions[clip.emotion]), ""
 

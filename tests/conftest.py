@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -17,9 +17,8 @@ MakeClip = Callable[..., Clip]
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> Iterator[None]:
+def _one_thread() -> None:
     cv2.setNumThreads(1)
-    yield
 
 
 def write_frame(path: Path, value: int, size: tuple[int, int] = (24, 16)) -> None:

@@ -1,0 +1,67 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Each makes what it needs.
+PYTHON ?= python3
+VENV ?= .venv
+JOBS ?= 0
+DEMO ?= demo
+WORKSPACE ?= workspace
+BIN := $(VENV)/bin
+RUN := $(BIN)/mer-prep
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help demo test lint wheel bench composite-dataset clean
+
+help:
+	@echo "make demo                synthetic corpora to aligned faces, flow and the composite"
+	@echo "make test                run the tests"
+	@echo "make composite-dataset CASME2=DIR SAMM=DIR SMIC=DIR   the 442-clip composite"
+	@echo "make lint                linters and type checks"
+	@echo "make wheel               build the wheel and try it outside the checkout"
+	@echo "make bench               side-by-side timings, as ratios"
+	@echo "make clean               remove what the targets above have made, shards too"
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dlib,dask,dev]"
+	@touch $@
+
+demo: $(INSTALLED)
+	@$(RUN) synth --out $(DEMO)/synthetic --jobs $(JOBS)
+	@$(MAKE) --no-print-directory composite-dataset WORKSPACE=$(DEMO)/workspace \
+	  CASME2=$(DEMO)/synthetic/CASME2 SAMM=$(DEMO)/synthetic/SAMM SMIC=$(DEMO)/synthetic/SMIC
+	@$(RUN) evaluate-truth --workspace $(DEMO)/workspace --jobs $(JOBS)
+	@$(RUN) status --workspace $(DEMO)/workspace
+	@echo
+	@echo "To see a clip:  $(RUN) inspect casme2/sub01/EP02_01f --show clip.png -w $(DEMO)/workspace"
+
+# Folders are imported, checked, prepared and combined. Without any, synthetic ones are made.
+composite-dataset: $(INSTALLED)
+ifeq ($(CASME2)$(SAMM)$(SMIC),)
+	@echo "No corpus folder was named (CASME2=, SAMM=, SMIC=): the composite is made from SYNTHETIC corpora."
+	@$(MAKE) --no-print-directory demo
+else
+	@set -e; for corpus in casme2:"$(CASME2)" samm:"$(SAMM)" smic:"$(SMIC)"; do \
+	  name=$${corpus%%:*}; folder=$${corpus#*:}; \
+	  if [ -n "$$folder" ]; then \
+	    $(RUN) import $$name "$$folder" --workspace "$(WORKSPACE)" --jobs $(JOBS); \
+	  else echo "$$name: no folder was named; the composite will lack it"; fi; done
+	@$(RUN) validate --workspace "$(WORKSPACE)" || echo "validate found errors: the clips concerned will be set aside"
+	@$(RUN) run onset-apex --workspace "$(WORKSPACE)" --jobs $(JOBS) || [ $$? -eq 3 ]
+	@$(RUN) composite --pipeline onset-apex --workspace "$(WORKSPACE)"
+endif
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -n auto --dist worksteal
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+wheel: $(INSTALLED)
+	PYTHON=$(PYTHON) .ci/wheel $(abspath $(BIN)/python)
+
+bench: $(INSTALLED)
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -61,9 +61,9 @@ for module in (corpora, stages, composite, store, tools):
 def main() -> None:
     """Run the program; errors made for people are shown without a traceback."""
     try:
-        cli.main(prog_name="mer-prep", standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
+        # Outside of its standalone mode click returns the code of a command that called for one.
+        code = cli.main(prog_name="mer-prep", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
     except click.Abort:
         click.echo("stopped.", err=True)
         sys.exit(130)

@@ -193,6 +193,23 @@ def test_an_error_is_a_sentence_not_a_traceback(tmp_path: Path) -> None:
     assert "Traceback" in program("--debug", "flow", "--workspace", tmp_path / "none").stderr
 
 
+def test_the_program_exits_with_the_codes_of_its_commands(
+    prepared: Workspace, corpora: Path
+) -> None:
+    shard = Cache(prepared.cache).shards("flow")[0]
+    shard.write_bytes(shard.read_bytes()[:-10])
+    assert program("verify", "--workspace", prepared.root).returncode == 1
+    assert program("labels").returncode == 0
+    frame = next((corpora / "SMIC").rglob("micro/*/s1_*_01/*.bmp"))
+    whole = frame.read_bytes()
+    try:
+        frame.write_bytes(whole[:100])
+        result = program("landmarks", "smic", "--jobs", "1", "--workspace", prepared.root)
+    finally:
+        frame.write_bytes(whole)
+    assert result.returncode == 3, result.stdout + result.stderr
+
+
 def test_usage_errors_exit_with_2(tmp_path: Path) -> None:
     result = program("flwo")
     assert result.returncode == 2

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
+from unittest import mock
 
 import numpy as np
 
 from mer_prep.errors import NoFaceError
 from mer_prep.manifest import Clip
 from mer_prep.sources.frames import ClipFrames
+from mer_prep.stages import worker
 from mer_prep.stages.base import Arrays, Field, Stage, StageOutput
 
 
@@ -19,6 +23,7 @@ class MeansParams:
     gain: float = 1.0
     refuse: str = ""
     crash: str = ""
+    kill: str = ""
 
 
 class Means(Stage):
@@ -35,6 +40,8 @@ class Means(Stage):
             raise NoFaceError("There is no face.", where=clip.clip_id)
         if self.params.crash == clip.clip:
             raise ZeroDivisionError("a bug")
+        if self.params.kill == clip.clip:
+            os.kill(os.getpid(), signal.SIGKILL)
         means = [float(image.mean()) * self.params.gain for image in frames]
         return StageOutput({"mean": np.array(means)}, facts={"frames": len(means)})
 
@@ -61,3 +68,9 @@ class Change(Stage):
 
 
 TOYS: dict[str, type[Stage]] = {"means": Means, "change": Change}
+
+
+def process_toy_clip(work: worker.ClipWork) -> worker.ClipReport:
+    """Do as `worker.process_clip` with the toy stages; usable in any process."""
+    with mock.patch.object(worker, "all_stages", return_value=TOYS):
+        return worker.process_clip(work)

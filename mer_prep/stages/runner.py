@@ -141,6 +141,7 @@ class Runner:
         self._say = say
         self._summary = RunSummary()
         self._waiting: deque[SubjectPlan] = deque()
+        self._locked: deque[SubjectPlan] = deque()
         self._queue: deque[ClipWork] = deque()
         self._alone: deque[ClipWork] = deque()
         self._handed: dict[str, ClipWork] = {}
@@ -181,15 +182,22 @@ class Runner:
         with tempfile.TemporaryDirectory(prefix="mer-prep-", ignore_cleanup_errors=True) as scratch:
             self._scratch = Path(scratch)
             try:
-                while (self._waiting or self._queue or self._alone) and not self._stopping:
-                    try:
-                        for report in self._parallel(alone=bool(self._alone)):
-                            self._settle(report)
-                    except _worker_deaths() as death:
-                        self._after_death(death)
+                self._work_off()
+                # What another run was writing may be finished by now; it is looked at once more.
+                self._waiting, self._locked = self._locked, deque()
+                self._summary.locked.clear()
+                self._work_off()
             finally:
                 for subject in self._open.values():
                     subject.locks.close()
+
+    def _work_off(self) -> None:
+        while (self._waiting or self._queue or self._alone) and not self._stopping:
+            try:
+                for report in self._parallel(alone=bool(self._alone)):
+                    self._settle(report)
+            except _worker_deaths() as death:
+                self._after_death(death)
 
     def _works(self, *, alone: bool) -> Iterator[ClipWork]:
         """Yield the work left, subject by subject, taking each subject's locks as it begins."""
@@ -209,7 +217,7 @@ class Runner:
             subject = self._begin(plan)
         except LockedError as error:
             self._summary.locked.append(error)
-            self._done += len(plan.clips)
+            self._locked.append(plan)
             return
         works = list(self._clip_works(subject))
         finished = subject.awaited - {work.clip.clip_id for work in works}

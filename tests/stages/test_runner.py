@@ -351,7 +351,7 @@ def test_the_key_does_not_depend_on_the_place_of_the_frames(
 
 def test_a_shard_describes_itself(imported: Workspace) -> None:
     run(imported, recipe())
-    path = Cache(imported.cache).shards("change")[0]
+    (path,) = Cache(imported.cache).shards("change", "toy--sub01")
     header = read_header(path)
     assert header.stage == "change"
     assert header.requires == ("means",)

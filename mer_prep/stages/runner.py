@@ -12,13 +12,13 @@ import signal
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mer_prep.checks import check_option, soft_import
-from mer_prep.errors import LockedError, MerPrepError
+from mer_prep.errors import LockedError, MerPrepError, ShardError
 from mer_prep.stages.plan import (
     Recipe,
     ShardPlan,
@@ -31,7 +31,7 @@ from mer_prep.store import files
 from mer_prep.store.cache import Cache
 from mer_prep.store.key import shard_key
 from mer_prep.store.lock import Lock
-from mer_prep.store.shard import Failure, merge
+from mer_prep.store.shard import Failure, check_shard, merge, read_clip
 from mer_prep.workspace import Workspace
 
 ENGINES = ("loky", "dask", "ray")
@@ -234,11 +234,12 @@ class Runner:
         missing = []
         headers = {name: shard.header for name, shard in plan.shards.items()}
         with ExitStack() as stack:
-            for shard in plan.missing:
+            for shard in self._to_make(plan):
                 stack.enter_context(Lock(shard.path, self._say))
                 header, _ = existing_shard(shard.path)
-                if shard.reason == "forced" or header is None:
+                if shard.cached or shard.reason == "forced" or header is None:
                     missing.append(shard)
+                    headers[shard.stage] = None
                 else:
                     headers[shard.stage] = header
             locks = stack.pop_all()
@@ -248,8 +249,8 @@ class Runner:
             locks=locks,
             awaited={clip.clip_id for clip in plan.clips},
             files={
-                name: dict(shard.reusable)
-                if shard in missing
+                name: self._intact(shard.reusable)
+                if headers[name] is None
                 else {clip.clip_id: shard.path for clip in plan.clips}
                 for name, shard in plan.shards.items()
             },
@@ -258,6 +259,37 @@ class Runner:
                 for name, header in headers.items()
             },
         )
+
+    def _to_make(self, plan: SubjectPlan) -> list[ShardPlan]:
+        """Return the missing shards, and those that these need and that turn out damaged."""
+        found: list[ShardPlan] = []
+        needed: set[str] = set()
+        for shard in reversed(list(plan.shards.values())):
+            if shard.cached and not (shard.stage in needed and self._is_damaged(shard.path)):
+                continue
+            found.append(shard)
+            needed.update(self._recipe.stages[shard.stage].requires)
+        return found[::-1]
+
+    def _is_damaged(self, path: Path) -> bool:
+        try:
+            check_shard(path)
+        except ShardError as error:
+            self._say(f"made again, since it is damaged: {path} ({error.what})")
+            return True
+        return False
+
+    def _intact(self, reusable: Mapping[str, Path]) -> dict[str, Path]:
+        """Return those of the reusable results that can be read."""
+        intact = {}
+        for clip_id, path in reusable.items():
+            try:
+                read_clip(path, clip_id)
+            except ShardError as error:
+                self._say(f"not reused, since it is damaged: {path} ({error.what})")
+            else:
+                intact[clip_id] = path
+        return intact
 
     def _clip_works(self, subject: _Subject) -> Iterator[ClipWork]:
         plan = subject.plan

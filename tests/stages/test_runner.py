@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import cv2
+import h5py
 import numpy as np
 import pytest
 
@@ -330,6 +331,41 @@ def test_a_damaged_shard_is_made_again(imported: Workspace) -> None:
     ]
     assert run(imported, recipe("means")).published == 1
     check_shard(path)
+
+
+def flip_a_bit(path: Path, dataset: str) -> None:
+    with h5py.File(path) as file:
+        offset = file[dataset].id.get_chunk_info(0).byte_offset
+    data = bytearray(path.read_bytes())
+    data[offset + 3] ^= 1
+    path.write_bytes(data)
+
+
+def test_a_damaged_input_is_made_again_before_it_is_used(imported: Workspace) -> None:
+    run(imported, recipe("means"))
+    (path,) = Cache(imported.cache).shards("means", "toy--sub01")
+    before = digests(imported)
+    flip_a_bit(path, "EP01_01/mean")
+    said: list[str] = []
+    summary = run(imported, recipe(), say=said.append)
+    assert summary.quarantined == set()
+    assert "made again, since it is damaged" in said[0]
+    assert set(Means.runs[-3:]) == {"toy/sub01/EP01_01", "toy/sub01/EP01_02", "toy/sub01/EP02_01"}
+    check_shard(path)
+    assert before.keys() <= digests(imported).keys()
+
+
+def test_a_damaged_result_is_not_reused(imported: Workspace) -> None:
+    run(imported, recipe("means"))
+    (path,) = Cache(imported.cache).shards("means", "toy--sub01")
+    flip_a_bit(path, "EP01_01/mean")
+    store_manifest(imported, imported.clips("toy")[:2])
+    Means.runs.clear()
+    run(imported, recipe("means"))
+    assert Means.runs == ["toy/sub01/EP01_01"]
+    for shard in Cache(imported.cache).shards("means"):
+        if shard != path:
+            check_shard(shard)
 
 
 def test_settings_for_a_stage_that_is_not_used_are_refused() -> None:

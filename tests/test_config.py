@@ -12,7 +12,7 @@ from mer_prep.config import make_params, merge_settings, parse_settings
 from mer_prep.errors import ConfigError, DependencyError, NoFaceError
 from mer_prep.pipeline import pipeline_names, read_pipeline
 from mer_prep.stages import all_stages
-from mer_prep.stages.base import build_stages
+from mer_prep.stages.base import build_stages, describe, describe_source
 
 
 @dataclass(frozen=True)
@@ -126,3 +126,11 @@ def test_unknown_stages_and_keys_of_settings_are_refused() -> None:
         build_stages(all_stages(), ("flow",), {"aling": {"mode": "onset"}})
     with pytest.raises(ConfigError, match="Did you mean 'mode'"):
         build_stages(all_stages(), ("flow",), {"align": {"mod": "onset"}})
+
+
+def test_every_parameter_of_every_stage_is_explained() -> None:
+    for described in (describe_source(), *map(describe, all_stages().values())):
+        assert described["parameters"]
+        for parameter in described["parameters"]:
+            assert len(parameter["about"]) > 20, (described["name"], parameter["name"])
+            assert parameter["about"].endswith(".")

@@ -95,6 +95,7 @@ def usable_cores() -> int:
 
 def run_options(command: Command) -> Command:
     """Add the options of all commands that run stages."""
+    command = workspace_option(json_option(command))
     for option in reversed(
         [
             click.option(
@@ -138,7 +139,7 @@ def run_options(command: Command) -> Command:
         ]
     ):
         command = option(command)
-    return json_option(workspace_option(jobs_option(command)))
+    return jobs_option(command)
 
 
 def print_json(facts: Any) -> None:

@@ -8,7 +8,14 @@ from typing import Any
 
 import click
 
-from mer_prep.commands.common import corpora_argument, plural, print_json, run_options, table
+from mer_prep.commands.common import (
+    corpora_argument,
+    json_option,
+    plural,
+    print_json,
+    run_options,
+    table,
+)
 from mer_prep.workspace import Workspace
 
 _ABOUT = {
@@ -56,6 +63,43 @@ def run(pipeline: str, **options: Any) -> None:
         return
     read = read_pipeline(pipeline)
     run_stages(read.stages, read.settings, f"run {read.name}", **options)
+
+
+@click.command()
+@click.argument("name", required=False)
+@json_option
+def stages(name: str | None, as_json: bool) -> None:
+    """List the stages and their parameters, or show one.
+
+    A parameter is changed by --set STAGE.KEY=VALUE on any command that runs stages.
+    """
+    from mer_prep.checks import check_option
+    from mer_prep.stages import all_stages
+    from mer_prep.stages.base import describe, describe_source
+
+    kinds = all_stages()
+    if name is not None:
+        check_option("stage", name, ("source", *kinds))
+    described = [describe(kind) for one, kind in kinds.items() if name in (None, one)]
+    if name in (None, "source"):
+        described.insert(0, describe_source())
+    if as_json:
+        print_json(described)
+        return
+    for one in described:
+        needs = f", after {', '.join(one['requires'])}" if one["requires"] else ""
+        version = f"version {one['version']}{needs}" if one["version"] else "what all stages see"
+        click.echo(f"{one['name']} ({version})")
+        for field in one["fields"]:
+            click.echo(
+                f"  gives {field['name']}: {field['dtype']} ({field['axes']}), {field['units']}"
+            )
+        for parameter in one["parameters"]:
+            click.echo(f"  {one['name']}.{parameter['name']}={parameter['default']}")
+            if name is not None:
+                click.echo(f"      {parameter['about']}")
+    if name is None:
+        click.echo("`mer-prep stages NAME` explains the parameters of a stage")
 
 
 def run_stages(
@@ -213,4 +257,4 @@ def _print_summary(
         raise click.exceptions.Exit(3)
 
 
-COMMANDS = (*(_stage_command(name) for name in _ABOUT), run)
+COMMANDS = (*(_stage_command(name) for name in _ABOUT), run, stages)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -10,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mer_prep.checks import check_option, suggest
-from mer_prep.config import make_params
+from mer_prep.config import canonical_json, make_params
 from mer_prep.errors import ConfigError
 from mer_prep.manifest import Clip
 from mer_prep.sources.frames import ClipFrames
@@ -173,6 +175,54 @@ def library_versions(names: tuple[str, ...]) -> dict[str, str]:
                 continue
             break
     return versions
+
+
+def describe(kind: type[Stage]) -> dict[str, Any]:
+    """Return what a stage gives and takes, for people: fields, parameters, defaults, meanings."""
+    return {
+        "name": kind.name,
+        "version": kind.version,
+        "requires": list(kind.requires),
+        "fields": [dataclasses.asdict(field) for field in kind.fields],
+        "parameters": _describe_parameters(kind.Params),
+    }
+
+
+def describe_source() -> dict[str, Any]:
+    """Return `SourceParams` in the form of `describe`."""
+    return {
+        "name": "source",
+        "version": None,
+        "requires": [],
+        "fields": [],
+        "parameters": _describe_parameters(SourceParams),
+    }
+
+
+def _describe_parameters(kind: type) -> list[dict[str, str]]:
+    abouts = _parameter_texts(kind.__doc__ or "")
+    return [
+        {
+            "name": field.name,
+            "default": canonical_json(field.default).strip('"'),
+            "about": abouts.get(field.name, ""),
+        }
+        for field in dataclasses.fields(kind)
+    ]
+
+
+def _parameter_texts(docstring: str) -> dict[str, str]:
+    """Return the description of every parameter of a numpydoc docstring, as one line each."""
+    texts: dict[str, list[str]] = {}
+    name = ""
+    section = inspect.cleandoc(docstring).partition("Parameters\n----------\n")[2]
+    for line in section.splitlines():
+        if line and not line.startswith(" "):
+            name = line.partition(" :")[0]
+            texts[name] = [line.partition(" : ")[2] + "."]
+        elif name and line.strip():
+            texts[name].append(line.strip())
+    return {key: " ".join(parts) for key, parts in texts.items()}
 
 
 def build_stages(

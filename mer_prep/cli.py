@@ -81,6 +81,16 @@ def main() -> None:
             traceback.print_exc()
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if "--debug" in sys.argv:
+            traceback.print_exc()
+        where = f"\n  where: {error.filename}" if error.filename else ""
+        click.echo(
+            f"error: {error.strerror or error}.{where}\n"
+            "  what to do: check the disk and its permissions, or choose another --workspace",
+            err=True,
+        )
+        sys.exit(1)
     except Exception as error:
         if "--debug" in sys.argv:
             traceback.print_exc()

@@ -11,6 +11,7 @@ import os
 import signal
 import tempfile
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -48,7 +49,7 @@ class RunSummary:
     computed : set of str
         Clips of which at least one stage was computed.
     cached : int
-        Clips that needed nothing.
+        Clips whose results were all there.
     failures : list of Failure
         Quarantined clips, of this run and of the shards it found.
     crashes : list of ClipReport
@@ -173,7 +174,9 @@ class Runner:
             for stage in {shard.stage for plan in todo for shard in plan.missing}:
                 self._recipe.stages[stage].check()
             self._waiting.extend(todo)
-            with self._interruptible():
+            with self._interruptible(), warnings.catch_warnings():
+                # A run that stops early cancels what is under way; joblib takes it for a mistake.
+                warnings.filterwarnings("ignore", message=r"\d+ tasks which were still being")
                 self._run()
         summary.seconds = time.monotonic() - started
         return summary
@@ -223,6 +226,7 @@ class Runner:
         finished = subject.awaited - {work.clip.clip_id for work in works}
         subject.awaited -= finished
         self._done += len(finished)
+        self._summary.cached += len(finished)
         if subject.awaited:
             self._open[f"{plan.corpus}/{plan.subject}"] = subject
             self._queue.extend(works)

@@ -46,7 +46,7 @@ def remove(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
@@ -71,6 +71,13 @@ def explained(target: Path, needed: int = 0) -> Iterator[None]:
             ) from error
         free = free_bytes(target.parent)
         text = str(error)
+        if getattr(error, "errno", None) == errno.EFBIG or f"errno = {errno.EFBIG}" in text:
+            raise ShardError(
+                f"{target.name} may not grow further: a limit on file sizes is in force.",
+                where=target.parent,
+                why="nothing was published; what is published is unchanged",
+                hint="raise the limit (`ulimit -f`, or a quota), then run again",
+            ) from error
         full = getattr(error, "errno", None) in _FULL or any(
             f"errno = {number}" in text for number in _FULL
         )

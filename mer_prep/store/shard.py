@@ -119,11 +119,16 @@ def write_part(path: Path, result: ClipResult, *, stage: str, recipe: Mapping[st
     partial = files.partial_path(path)
     size = sum(array.nbytes for array in result.arrays.values())
     try:
+        # Built in memory: on a full disk the HDF5 library would raise once and then complain from
+        # every object it drops; written as plain bytes the failure is one plain error.
+        with h5py.File(str(path), "w", driver="core", backing_store=False) as file:
+            file.attrs["stage"] = stage
+            file.attrs["recipe"] = canonical_json(recipe)
+            _write_clip(file, result)
+            file.flush()
+            image = file.id.get_file_image()
         with files.explained(path, size):
-            with h5py.File(partial, "w") as file:
-                file.attrs["stage"] = stage
-                file.attrs["recipe"] = canonical_json(recipe)
-                _write_clip(file, result)
+            partial.write_bytes(image)
             partial.replace(path)
     finally:
         files.remove(partial)

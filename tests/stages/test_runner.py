@@ -301,6 +301,7 @@ def test_an_interrupted_run_is_taken_up_clip_by_clip(
     Means.runs.clear()
     summary = run(imported, recipe())
     assert Means.runs == ["toy/sub02/EP01_01"]
+    assert (summary.cached, len(summary.computed)) == (3, 1)
     assert (summary.published, len(digests(imported))) == (4, 4)
     assert Cache(imported.cache).parts() == []
 

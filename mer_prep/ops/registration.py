@@ -46,6 +46,9 @@ COARSE_LEVELS = 2
 #: A residual grown by this factor over that of the start shows a registration gone astray.
 WORSE = 1.05
 
+#: Standard deviation in grey levels below which a picture shows nothing.
+NO_CONTRAST = 0.01
+
 #: Fewest pixels of a mask; six unknowns and their weights need a multiple of them.
 MIN_PIXELS = 200
 
@@ -298,9 +301,14 @@ def between_depths(transform: np.ndarray, moving: int, reference: int) -> np.nda
 
 def correlation(first: np.ndarray, second: np.ndarray) -> float:
     """Return the correlation of two sets of grey values, -1 to 1; 0 if one has no contrast."""
-    if not first.size or first.std() == 0 or second.std() == 0:
+    if not first.size:
         return 0.0
-    return float(np.corrcoef(first, second)[0, 1])
+    first = first - first.mean(dtype=np.float64)
+    second = second - second.mean(dtype=np.float64)
+    spreads = float(first.std()), float(second.std())
+    if min(spreads) < NO_CONTRAST:
+        return 0.0
+    return float((first * second).mean()) / (spreads[0] * spreads[1])
 
 
 def _compared(search: Search, iterations: int) -> Registration:

@@ -15,7 +15,14 @@ import numpy as np
 
 from mer_prep.errors import NoFaceError
 from mer_prep.ops.images import to_grey
-from mer_prep.ops.registration import IDENTITY, Limits, Reference, Registration, correlation
+from mer_prep.ops.registration import (
+    IDENTITY,
+    MIN_PIXELS,
+    Limits,
+    Reference,
+    Registration,
+    correlation,
+)
 from mer_prep.ops.similarity import (
     LEFT_EYE,
     RIGHT_EYE,
@@ -151,7 +158,18 @@ class HeadFollower:
         self._latest = np.empty(0, np.float32)
 
     def see(self, image: np.ndarray) -> None:
-        """Take in the next frame, (H, W, 3) or (H, W) uint8."""
+        """Take in the next frame.
+
+        Parameters
+        ----------
+        image : ndarray, shape (H, W, 3) or (H, W), uint8
+            RGB or grey picture.
+
+        Raises
+        ------
+        NoFaceError
+            If the landmarks of the reference leave no face to register.
+        """
         index = self._seen
         self._seen += 1
         cutout = self._cut(image, self._guess(index, image.shape[1::-1]))
@@ -171,6 +189,12 @@ class HeadFollower:
     def _begin(self, cutout: _Cutout) -> None:
         """Take in the reference, and register what was seen before it, the latest first."""
         mask = rigid_mask(apply_transform(self._place, self._landmarks[self._index]), size=SIZE)
+        if int(mask.sum()) < MIN_PIXELS:
+            raise NoFaceError(
+                "The landmarks of the frame that others are aligned to leave no face but the eyes.",
+                why="frames are registered by the face without the eyes, which move by themselves",
+                hint="look at that frame, or use --set align.mode=onset",
+            )
         placement = compose(self._place, cutout.to_source)
         self._reference = Reference(
             cutout.picture, mask, placement=placement, degrees=self._degrees

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
+from mer_prep.errors import NoFaceError
 from mer_prep.ops.similarity import (
     apply_transform,
     compose,
@@ -230,3 +231,18 @@ def test_rigid_mask():
         assert not any(at(point) for point in points[eye])
     assert all(at(points[index]) for index in (28, 30, 33, 48, 54, 57))
     assert 0.3 < mask.mean() < 0.6
+
+
+def test_landmarks_that_are_all_eyes_are_refused(still):
+    points = np.zeros((68, 2))
+    square = np.array([(-30, -30), (0, -30), (30, -30), (30, 30), (0, 30), (-30, 30)])
+    points[36:42], points[42:48] = square - (30, 0), np.add(square, (30, 0))
+    points[48], points[54], points[30] = (-30, 20), (30, 20), (0, 10)
+    with pytest.raises(NoFaceError, match="no face but the eyes"):
+        follow(still[0][:1], points[None] + 150)
+
+
+def test_a_reference_without_texture_registers_nothing(still):
+    flat = np.full_like(still[0][0], 120)
+    follower = follow([flat, flat, still[0][0]], still[1][:3])
+    assert sorted(follower.failures) == [1, 2]

@@ -123,7 +123,7 @@ def test_inspect_shows_clips_and_shards(run: Run, prepared: Workspace, tmp_path:
 def test_dry_run_says_why_and_does_nothing(run: Run, prepared: Workspace) -> None:
     before = Cache(prepared.cache).shards()
     output = run("flow", "--dry-run", "--set", "align.mode=median").output
-    assert "align.mode: onset -> median" in output
+    assert "align.mode: stabilized -> median" in output
     assert "6 shards to make, 3 cached" in output
     assert Cache(prepared.cache).shards() == before
 
@@ -150,7 +150,9 @@ def test_evaluate_truth_prints_scores(run: Run, prepared: Workspace) -> None:
     assert len(facts["clips"]) == 6
     assert pooled["landmark_error"]["mean"] < 0.05
     assert pooled["endpoint_error_px"]["mean"] < 0.15
-    assert pooled["jitter_px"]["worst"] == 0.0
+    assert pooled["alignment_error_px"]["worst"] < 0.06
+    expression = pooled["expression_error_px"]["mean"]
+    assert expression < 0.5 * pooled["zero_expression_error_px"]["mean"]
 
 
 @pytest.mark.parametrize(

@@ -25,9 +25,10 @@ _ABOUT = {
     pixels.""",
     "align": """Align faces to 144x144.
 
-    One similarity for the whole clip, from the onset frame. Brings landmarks up to date first.
-    `--set align.mode=per-frame` aligns each frame on its own landmarks, as published code does,
-    which adds jitter as large as a micro-expression.""",
+    The landmarks of the onset frame place the face; every other frame is registered to it, which
+    takes out the motion of the head. Brings landmarks up to date first. `--set align.mode=onset`
+    leaves that motion in; `per-frame` aligns each frame on its own landmarks, as published code
+    does, which adds jitter as large as a micro-expression.""",
     "flow": """Compute TV-L1 optical flow of aligned faces.
 
     Flow is in px, channels (u, v). Brings landmarks and alignment up to date first. `--set

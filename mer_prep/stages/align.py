@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,19 +14,25 @@ from mer_prep.manifest import Clip
 from mer_prep.ops.similarity import (
     apply_transform,
     check_face_shape,
+    compose,
     face_transform,
     five_points,
     point_jitter,
+    scale_of,
     transform_jitter,
     warp,
 )
+from mer_prep.ops.stabilization import HeadFollower
 from mer_prep.sources.frames import ClipFrames
 from mer_prep.stages.base import Arrays, Field, Stage, StageOutput
 
-MODES = ("onset", "median", "per-frame")
+MODES = ("stabilized", "onset", "median", "per-frame")
 
 #: Frames after the onset that may stand in for it if it shows no face.
 ONSET_SEARCH = 8
+
+#: Part of the frames that may fail to register before another mode is recommended.
+MANY_FAILURES = 0.25
 
 #: Motion of the head over a clip, in aligned px, beyond which one transform is questionable.
 MUCH_MOTION = 10.0
@@ -42,18 +48,21 @@ class AlignParams:
         Side of the aligned frames in px, 16 to 1024.
     enlarge : float
         Side of the aligned square relative to the box of the five points, 1 to 10.
-    mode : {'onset', 'median', 'per-frame'}
-        One transform for the clip from the landmarks of the onset frame, one from the median over
-        time of every landmark, or one for every frame from its own landmarks. The last is how the
-        MOL recogniser was published; it adds the jitter of the landmarks, and of the expression
-        itself, to the motion.
+    mode : {'stabilized', 'onset', 'median', 'per-frame'}
+        `stabilized`: the transform of the onset frame, from its landmarks, and for every other
+        frame the same after its head motion is undone, which is measured by registration to the
+        onset frame (shift, rotation and scale; see `mer_prep.ops.stabilization`). `onset`: that
+        one transform for the whole clip, head motion and all. `median`: one transform from the
+        median over time of every landmark. `per-frame`: one for every frame from its own
+        landmarks, as the MOL recogniser was published; it adds the jitter of the landmarks, and
+        of the expression itself, to the motion.
     border : int
         Grey value outside the source frame, 0 to 255.
     """
 
     size: int = 144
     enlarge: float = 2.5
-    mode: str = "onset"
+    mode: str = "stabilized"
     border: int = 128
 
     def __post_init__(self) -> None:
@@ -63,11 +72,21 @@ class AlignParams:
         check_range("align.border", self.border, low=0, high=255)
 
 
+@dataclass(frozen=True)
+class _Aligned:
+    """What a mode gives: frames (T, S, S, 3), transforms (T, 2, 3), and what it has to say."""
+
+    aligned: np.ndarray
+    transforms: np.ndarray
+    facts: Mapping[str, int | float]
+    warnings: tuple[str, ...]
+
+
 class Align(Stage):
     """Warps every frame once, from source to aligned pixels; see `mer_prep.ops.similarity`."""
 
     name = "align"
-    version = 1
+    version = 2
     requires = ("landmarks",)
     reads_frames = True
     key_frames = ("onset",)
@@ -106,41 +125,90 @@ class Align(Stage):
         size = frames[0].shape[1::-1]
         reference, warnings = self._reference_frame(clip, frames, detected)
         try:
-            transforms = self._transforms(source, detected, reference, size)
+            if self.params.mode == "stabilized":
+                result = self._stabilized(frames, source, reference, size)
+            else:
+                result = self._by_landmarks(frames, source, detected, reference, size)
         except NoFaceError as error:
             raise NoFaceError(
                 error.what, where=error.where or clip.clip_id, why=error.why, hint=error.hint
             ) from None
-        aligned = np.empty((len(frames), self.params.size, self.params.size, 3), np.uint8)
-        for index, image in enumerate(frames):
-            aligned[index] = warp(
-                image, transforms[index], size=self.params.size, border=self.params.border
-            )
         landmarks = np.stack(
-            [apply_transform(*pair) for pair in zip(transforms, source, strict=True)]
+            [apply_transform(*pair) for pair in zip(result.transforms, source, strict=True)]
         )
-        motion = head_motion(landmarks, reference)
-        if motion > MUCH_MOTION and self.params.mode != "per-frame":
-            warnings = (
-                *warnings,
-                f"The head is up to {motion:.0f} px away from where it is in frame "
-                f"{frames.numbers[reference]}; one transform for the whole clip does not fit "
-                "(--set align.mode=per-frame follows it, at the price of jitter).",
-            )
         return StageOutput(
             arrays={
-                "frames": aligned,
+                "frames": result.aligned,
                 "landmarks": landmarks.astype(np.float32),
-                "transform": transforms,
+                "transform": result.transforms,
             },
             facts={
-                "jitter_px": transform_jitter(transforms, five_points(source[reference])),
-                "head_motion_px": motion,
+                "jitter_px": transform_jitter(result.transforms, five_points(source[reference])),
+                "head_motion_px": head_motion(landmarks, reference),
                 "landmark_jitter_px": point_jitter(landmarks),
                 "reference_frame": int(frames.numbers[reference]),
+                **result.facts,
             },
-            warnings=warnings,
+            warnings=(*warnings, *result.warnings),
         )
+
+    def _stabilized(
+        self, frames: ClipFrames, landmarks: np.ndarray, reference: int, size: tuple[int, int]
+    ) -> _Aligned:
+        """Align by the reference frame's landmarks and the registration of all others to it."""
+        onset = self._transform(landmarks[reference], size)
+        follower = HeadFollower(landmarks, reference)
+        aligned = self._empty(len(frames))
+        for index, image in enumerate(frames):
+            follower.see(image)
+            # Of earlier frames the motion is known only once the reference has been seen.
+            if index >= reference:
+                self._warp(image, compose(onset, follower.motions[index]), out=aligned[index])
+        for index, image in zip(range(reference), frames, strict=False):
+            self._warp(image, compose(onset, follower.motions[index]), out=aligned[index])
+        residuals = np.delete(follower.residuals, [reference, *follower.failures])
+        return _Aligned(
+            aligned=aligned,
+            transforms=np.stack([compose(onset, motion) for motion in follower.motions]),
+            facts={
+                "head_motion_px": scale_of(onset) * follower.head_motion(),
+                "registration_residual": float(np.median(residuals)) if residuals.size else 0.0,
+                "registration_failures": len(follower.failures),
+            },
+            warnings=failure_warnings(follower.failures, frames.numbers),
+        )
+
+    def _by_landmarks(
+        self,
+        frames: ClipFrames,
+        landmarks: np.ndarray,
+        detected: np.ndarray,
+        reference: int,
+        size: tuple[int, int],
+    ) -> _Aligned:
+        """Align by landmarks alone."""
+        transforms = self._transforms(landmarks, detected, reference, size)
+        aligned = self._empty(len(frames))
+        for index, image in enumerate(frames):
+            self._warp(image, transforms[index], out=aligned[index])
+        placed = np.stack(
+            [apply_transform(*pair) for pair in zip(transforms, landmarks, strict=True)]
+        )
+        warnings: tuple[str, ...] = ()
+        motion = head_motion(placed, reference)
+        if motion > MUCH_MOTION and self.params.mode != "per-frame":
+            warnings = (
+                f"The head is up to {motion:.0f} px away from where it is in frame "
+                f"{frames.numbers[reference]}; one transform for the whole clip does not fit "
+                "(--set align.mode=stabilized follows the head).",
+            )
+        return _Aligned(aligned, transforms, {}, warnings)
+
+    def _empty(self, count: int) -> np.ndarray:
+        return np.empty((count, self.params.size, self.params.size, 3), np.uint8)
+
+    def _warp(self, image: np.ndarray, transform: np.ndarray, *, out: np.ndarray) -> None:
+        out[:] = warp(image, transform, size=self.params.size, border=self.params.border)
 
     def _reference_frame(
         self, clip: Clip, frames: ClipFrames, detected: np.ndarray
@@ -150,7 +218,7 @@ class Align(Stage):
         if detected[onset]:
             return onset, ()
         shown = np.flatnonzero(detected)
-        if self.params.mode != "onset":
+        if self.params.mode not in ("stabilized", "onset"):
             return int(shown[np.abs(shown - onset).argmin()]), ()
         shown = shown[(shown > onset) & (shown <= onset + ONSET_SEARCH)]
         if not shown.size:
@@ -185,6 +253,30 @@ class Align(Stage):
     def _transform(self, landmarks: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
         check_face_shape(landmarks, image_size)
         return face_transform(landmarks, size=self.params.size, enlarge=self.params.enlarge)
+
+
+def failure_warnings(failures: Mapping[int, str], numbers: Sequence[int]) -> tuple[str, ...]:
+    """Return what to say of frames that could not be registered; nothing if there are none.
+
+    Parameters
+    ----------
+    failures : mapping of int to str
+        Reasons by index of the frame.
+    numbers : sequence of int
+        Numbers of all frames seen.
+    """
+    if not failures:
+        return ()
+    first = min(failures)
+    sentence = (
+        f"The head could not be followed in {len(failures)} of {len(numbers)} frames, which are "
+        f"placed like their neighbours; the first is frame {numbers[first]}: {failures[first]}."
+    )
+    if len(failures) > MANY_FAILURES * len(numbers):
+        sentence += (
+            " With so many, --set align.mode=per-frame may serve better, at the price of jitter."
+        )
+    return (sentence,)
 
 
 def head_motion(landmarks: np.ndarray, reference: int) -> float:

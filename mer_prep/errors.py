@@ -74,6 +74,10 @@ class DecodeError(MerPrepError):
     """A frame or video cannot be decoded, or not to the end."""
 
 
+class SourceError(MerPrepError):
+    """A source file cannot be read at this moment; another try may succeed."""
+
+
 class NoFaceError(MerPrepError):
     """No usable face was found where one is needed."""
 

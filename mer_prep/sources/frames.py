@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mer_prep.errors import DecodeError, ManifestError
+from mer_prep.errors import DecodeError, ManifestError, SourceError
 from mer_prep.manifest import Clip, check_relative
 from mer_prep.sources.images import MAX_PIXELS, check_complete
 
@@ -107,8 +107,10 @@ def read_bytes(clip: Clip, relative: str) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise DecodeError(
-            f"The file cannot be read: {error.strerror}.", where=f"{clip.clip_id}, {path}"
+        raise SourceError(
+            f"The file cannot be read: {error.strerror}.",
+            where=f"{clip.clip_id}, {path}",
+            hint="check the disk or the network folder, then run again",
         ) from None
 
 

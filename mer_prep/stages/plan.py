@@ -237,8 +237,9 @@ def _plan_subject(
     for stage in recipe.stages:
         stage_keys = {clip_id: of_clip[stage] for clip_id, of_clip in keys.items()}
         path = cache.shard(stage, shard_key(stage, stage_keys), corpus, subject)
-        header, broken = existing_shard(path)
-        plan = ShardPlan(stage, corpus, subject, clips, stage_keys, path, header)
+        plan = ShardPlan(stage, corpus, subject, clips, stage_keys, path, header=None)
+        header, broken = existing_shard(plan)
+        plan = dataclasses.replace(plan, header=header)
         if force:
             plan = dataclasses.replace(plan, header=None, reason="forced")
         elif header is None:
@@ -252,14 +253,20 @@ def _plan_subject(
     return SubjectPlan(corpus, subject, clips, shards)
 
 
-def existing_shard(path: Path) -> tuple[ShardHeader | None, str]:
-    """Return the header of the shard at its own path, or why it cannot be used."""
-    if not path.exists():
+def existing_shard(plan: ShardPlan) -> tuple[ShardHeader | None, str]:
+    """Return the header of a planned shard if it is there, or why it cannot be used."""
+    if not plan.path.exists():
         return None, ""
     try:
-        return read_header(path), ""
+        header = read_header(plan.path)
     except ShardError as error:
         return None, f"the shard is damaged: {error.what}"
+    named = (header.stage, header.corpus, header.subject)
+    if named != (plan.stage, plan.corpus, plan.subject) or not all(
+        header.holds(clip_id, key) for clip_id, key in plan.keys.items()
+    ):
+        return None, "the shard is not the one its name says"
+    return header, ""
 
 
 def _reusable(plan: ShardPlan, cache: Cache, others: Sequence[ShardHeader]) -> dict[str, Path]:
@@ -346,4 +353,5 @@ def shard_header(plan: ShardPlan, recipe: Recipe) -> Header:
         subject=plan.subject,
         restricted=any(clip.restricted for clip in plan.clips),
         synthetic=any(clip.synthetic for clip in plan.clips),
+        datasets=tuple(field.name for field in recipe.stages[plan.stage].fields),
     )

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mer_prep.checks import check_option, soft_import
-from mer_prep.errors import LockedError, MerPrepError, ShardError
+from mer_prep.errors import DependencyError, LockedError, MerPrepError, ShardError
 from mer_prep.stages.plan import (
     Recipe,
     ShardPlan,
@@ -36,6 +36,8 @@ from mer_prep.store.shard import Failure, check_shard, merge, read_clip
 from mer_prep.workspace import Workspace
 
 ENGINES = ("loky", "dask", "ray")
+
+_MOST_IDLE_DEATHS = 3
 
 
 @dataclass
@@ -148,6 +150,7 @@ class Runner:
         self._handed: dict[str, ClipWork] = {}
         self._open: dict[str, _Subject] = {}
         self._scratch = Path()
+        self._idle_deaths = 0
         self._stopping = False
         self._done = 0
         self._total = 0
@@ -200,7 +203,8 @@ class Runner:
                 for report in self._parallel(alone=bool(self._alone)):
                     self._settle(report)
             except _worker_deaths() as death:
-                self._after_death(death)
+                if not self._stopping:
+                    self._after_death(death)
 
     def _works(self, *, alone: bool) -> Iterator[ClipWork]:
         """Yield the work left, subject by subject, taking each subject's locks as it begins."""
@@ -240,7 +244,7 @@ class Runner:
         with ExitStack() as stack:
             for shard in self._to_make(plan):
                 stack.enter_context(Lock(shard.path, self._say))
-                header, _ = existing_shard(shard.path)
+                header, _ = existing_shard(shard)
                 if shard.cached or shard.reason == "forced" or header is None:
                     missing.append(shard)
                     headers[shard.stage] = None
@@ -431,6 +435,13 @@ class Runner:
             "a worker process was killed (often: out of memory; try fewer --jobs) with "
             f"{', '.join(sorted(in_hand)) or 'no clip'} in hand ({type(death).__name__})"
         )
+        self._idle_deaths = 0 if in_hand else self._idle_deaths + 1
+        if self._idle_deaths == _MOST_IDLE_DEATHS:
+            raise DependencyError(
+                f"Worker processes died {_MOST_IDLE_DEATHS} times before they had a clip in hand.",
+                why="nothing can be computed in processes of their own",
+                hint="try --jobs 1, which needs none; look for limits on processes or memory",
+            ) from death
         if len(in_hand) == 1:
             clip_id = in_hand.pop()
             self._settle(ClipReport(clip_id, crash="WorkerKilled: the worker process was killed"))

@@ -16,8 +16,9 @@ from typing import Any
 import h5py
 
 from mer_prep.config import canonical_json
-from mer_prep.errors import MerPrepError, ShardError
+from mer_prep.errors import ConfigError, ShardError
 from mer_prep.manifest import Clip
+from mer_prep.sources.index import UNREADABLE
 from mer_prep.stages import all_stages
 from mer_prep.stages.base import build_stages
 from mer_prep.stages.plan import Recipe, ShardPlan, make_plan
@@ -115,9 +116,9 @@ class _Expectations:
         settings["source"] = recipe["source"]
         try:
             built = Recipe(*build_stages(all_stages(), (stage,), settings))
-            plans = make_plan(self._workspace, [corpus], built, explain=False)
-        except MerPrepError:
+        except ConfigError:
             return None
+        plans = make_plan(self._workspace, [corpus], built, explain=False)
         return {plan.subject: plan.shards[stage] for plan in plans}
 
 
@@ -229,12 +230,14 @@ def _shard_unneeded(header: ShardHeader, expected: _Expectations) -> str:
         return "its corpus is not imported"
     plans = expected.plans(header.corpus, header.stage, header.recipe)
     if plans is None:
-        return "made by another version of mer-prep"
+        return ""  # made by another version of mer-prep, which may still need it
     plan = plans.get(header.subject)
     if plan is None:
         return "its subject is no longer in the manifest"
     if plan.path == header.path:
         return ""
+    if any(clip.source_digest == UNREADABLE for clip in plan.clips):
+        return ""  # the sources are out of reach, so nothing can be said about their results
     if not plan.cached and any(
         header.clips.get(clip_id) == key for clip_id, key in plan.keys.items()
     ):

@@ -14,9 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from mer_prep.errors import DATA_ERRORS, DependencyError, MerPrepError, MotionError, ShardError
+from mer_prep.errors import (
+    DATA_ERRORS,
+    DependencyError,
+    MerPrepError,
+    MotionError,
+    ShardError,
+    SourceError,
+)
 from mer_prep.manifest import Clip
-from mer_prep.sources.frames import ClipFrames
+from mer_prep.sources.frames import ClipFrames, stat_signature
+from mer_prep.sources.index import UNREADABLE
 from mer_prep.stages import all_stages
 from mer_prep.stages.base import Arrays, SourceParams, Stage, StageOutput
 from mer_prep.store.shard import ClipResult, DatasetInfo, Failure, read_clip, write_part
@@ -110,7 +118,16 @@ def _prepare_process(parent: int) -> None:
     cv2.setNumThreads(1)
     if os.getpid() != parent and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if os.getppid() == parent:
+            threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     _ready = True
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent is gone, which a killed parent cannot ask for."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def _stage(name: str, params: Any) -> Stage:
@@ -179,6 +196,9 @@ def _run_stages(work: ClipWork, report: ClipReport) -> None:
             report.done.append(name)
             report.warnings += [f"{name}: {warning}" for warning in output.warnings]
         except DATA_ERRORS as error:
+            if clip.source_digest != UNREADABLE and stat_signature(clip) is None:
+                # It could be read when the run was planned: not the clip's fault.
+                raise SourceError(f"A source file has gone: {error.what}") from error
             failures[name] = _failure(work, name, type(error).__name__, str(error))
             report.failures[name] = failures[name]
         report.seconds[name] = time.perf_counter() - started

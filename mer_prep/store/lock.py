@@ -31,6 +31,7 @@ class Owner:
     process_start: str
     command: str
     since: str
+    namespace: str = ""
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}, since {self.since}: {self.command}"
@@ -58,13 +59,18 @@ def process_start(pid: int) -> str | None:
 
 
 def _start_without_proc(pid: int) -> str | None:
+    return "alive" if _answers(pid) else None
+
+
+def _answers(pid: int) -> bool:
+    """Return whether there is a process of this id, ours or not."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
-        return None
+        return False
     except PermissionError:
-        pass
-    return "alive"
+        return True
+    return True
 
 
 def current_owner() -> Owner:
@@ -76,7 +82,16 @@ def current_owner() -> Owner:
         process_start=process_start(pid) or "unknown",
         command=" ".join([Path(sys.argv[0]).name, *sys.argv[1:]])[:400],
         since=datetime.now(UTC).isoformat(timespec="seconds"),
+        namespace=_namespace(),
     )
+
+
+def _namespace() -> str:
+    """Return the namespace of process ids; two containers on one host number theirs apart."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
 
 
 def read_owner(path: Path) -> Owner | None:
@@ -89,7 +104,13 @@ def read_owner(path: Path) -> Owner | None:
 
 def is_dead(owner: Owner) -> bool:
     """Return whether the owner certainly no longer runs (only ever true for this host)."""
-    return owner.host == platform.node() and process_start(owner.pid) != owner.process_start
+    if (owner.host, owner.namespace) != (platform.node(), _namespace()):
+        return False
+    start = process_start(owner.pid)
+    if start is None and not Path(f"/proc/{owner.pid}").exists():
+        # Nothing to be seen of it: it is gone, unless this host hides others' processes.
+        return not _answers(owner.pid)
+    return start != owner.process_start
 
 
 class Lock:
@@ -112,11 +133,13 @@ class Lock:
         self.path = target.with_name(target.name + ".lock")
         self._report = report
         self._held = False
+        self._owner: Owner | None = None
 
     def acquire(self) -> None:
         """Take the lock or raise `LockedError`."""
         files.make_folder(self.path.parent)
-        body = json.dumps(asdict(current_owner())).encode()
+        self._owner = current_owner()
+        body = json.dumps(asdict(self._owner)).encode()
         for _ in range(3):
             if self._create(body):
                 self._held = True
@@ -143,8 +166,8 @@ class Lock:
     def _create(self, body: bytes) -> bool:
         # Written under a private name and linked, so that a lock is never seen half written.
         private = self.path.with_name(f"{self.path.name}.{uuid.uuid4().hex[:12]}{files.PARTIAL}")
-        private.write_bytes(body)
         try:
+            private.write_bytes(body)
             os.link(private, self.path)
         except FileExistsError:
             return False
@@ -183,7 +206,9 @@ class Lock:
     def release(self) -> None:
         """Give the lock back."""
         if self._held:
-            files.remove(self.path)
+            # Someone may have taken the lock for dead and removed it; another's is left alone.
+            if read_owner(self.path) == self._owner:
+                files.remove(self.path)
             self._held = False
 
     def __enter__(self) -> Lock:

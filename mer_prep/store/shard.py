@@ -2,7 +2,8 @@
 
 Layout. Root attributes: ``schema``, ``stage``, ``stage_version``, ``params`` (JSON), ``recipe``
 (JSON: parameters, versions and libraries of this stage and all before it), ``key``, ``requires``,
-``corpus``, ``subject``, ``libraries``, ``created``, ``restricted``, ``synthetic``, ``mer_prep``.
+``corpus``, ``subject``, ``libraries``, ``created``, ``restricted``, ``synthetic``, ``datasets``
+(JSON: the datasets of every clip), ``mer_prep``.
 One group per clip, named as the clip, with attributes ``clip_id``, ``clip_key``,
 ``source_digest``, the key frames the stage depends on and its facts, the dataset
 ``frame_numbers`` and the stage's datasets; each dataset says ``units``, ``axes`` and
@@ -95,6 +96,7 @@ class ShardHeader:
     created: str
     restricted: bool
     synthetic: bool
+    datasets: frozenset[str]
     clips: Mapping[str, str]
     failures: tuple[Failure, ...]
 
@@ -182,6 +184,7 @@ class Header:
     subject: str
     restricted: bool
     synthetic: bool
+    datasets: Sequence[str]
 
 
 def merge(
@@ -249,6 +252,7 @@ def _write_header(file: h5py.File, header: Header, key: str) -> None:
     attrs["subject"] = header.subject
     attrs["restricted"] = header.restricted
     attrs["synthetic"] = header.synthetic
+    attrs["datasets"] = json.dumps([*header.datasets, "frame_numbers"])
     attrs["created"] = datetime.now(UTC).isoformat(timespec="seconds")
     attrs["mer_prep"] = __version__
 
@@ -327,6 +331,7 @@ def read_header(path: Path) -> ShardHeader:
                 created=str(attrs["created"]),
                 restricted=bool(attrs["restricted"]),
                 synthetic=bool(attrs["synthetic"]),
+                datasets=frozenset(json.loads(attrs["datasets"])),
                 clips=clips,
                 failures=tuple(failures),
             )
@@ -461,8 +466,17 @@ def check_shard(path: Path, *, clips: set[str] | None = None, key: str | None = 
     if clips is not None and set(header.clips) != clips:
         differing = sorted(set(header.clips) ^ clips)
         raise ShardError(f"The shard's clips differ: {', '.join(differing[:5])}.", where=path)
+    if path.parent.name != header.key[:16]:
+        raise ShardError(
+            f"The shard of key {header.key[:16]} lies in folder {path.parent.name}.",
+            where=path,
+            hint="delete the file and run again",
+        )
     for clip_id in header.clips:
         arrays, _ = read_clip(path, clip_id)
+        if arrays.keys() != header.datasets:
+            differing = ", ".join(sorted(arrays.keys() ^ header.datasets))
+            raise ShardError(f"The datasets of {clip_id} differ: {differing}.", where=path)
         frames = len(arrays["frame_numbers"])
         for name, array in arrays.items():
             if array.dtype.kind == "f" and not np.isfinite(array).all():

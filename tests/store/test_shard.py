@@ -60,6 +60,7 @@ def header() -> Header:
         subject="sub01",
         restricted=True,
         synthetic=False,
+        datasets=("flow",),
     )
 
 
@@ -153,9 +154,9 @@ def test_a_newer_schema_is_refused_with_both_numbers(shard: Path) -> None:
 def test_values_that_are_not_finite_are_not_published(tmp_path: Path, toy_clip: MakeClip) -> None:
     clip = toy_clip()
     bad = np.array([1.0, np.nan, np.inf])
-    result = ClipResult(clip, "c", clip.frame_numbers, {"x": bad}, {"x": DatasetInfo("px", "a")})
+    result = ClipResult(clip, "c", clip.frame_numbers, {"flow": bad}, {"flow": DatasetInfo("px", "a")})
     write_part(tmp_path / "part.h5", result, stage="flow", recipe=RECIPE)
-    target = tmp_path / "cache" / "shard.h5"
+    target = tmp_path / "cache" / KEY[:16] / "shard.h5"
     with pytest.raises(ShardError, match="2 values that are not finite"):
         merge(target, header(), KEY, {clip.clip_id: tmp_path / "part.h5"}, [])
     assert list(target.parent.iterdir()) == []

@@ -8,21 +8,25 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/mer-prep
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test lint wheel bench composite-dataset clean
+.PHONY: help install demo test lint wheel bench composite-dataset clean
 
 help:
 	@echo "make demo                synthetic corpora to aligned faces, flow and the composite"
+	@echo "make install             only make the environment .venv, with mer-prep in it"
 	@echo "make test                run the tests"
 	@echo "make composite-dataset CASME2=DIR SAMM=DIR SMIC=DIR   the 442-clip composite"
 	@echo "make lint                linters and type checks"
 	@echo "make wheel               build the wheel and try it outside the checkout"
 	@echo "make bench               side-by-side timings, as ratios"
-	@echo "make clean               remove what the targets above have made, shards too"
+	@echo "make clean               remove the environment, the demo and caches; never a workspace"
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dlib,dask,dev]"
 	@touch $@
+
+install: $(INSTALLED)
+	@echo "mer-prep is in $(BIN); to have it at hand: . $(BIN)/activate"
 
 demo: $(INSTALLED)
 	@$(RUN) synth --out $(DEMO)/synthetic --jobs $(JOBS)
@@ -42,7 +46,7 @@ else
 	@set -e; for corpus in casme2:"$(CASME2)" samm:"$(SAMM)" smic:"$(SMIC)"; do \
 	  name=$${corpus%%:*}; folder=$${corpus#*:}; \
 	  if [ -n "$$folder" ]; then \
-	    $(RUN) import $$name "$$folder" --workspace "$(WORKSPACE)" --jobs $(JOBS); \
+	    $(RUN) import $$name "$$folder" --workspace "$(WORKSPACE)" --jobs $(JOBS) || [ $$? -eq 3 ]; \
 	  else echo "$$name: no folder was named; the composite will lack it"; fi; done
 	@$(RUN) validate --workspace "$(WORKSPACE)" || echo "validate found errors: the clips concerned will be set aside"
 	@$(RUN) run onset-apex --workspace "$(WORKSPACE)" --jobs $(JOBS) || [ $$? -eq 3 ]

@@ -38,7 +38,7 @@ class _Group(click.Group):
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.pass_context
 def cli(context: click.Context, debug: bool) -> None:
-    r"""Read, prepare and score micro-expression corpora.
+    """Read, prepare and score micro-expression corpora.
 
     \b
     With a licensed corpus:             With none:

@@ -7,6 +7,7 @@ the corpus was read (root, variant, annotation version, errata) and what was fou
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import unicodedata
@@ -178,6 +179,9 @@ class Clip:
         return first, last + 1
 
 
+#: Largest frame number; above it JSON readers lose digits.
+_LARGEST = 2**53
+
 _CLIP_FIELDS = {f.name: f for f in dataclasses.fields(Clip)}
 _TUPLES = {"frame_numbers", "frames", "action_units", "flags"}
 _REQUIRED = {"clip_id", "corpus", "subject", "clip", "root", "frame_numbers"}
@@ -210,7 +214,7 @@ def clip_from_json(line: str, *, where: str) -> Clip:
         paths that are absolute, climb out of the root or hold a NUL.
     """
     try:
-        record = json.loads(line, object_pairs_hook=_no_duplicate_keys)
+        record = json.loads(line, object_pairs_hook=_no_duplicate_keys, parse_constant=_no_constant)
     except ValueError as error:
         raise ManifestError(
             f"A manifest line is not valid JSON: {error}.",
@@ -247,7 +251,28 @@ def clip_from_json(line: str, *, where: str) -> Clip:
         raise ManifestError(
             f"Apex {clip.apex!r} and its source {clip.apex_source!r} do not fit.", where=where
         )
+    _check_names(clip, where)
     return clip
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a number")
+
+
+def _check_names(clip: Clip, where: str) -> None:
+    """Check what ids, paths and numbers are made of."""
+    names = (clip.corpus, clip.subject, clip.clip)
+    ids = (make_clip_id(*names), make_clip_id(*names, clip.onset))
+    if clip.clip_id not in ids or any(name in ("", ".", "..") for name in names):
+        raise ManifestError(f"Clip id {clip.clip_id!r} does not fit {names}.", where=where)
+    numbers = clip.frame_numbers
+    if not numbers or numbers[0] < 0 or numbers[-1] > _LARGEST:
+        raise ManifestError("A clip's frame numbers are missing or out of range.", where=where)
+    if clip.fps is not None and not 0 < clip.fps < 1e6:
+        raise ManifestError(f"A clip has {clip.fps} frames per second.", where=where)
+    absolute = PurePosixPath(clip.root).is_absolute() and ".." not in PurePosixPath(clip.root).parts
+    if not absolute or any(ord(one) < 32 or 0xD800 <= ord(one) < 0xE000 for one in clip.root):
+        raise ManifestError(f"The root {clip.root!r:.120} is not an absolute path.", where=where)
 
 
 def _no_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -388,6 +413,8 @@ class ImportRecord:
         True if the folder was made by ``mer-prep synth``.
     findings : tuple of Finding
         What the importer noticed.
+    manifest_sha256 : str, optional
+        Digest of the ``.jsonl`` as it was written; shows lost or edited lines.
     """
 
     corpus: str
@@ -400,6 +427,7 @@ class ImportRecord:
     errata: tuple[str, ...] = ()
     synthetic: bool = False
     findings: tuple[Finding, ...] = field(default=())
+    manifest_sha256: str | None = field(default=None, compare=False)
 
 
 def write_manifest(folder: Path, clips: Sequence[Clip], record: ImportRecord) -> Path:
@@ -407,15 +435,17 @@ def write_manifest(folder: Path, clips: Sequence[Clip], record: ImportRecord) ->
     check_unique(clips)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{record.corpus}.jsonl"
+    text = "".join(clip_to_json(clip) + "\n" for clip in clips)
     facts = {
         "schema": SCHEMA,
         **dataclasses.asdict(record),
+        "manifest_sha256": hashlib.sha256(text.encode()).hexdigest(),
         "clips": len(clips),
         "subjects": len({clip.subject for clip in clips}),
         "emotions": emotion_counts(clips),
     }
     write_atomic(path.with_suffix(".json"), json.dumps(facts, ensure_ascii=False, indent=1) + "\n")
-    write_atomic(path, "".join(clip_to_json(clip) + "\n" for clip in clips))
+    write_atomic(path, text)
     return path
 
 
@@ -431,7 +461,14 @@ def read_manifest(path: Path) -> list[Clip]:
     try:
         with open(path, encoding="utf-8-sig") as file:
             for number, line in enumerate(file, start=1):
-                clips.append(clip_from_json(line, where=f"{path}, line {number}"))
+                place = f"{path}, line {number}"
+                clip = clip_from_json(line, where=place)
+                if clip.corpus != path.stem:
+                    raise ManifestError(
+                        f"A clip of corpus '{clip.corpus}' stands in the manifest {path.name}.",
+                        where=place,
+                    )
+                clips.append(clip)
     except FileNotFoundError:
         raise ManifestError(
             f"There is no manifest {path.name}.",

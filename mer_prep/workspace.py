@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,8 +72,24 @@ class Workspace:
         return list(names) or known
 
     def clips(self, corpus: str) -> list[Clip]:
-        """Return the clips of an imported corpus."""
-        return read_manifest(self.manifests / f"{corpus}.jsonl")
+        """Return the clips of an imported corpus.
+
+        Raises
+        ------
+        ManifestError
+            If the manifest is bad, or is not the one that the import wrote.
+        """
+        path = self.manifests / f"{corpus}.jsonl"
+        clips = read_manifest(path)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        if self.record(corpus).manifest_sha256 != digest:
+            raise ManifestError(
+                "The manifest is not the one that the import wrote: lines were lost or edited.",
+                where=path,
+                why="clips would be missing or wrong without a word",
+                hint="import the corpus again; what is unchanged is not computed again",
+            )
+        return clips
 
     def record(self, corpus: str) -> ImportRecord:
         """Return how a corpus was imported."""

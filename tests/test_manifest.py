@@ -138,3 +138,31 @@ def test_an_unknown_corpus_is_suggested(imported: Workspace) -> None:
         imported.find_clip("toy/sub01/EP01_1")
     with pytest.raises(ManifestError, match="no imported corpus"):
         Workspace(imported.root / "other").select(())
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("clip_id", "abc", "does not fit"),
+        ("clip", ".", "does not fit"),
+        ("root", "../../etc", "not an absolute path"),
+        ("root", "/da\0ta", "not an absolute path"),
+        ("root", "/data/../etc", "not an absolute path"),
+        ("frame_numbers", [8, 9, 10, 11, 10**30], "out of range"),
+        ("fps", -1.0, "frames per second"),
+        ("fps", float("nan"), "not valid JSON"),
+    ],
+)
+def test_names_and_numbers_are_checked(
+    toy_clip: MakeClip, field: str, value: object, message: str
+) -> None:
+    record = json.loads(clip_to_json(toy_clip()))
+    record[field] = value
+    with pytest.raises(ManifestError, match=message):
+        clip_from_json(json.dumps(record), where="line 1")
+
+
+def test_a_clip_of_another_corpus_is_refused(imported: Workspace) -> None:
+    (imported.manifests / "toy.jsonl").rename(imported.manifests / "samm.jsonl")
+    with pytest.raises(ManifestError, match=r"corpus 'toy' stands in the manifest samm\.jsonl"):
+        read_manifest(imported.manifests / "samm.jsonl")

@@ -144,6 +144,14 @@ def synth(
     help="Leave out one correction. May be given again.",
 )
 @click.option("--name", help="Name in the workspace.  [default: CORPUS]")
+@click.option(
+    "--replace", is_flag=True, help="Let clips of another folder replace those of this name."
+)
+@click.option(
+    "--unrestricted",
+    is_flag=True,
+    help="The material is free: do not mark what is made from it as restricted.",
+)
 @workspace_option
 @jobs_option
 @json_option
@@ -155,6 +163,8 @@ def import_(
     errata: bool,
     without: tuple[str, ...],
     name: str | None,
+    replace: bool,
+    unrestricted: bool,
     workspace: Workspace,
     jobs: int,
     as_json: bool,
@@ -170,6 +180,8 @@ def import_(
     from mer_prep.sources.corpus import import_corpus
 
     require_folder(root, "corpus folder")
+    corpus = corpus.casefold()
+    before = _replaced(workspace, corpus, root, name, replace)
     started = time.monotonic()
     with Progress(f"import {corpus}") as progress:
         imported = import_corpus(
@@ -179,11 +191,14 @@ def import_(
             variant=variant,
             errata=_errata(corpus, errata, without),
             name=name,
+            restricted=not unrestricted,
             progress=progress,
             jobs=jobs,
         )
     path = write_manifest(workspace.manifests, imported.clips, imported.record)
     record = imported.record
+    if before and not as_json:
+        click.echo(f"{record.corpus}: replaces what was read from {before}")
     if as_json:
         print_json({**dataclasses.asdict(record), "clips": len(imported.clips)})
     else:
@@ -205,6 +220,41 @@ def import_(
         f"{duration(time.monotonic() - started)}{synthetic}, in {path}",
         err=as_json,
     )
+    if errors:
+        raise click.exceptions.Exit(3)
+
+
+def _replaced(
+    workspace: Workspace, corpus: str, root: Path, name: str | None, replace: bool
+) -> str | None:
+    """Return the folder that an earlier import of the same name read, if it is another.
+
+    Raises
+    ------
+    ConfigError
+        If unrelated clips would replace it, or take the name of a known corpus.
+    """
+    from mer_prep.sources.corpus import SOURCES
+
+    chosen = name or corpus
+    if corpus == "clips" and chosen in set(SOURCES) - {"clips"}:
+        raise ConfigError(
+            f"Clips of your own cannot be named '{chosen}'.",
+            why="they would be counted and scored as that corpus",
+            hint="choose another --name",
+        )
+    if chosen not in workspace.corpora():
+        return None
+    before = workspace.record(chosen).root
+    if Path(before) == root.absolute():
+        return None
+    if corpus == "clips" and not replace:
+        raise ConfigError(
+            f"The workspace has clips named '{chosen}' already, read from another folder.",
+            where=before,
+            hint="give these another --name, or add --replace",
+        )
+    return before
 
 
 def _errata(corpus: str, errata: bool, without: tuple[str, ...]) -> bool | list[str]:

@@ -134,6 +134,7 @@ def run_stages(
     )
     names = workspace.select(corpora)
     _check_subjects(workspace, names, subjects)
+    _check_sources(workspace, names)
     with Progress("reading frames") as reading:
         plans = make_plan(
             workspace,
@@ -163,7 +164,24 @@ def run_stages(
         )
         summary = runner.run(plans)
     record_failures(workspace, plans, recipe, summary)
+    if not as_json:
+        _print_apex_notes(plans, recipe)
     _print_summary(title, summary, workspace, recipe, as_json)
+
+
+def _check_sources(workspace: Workspace, corpora: list[str]) -> None:
+    """Refuse a corpus whose folder is gone: every one of its clips would look damaged."""
+    from mer_prep.errors import ManifestError
+
+    for corpus in corpora:
+        root = workspace.record(corpus).root
+        if not Path(root).is_dir():
+            raise ManifestError(
+                f"The folder of corpus '{corpus}' is gone.",
+                where=root,
+                hint=f"mount it, or `mer-prep import {corpus} NEWFOLDER` if it has moved; nothing "
+                "will have to be computed again. Name the other corpora to go on without it",
+            )
 
 
 def _check_subjects(workspace: Workspace, corpora: list[str], subjects: tuple[str, ...]) -> None:
@@ -213,6 +231,26 @@ def _print_plan(plans: list[Any], as_json: bool) -> None:
     click.echo(f"dry run: {plural(len(rows), 'shard')} to make, {cached} cached; nothing was done")
 
 
+def _print_apex_notes(plans: list[Any], recipe: Any) -> None:
+    """Say for how many clips the midpoint stands in for an apex."""
+    flow = recipe.stages.get("flow")
+    if flow is None or (flow.params.pairs, flow.params.apex) != (
+        "onset-apex",
+        "annotated-or-midpoint",
+    ):
+        return
+    clips = [clip for plan in plans for clip in plan.clips]
+    for corpus in sorted({clip.corpus for clip in clips}):
+        of_corpus = [clip for clip in clips if clip.corpus == corpus]
+        without = sum(clip.apex is None for clip in of_corpus)
+        if without:
+            click.echo(
+                f"  note {corpus}: {without} of {plural(len(of_corpus), 'clip')} have no annotated "
+                "apex; the midpoint of onset and offset is used "
+                "(--set flow.apex=annotated leaves them out)"
+            )
+
+
 def _print_summary(
     title: str, summary: Any, workspace: Workspace, recipe: Any, as_json: bool
 ) -> None:
@@ -220,12 +258,15 @@ def _print_summary(
 
     quarantined = summary.quarantined
     stages = list(recipe.stages)
+    done = len(summary.computed - quarantined)
+    left = summary.clips - done - summary.cached - len(quarantined)
     if as_json:
         print_json(
             {
                 "stages": stages,
                 "clips": summary.clips,
-                "done": len(summary.computed - quarantined),
+                "done": done,
+                "not_done": left,
                 "cached": summary.cached,
                 "quarantined": sorted(quarantined),
                 "published": summary.published,
@@ -241,16 +282,17 @@ def _print_summary(
             click.echo(f"  ... and {len(summary.warnings) - 10} more notes (--json prints all)")
         if quarantined:
             click.echo(f"  quarantined clips are listed in {workspace.failures}")
-    done = len(summary.computed - quarantined)
+    rest = f"{left} not done, " if left > 0 else ""
     click.echo(
         f"{title}: {plural(summary.clips, 'clip')}: {done} done, {summary.cached} cached, "
-        f"{len(quarantined)} failed, {duration(summary.seconds)}, in "
+        f"{len(quarantined)} failed, {rest}{duration(summary.seconds)}, in "
         f"{Path(workspace.cache)}/{{{','.join(stages)}}}",
         err=as_json,
     )
     for error in summary.locked[:1]:
         click.echo(f"not done, {plural(len(summary.locked), 'subject')}: {error}", err=True)
     if summary.interrupted:
+        click.echo("stopped; the same command goes on where this one ended", err=True)
         raise click.exceptions.Exit(130)
     if summary.locked:
         raise click.exceptions.Exit(4)

@@ -73,7 +73,7 @@ def status(workspace: Workspace, as_json: bool) -> None:
         f"status: {plural(sum(one.clips for one in found.corpora), 'clip')}, "
         f"{plural(sum(one.shards for one in found.results), 'current shard')}, "
         f"{sum(one.stale for one in found.results)} stale, "
-        f"{sum(one.clips_failed for one in found.results)} failures, in {workspace.root}"
+        f"{found.clips_failed} clips failed, in {workspace.root}"
     )
 
 
@@ -164,9 +164,12 @@ def _inspect_clip(workspace: Workspace, clip_id: str, show: Path | None, as_json
 
 
 @click.command()
+@click.option(
+    "--remove-damaged", is_flag=True, help="Remove damaged shards; the next run makes them again."
+)
 @workspace_option
 @json_option
-def verify(workspace: Workspace, as_json: bool) -> None:
+def verify(remove_damaged: bool, workspace: Workspace, as_json: bool) -> None:
     """Read every shard back and check it.
 
     Checksums, shapes and finiteness are checked. Exits with 1 if a shard is damaged.
@@ -185,6 +188,8 @@ def verify(workspace: Workspace, as_json: bool) -> None:
                 check_shard(path)
             except ShardError as error:
                 damaged.append({"path": path, "error": str(error)})
+                if remove_damaged:
+                    path.unlink()
             progress(done, len(shards))
     if as_json:
         print_json({"shards": len(shards), "damaged": damaged})
@@ -196,7 +201,8 @@ def verify(workspace: Workspace, as_json: bool) -> None:
         err=as_json,
     )
     if damaged:
-        click.echo("  delete the damaged files and run again: only they are computed", err=True)
+        hint = "removed" if remove_damaged else "`mer-prep verify --remove-damaged` removes them"
+        click.echo(f"  {hint}; the next run makes them again, and nothing else", err=True)
         raise click.exceptions.Exit(1)
 
 
@@ -225,7 +231,7 @@ def gc(yes: bool, workspace: Workspace, as_json: bool) -> None:
             for parent in (one.path.parent, one.path.parent.parent):
                 if parent != workspace.cache and not any(parent.iterdir()):
                     parent.rmdir()
-    done = "removed" if yes else "to remove (run again with --yes)"
+    done = "removed" if yes else "to remove" + (" (run again with --yes)" if found else "")
     click.echo(
         f"gc: {plural(len(found), 'file')} {done}, {size / 2**20:,.1f} MiB, in {workspace.cache}",
         err=as_json,

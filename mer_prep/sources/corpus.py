@@ -77,6 +77,7 @@ def import_corpus(
     variant: str | None = None,
     errata: bool | Collection[str] = True,
     name: str | None = None,
+    restricted: bool = True,
     progress: Callable[[int, int], None] | None = None,
     jobs: int = 1,
 ) -> Imported:
@@ -99,6 +100,9 @@ def import_corpus(
         Apply all known errata, none, or those named.
     name : str, optional
         Name the corpus gets; that of the source if None.
+    restricted : bool
+        Mark the clips, and so all that is made from them, as not to be passed on. Licensed corpora
+        always are, synthetic ones never.
     progress : callable, optional
         Called with (clips hashed, clips in all).
     jobs : int
@@ -148,7 +152,9 @@ def import_corpus(
     check_unique(reading.clips)
     found = [
         dataclasses.replace(
-            clip, synthetic=synthetic, restricted=reading.restricted and not synthetic
+            clip,
+            synthetic=synthetic,
+            restricted=(reading.restricted or restricted) and not synthetic,
         )
         for clip in reading.clips
     ]

@@ -71,6 +71,7 @@ class Survey:
 
     corpora: tuple[CorpusState, ...]
     results: tuple[ResultState, ...]
+    clips_failed: int
     notes: tuple[str, ...]
 
     def facts(self) -> dict[str, Any]:
@@ -180,7 +181,11 @@ def survey(workspace: Workspace) -> Survey:
         )
     if cache.dead_locks():
         notes.append(f"{len(cache.dead_locks())} locks of killed runs; the next run removes them")
-    return Survey(tuple(corpora), tuple(results), tuple(notes))
+    for state in corpora:
+        if not Path(workspace.record(state.name).root).is_dir():
+            notes.append(f"the folder of {state.name} is out of reach; its shards are not judged")
+    failed = {failure.clip_id for header in headers for failure in header.failures}
+    return Survey(tuple(corpora), tuple(results), len(failed), tuple(notes))
 
 
 def _group_state(group: list[ShardHeader], expected: _Expectations) -> ResultState:

@@ -475,8 +475,8 @@ def check_shard(path: Path, *, clips: set[str] | None = None, key: str | None = 
     for clip_id in header.clips:
         arrays, _ = read_clip(path, clip_id)
         if arrays.keys() != header.datasets:
-            differing = ", ".join(sorted(arrays.keys() ^ header.datasets))
-            raise ShardError(f"The datasets of {clip_id} differ: {differing}.", where=path)
+            names = ", ".join(sorted(arrays.keys() ^ header.datasets))
+            raise ShardError(f"The datasets of {clip_id} differ: {names}.", where=path)
         frames = len(arrays["frame_numbers"])
         for name, array in arrays.items():
             if array.dtype.kind == "f" and not np.isfinite(array).all():

@@ -51,7 +51,10 @@ def test_subject_folders_with_frames_and_video(root):
     assert (film.video, film.frames) == ("bert/film.avi", ())
     assert film.frame_numbers == (0, 1, 2, 3, 4, 5)
     assert film.fps == 30.0
-    assert not any(clip.restricted for clip in imported.clips)
+    # People's faces are not to be passed on unless the user says that they may be.
+    assert all(clip.restricted for clip in imported.clips)
+    free = import_corpus("clips", root, restricted=False)
+    assert not any(clip.restricted for clip in free.clips)
     assert imported.record.findings == ()
     assert len(list(ClipFrames(film, 0, 6))) == 6
 

@@ -399,3 +399,37 @@ def test_a_shard_describes_itself(imported: Workspace) -> None:
     assert facts["apex"] == 10
     assert "onset" not in facts
     assert json.loads(json.dumps(facts))["clip_id"] == "toy/sub01/EP01_01"
+
+
+def test_a_shard_under_a_wrong_name_is_not_taken(imported: Workspace) -> None:
+    run(imported, recipe("means"))
+    first, second = (Cache(imported.cache).shards("means", f"toy--sub0{k}")[0] for k in (1, 2))
+    second.write_bytes(first.read_bytes())
+    with pytest.raises(ShardError, match="lies in folder"):
+        check_shard(second)
+    plans = make_plan(imported, ["toy"], recipe("means"))
+    assert [shard.reason for plan in plans for shard in plan.missing] == [
+        "the shard is not the one its name says"
+    ]
+
+
+def test_a_read_error_is_tried_again(imported: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = Path.read_bytes
+
+    def failing(path: Path) -> bytes:
+        if path.name == "img10.png":
+            raise OSError(5, "Input/output error")
+        return read(path)
+
+    run(imported, recipe("means"), subjects=["toy/sub02"])
+    store_manifest(imported, imported.clips("toy"))
+    plans = make_plan(imported, ["toy"], recipe("means"))
+    monkeypatch.setattr(Path, "read_bytes", failing)
+    summary = Runner(imported, recipe("means")).run(plans)
+    assert {crash.clip_id for crash in summary.crashes} == {
+        "toy/sub01/EP01_01",
+        "toy/sub01/EP01_02",
+    }
+    monkeypatch.undo()
+    monkeypatch.setattr("mer_prep.stages.worker.all_stages", lambda: TOYS)
+    assert run(imported, recipe("means")).quarantined == set()

@@ -154,7 +154,9 @@ def test_a_newer_schema_is_refused_with_both_numbers(shard: Path) -> None:
 def test_values_that_are_not_finite_are_not_published(tmp_path: Path, toy_clip: MakeClip) -> None:
     clip = toy_clip()
     bad = np.array([1.0, np.nan, np.inf])
-    result = ClipResult(clip, "c", clip.frame_numbers, {"flow": bad}, {"flow": DatasetInfo("px", "a")})
+    result = ClipResult(
+        clip, "c", clip.frame_numbers, {"flow": bad}, {"flow": DatasetInfo("px", "a")}
+    )
     write_part(tmp_path / "part.h5", result, stage="flow", recipe=RECIPE)
     target = tmp_path / "cache" / KEY[:16] / "shard.h5"
     with pytest.raises(ShardError, match="2 values that are not finite"):

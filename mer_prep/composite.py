@@ -130,7 +130,8 @@ def _check_corpus(clip: Clip, labels: LabelMap) -> None:
     if part is None:
         raise ManifestError(
             f"Label map '{labels.name}' does not know corpus '{clip.corpus}'.",
-            hint=f"it is for {', '.join(labels.corpora)}; name the corpora to combine",
+            hint=f"it is for {', '.join(labels.corpora)}; name the corpora to combine, or give a "
+            "label map of your own (--labels FILE.toml; the README shows one)",
         )
     variant = clip.variant or ""
     if part.variant is not None and part.variant.casefold() not in re.split(

@@ -55,9 +55,9 @@ def doctor(workspace: Workspace, as_json: bool) -> None:
 _COLUMNS = (
     ("landmark_error", "landmarks %", 100),
     ("endpoint_error_px", "flow px", 1),
-    ("zero_endpoint_error_px", "(zero flow)", 1),
+    ("zero_endpoint_error_px", "no flow px", 1),
     ("expression_error_px", "expression px", 1),
-    ("zero_expression_error_px", "(zero flow)", 1),
+    ("zero_expression_error_px", "no expression px", 1),
     ("jitter_px", "jitter px", 1),
 )
 
@@ -66,8 +66,8 @@ Mean over clips (worst clip), inside the face at 144x144.
   landmarks   distance from the true ones, in % of the distance of the outer eye corners
   flow        end-point error against how the aligned pixels really move, head motion included
   expression  end-point error against the expression alone: what alignment should leave
-  (zero flow) the same error of a flow that is zero everywhere, which a flow must beat
-  jitter      change of the alignment from frame to frame"""
+  no ...      the same error of a flow that is zero everywhere, which a flow must beat
+  jitter      change of the alignment from frame to frame, followed head motion included"""
 
 
 @click.command("evaluate-truth")
@@ -100,8 +100,6 @@ def evaluate_truth(
     """Score prepared synthetic corpora by their truth.
 
     Landmarks, alignment and flow are compared. What is missing of the pipeline is made first.
-    Errors are measured inside the face at 144x144; the last but one column is the error of doing
-    nothing, which flow must beat.
     """
     from mer_prep.config import merge_settings, parse_settings
     from mer_prep.evaluation import pool_truth

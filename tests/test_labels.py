@@ -35,7 +35,7 @@ def test_the_example_of_the_readme_works(toy_clip: MakeClip, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ('title = "x"\nclasses = ["a"]', "source"),
+        ('title = "x"\nclasses = ["a"]\n[corpora.m.emotions]\njoy = "a"', "source"),
         (
             'title = "x"\nsource = "y"\nclasses = ["a"]\n[corpora.m.emotions]\njoy = "b"',
             "class 'b'",

@@ -19,7 +19,7 @@ import cv2
 
 from mer_prep.checks import suggest
 from mer_prep.errors import AnnotationError, ConfigError, DecodeError, ManifestError
-from mer_prep.manifest import Clip, check_relative
+from mer_prep.manifest import Clip
 from mer_prep.sources.annotations import (
     Column,
     Row,
@@ -39,7 +39,7 @@ from mer_prep.sources.expressions import (
     parse_action_units,
 )
 from mer_prep.sources.folders import Folder, walk
-from mer_prep.sources.frames import iterate_video
+from mer_prep.sources.frames import iterate_video, path_below
 from mer_prep.sources.trees import Request, optional_text
 
 COLUMNS = (
@@ -179,13 +179,15 @@ def _add_video(
         reading.note("error", "folder-too-deep", message, where=relative)
         return
     try:
-        check_relative(relative, where=relative)
         relative.encode("utf-8")
-        count, fps = measure_video(folder.path(reading.root) / name)
+        count, stated, fps = measure_video(path_below(reading.root, relative, where=relative))
     except (ManifestError, DecodeError, UnicodeEncodeError) as error:
         what = error.what if isinstance(error, (ManifestError, DecodeError)) else "Bad name."
         reading.note("error", "video-unreadable", f"{what} Left out.", where=repr(relative))
         return
+    if count < stated - 1:
+        message = f"Only {count} of the {stated} frames that the video states could be decoded."
+        reading.note("warning", "video-short", message, where=relative)
     add(
         FoundClip(
             subject=folder.name or None,
@@ -198,8 +200,11 @@ def _add_video(
     )
 
 
-def measure_video(path: Path) -> tuple[int, float | None]:
-    """Return the number of frames, counted by decoding, and the rate if the container's is sane.
+def measure_video(path: Path) -> tuple[int, int, float | None]:
+    """Return how many frames can be decoded, how many the container states, and a sane rate.
+
+    The count by decoding is what holds; a container that states more was perhaps cut short. The
+    rate is None if the container's is not sane.
 
     Raises
     ------
@@ -212,9 +217,12 @@ def measure_video(path: Path) -> tuple[int, float | None]:
     capture = cv2.VideoCapture(str(path))
     try:
         fps = float(capture.get(cv2.CAP_PROP_FPS))
+        stated = capture.get(cv2.CAP_PROP_FRAME_COUNT)
     finally:
         capture.release()
-    return count, fps if math.isfinite(fps) and SANE_FPS[0] <= fps <= SANE_FPS[1] else None
+    stated_count = int(stated) if math.isfinite(stated) and 0 <= stated < 2**31 else 0
+    sane = fps if math.isfinite(fps) and SANE_FPS[0] <= fps <= SANE_FPS[1] else None
+    return count, stated_count, sane
 
 
 def _expression(clip: FoundClip) -> Expression:
@@ -242,10 +250,12 @@ def _annotated(
     rates: dict[str, float] = {}
     unknown: list[Row] = []
     for row in table:
-        clip = names.get(_plain(row.text("clip")))
+        _check_width(row, table)
         subject = row.text("subject")
-        if clip is None and subject:
-            clip = names.get(_plain(f"{subject}/{row.text('clip')}"))
+        clip = names.get(_plain(f"{subject}/{row.text('clip')}")) if subject else None
+        clip = clip or names.get(_plain(row.text("clip")))
+        if clip is not None and subject and clip.subject:
+            _check_subject(row, subject, clip, {str(one.subject) for one in found.values()})
         if clip is None:
             unknown.append(row)
             continue
@@ -262,6 +272,32 @@ def _annotated(
             reading.note("warning", "clip-without-row", message, where=clip.relative)
             expressions.append(_expression(clip))
     return expressions, rates
+
+
+def _check_width(row: Row, table: Table) -> None:
+    """Refuse a row that is wider than the headings: an unquoted comma has shifted its cells."""
+    width = max(index for index, heading in enumerate(table.headings, start=1) if heading)
+    cells = row.sheet.rows[row.number - 1]
+    if any(str(cell).strip() for cell in cells[width:] if cell is not None):
+        raise AnnotationError(
+            f"The row has {len(cells)} cells and the table {width} columns.",
+            where=row.where(),
+            why="what stands in a shifted cell would be read as something else",
+            hint="put texts that hold commas in quotes",
+        )
+
+
+def _check_subject(row: Row, subject: str, clip: FoundClip, folders: set[str]) -> None:
+    """Refuse a row that moves a clip to the subject of another folder; a new name is the user's."""
+    others = {_plain(name) for name in folders} - {_plain(str(clip.subject))}
+    if _plain(subject) in others:
+        raise AnnotationError(
+            f"The row gives clip {clip.name!r} to subject {subject!r}; it lies in the folder of "
+            f"{clip.subject!r}.",
+            where=row.where("subject"),
+            why="one person under two names is trained on and tested",
+            hint="correct the row, or move the clip",
+        )
 
 
 def _check_columns(table: Table) -> None:

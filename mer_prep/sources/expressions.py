@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 import unicodedata
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -165,6 +167,11 @@ def expression_ids(corpus: str, expressions: Sequence[Expression]) -> list[str]:
         If two rows annotate the same onset of the same clip.
     """
     plain = [make_clip_id(corpus, item.subject, item.clip) for item in expressions]
+    folders: dict[tuple[Hashable, int | None], Expression] = {}
+    for item in expressions:
+        first = folders.setdefault((item.key, item.onset), item)
+        if first is not item:
+            raise _same_expression(first, item)
     counts = Counter(plain)
     ids = [
         plain_id
@@ -175,14 +182,21 @@ def expression_ids(corpus: str, expressions: Sequence[Expression]) -> list[str]:
     seen: dict[str, Expression] = {}
     for clip_id, item in zip(ids, expressions, strict=True):
         if clip_id in seen:
-            raise ManifestError(
-                f"Two rows annotate the same expression, {clip_id}.",
-                where=f"{seen[clip_id].where} and {item.where}",
-                why="results are stored and scored by clip",
-                hint="remove one of the rows",
-            )
+            raise _same_expression(seen[clip_id], item)
         seen[clip_id] = item
     return ids
+
+
+def _same_expression(first: Expression, second: Expression) -> ManifestError:
+    return ManifestError(
+        f"Two rows annotate the same expression, {first.subject}/{first.clip}"
+        + (f" and {second.subject}/{second.clip}" if second.clip != first.clip else "")
+        + (f", onset {first.onset}" if first.onset is not None else "")
+        + ".",
+        where=f"{first.where} and {second.where}",
+        why="results are stored and scored by clip",
+        hint="remove one of the rows",
+    )
 
 
 def build_clips(
@@ -341,17 +355,20 @@ def check_on_disk(
             reading.note("error", f"{name}-not-on-disk", message, clip_id=clip_id, where=where)
     first = numbers[0] if expression.onset is None else expression.onset
     last = numbers[-1] if expression.offset is None else expression.offset
-    missing = [number for number in range(first, last + 1) if number not in present]
+    inside = bisect_right(numbers, last) - bisect_left(numbers, first)
+    missing = max(last - first + 1, 0) - inside
     if last not in present and last >= first:
         message = f"The offset frame {last} is not on disk; the last one before it stands in."
         reading.note("warning", "offset-not-on-disk", message, clip_id=clip_id, where=where)
     if missing:
-        listed = ", ".join(str(number) for number in missing[:5])
-        more = ", ..." if len(missing) > 5 else ""
+        # A mistyped offset may lie any distance away, so the gap is never spelled out whole.
+        few = (number for number in itertools.count(first) if number not in present)
+        listed = ", ".join(str(number) for number in itertools.islice(few, min(missing, 5)))
+        more = ", ..." if missing > 5 else ""
         reading.note(
             "warning",
             "frames-missing",
-            f"{len(missing)} of {last - first + 1} frames from onset to offset are missing: "
+            f"{missing} of {last - first + 1} frames from onset to offset are missing: "
             f"{listed}{more}. None is made up.",
             clip_id=clip_id,
             where=where,

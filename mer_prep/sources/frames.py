@@ -78,13 +78,21 @@ def source_path(clip: Clip, relative: str) -> Path:
     DecodeError
         For missing files and for anything but a regular file.
     """
-    check_relative(relative, where=clip.clip_id)
-    root = os.path.realpath(clip.root)
+    return path_below(clip.root, relative, where=clip.clip_id)
+
+
+def path_below(root: str | os.PathLike[str], relative: str, *, where: str) -> Path:
+    """Return the path of a regular file below a root, refusing anything else before it is opened.
+
+    Parameters and errors are those of `source_path`; `where` is named in messages.
+    """
+    check_relative(relative, where=where)
+    root = os.path.realpath(root)
     path = os.path.realpath(os.path.join(root, relative))
     if not path.startswith(root.rstrip(os.sep) + os.sep):
         raise ManifestError(
             f"A link leads out of the corpus folder: {relative!r}.",
-            where=clip.clip_id,
+            where=where,
             why="only files below the corpus folder are ever read",
             hint="import the folder that really holds the files",
         )
@@ -93,7 +101,7 @@ def source_path(clip: Clip, relative: str) -> Path:
     except OSError as error:
         raise DecodeError(
             f"A frame or video is missing or cannot be read: {error.strerror}.",
-            where=f"{clip.clip_id}, {path}",
+            where=f"{where}, {path}",
             hint="restore the file, or import the corpus again if it has moved",
         ) from None
     if not stat.S_ISREG(mode):

@@ -12,6 +12,7 @@ from mer_prep.errors import AnnotationError, ConfigError, ManifestError
 from mer_prep.manifest import read_manifest, read_record, write_manifest
 from mer_prep.sources.corpus import import_corpus
 from mer_prep.sources.frames import ClipFrames
+from mer_prep.synth import video
 
 
 def write_clip(folder: Path, numbers: range, *, tint: int = 0) -> None:
@@ -240,3 +241,49 @@ def test_digests_do_not_depend_on_the_place(root):
     root.rename(root.with_name("moved"))
     after = import_corpus("clips", root.with_name("moved"), jobs=2)
     assert [clip.source_digest for clip in after.clips] == before
+
+
+def test_a_row_may_not_move_a_clip_to_another_folders_subject(root):
+    text = "clip,subject\none,bert\n"
+    with pytest.raises(AnnotationError, match="it lies in the folder of 'anna'") as caught:
+        import_corpus("clips", root, annotations=csv(root, text))
+    assert "B2" in str(caught.value)
+
+
+def test_a_shifted_row_is_refused(root):
+    text = "clip,emotion,subject\none,happy, very,anna\n"
+    with pytest.raises(AnnotationError, match="4 cells and the table 3 columns"):
+        import_corpus("clips", root, annotations=csv(root, text))
+
+
+def test_a_mistyped_offset_costs_no_memory(root):
+    imported = import_corpus(
+        "clips", root, annotations=csv(root, "clip,onset,offset\none,8,86000000000\n")
+    )
+    finding = only(imported.record, "frames-missing")
+    assert finding.message.startswith("85999999988 of 85999999993 frames")
+    assert "13, 14, 15, 16, 17, ..." in finding.message
+
+
+def test_videos_that_are_links_or_pipes_are_left_out_unopened(root, tmp_path):
+    outside = tmp_path / "outside.avi"
+    outside.write_bytes((root / "bert" / "film.avi").read_bytes())
+    (root / "bert" / "link.avi").symlink_to(outside)
+    os.mkfifo(root / "bert" / "pipe.avi")
+    imported = import_corpus("clips", root)
+    found = [item for item in imported.record.findings if item.code == "video-unreadable"]
+    assert sorted(item.where for item in found) == ["'bert/link.avi'", "'bert/pipe.avi'"]
+    assert not any("link" in clip.clip or "pipe" in clip.clip for clip in imported.clips)
+
+
+def test_a_damaged_video_is_noticed(root):
+    path = root / "carl" / "film.mp4"
+    path.parent.mkdir()
+    images = np.random.default_rng(0).integers(0, 255, (40, 48, 64, 3), dtype=np.uint8)
+    video.write_video(path, images, fps=25.0)
+    data = bytearray(path.read_bytes())
+    start = len(data) // 4
+    data[start : 2 * start] = bytes(start)
+    path.write_bytes(data)
+    imported = import_corpus("clips", path.parent)
+    assert "of the 40 frames that the video states" in only(imported.record, "video-short").message

@@ -158,3 +158,15 @@ def test_missing_frames_are_counted(tmp_path):
     assert only(imported.record, "frames-missing").message == (
         "2 of 9 frames from onset to offset are missing: 5564, 5567. None is made up."
     )
+
+
+def test_two_spellings_of_one_clip_are_one_clip(tmp_path):
+    from mer_prep.sources.expressions import Expression, expression_ids
+
+    rows = [
+        Expression((6, 1, 2), 6, "006", name, 10, None, 20, "Anger", where=f"row {k}")
+        for k, name in enumerate(("006_1_2", "6_1_2"))
+    ]
+    with pytest.raises(ManifestError, match="006/006_1_2 and 006/6_1_2, onset 10") as caught:
+        expression_ids("samm", rows)
+    assert "row 0 and row 1" in str(caught.value)

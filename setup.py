@@ -6,14 +6,16 @@ is used in its place.
 
 from __future__ import annotations
 
-import glob
+from pathlib import Path
 
 from setuptools import Extension, setup
 
+KERNELS = Path("mer_prep/_kernels")  # relative, as setuptools wants sources to be
+
 engine = Extension(
     "mer_prep.ops._tvl1",
-    sources=sorted(glob.glob("mer_prep/_kernels/*.c")),
-    depends=sorted(glob.glob("mer_prep/_kernels/*.h")),
+    sources=sorted(map(str, KERNELS.glob("*.c"))),
+    depends=sorted(map(str, KERNELS.glob("*.h"))),
     define_macros=[("Py_LIMITED_API", "0x030b0000")],
     extra_compile_args=[
         "-std=gnu11",

@@ -20,7 +20,8 @@ help:
 	@echo "make bench               side-by-side timings, as ratios"
 	@echo "make clean               remove the environment, the demo and caches; never a workspace"
 
-$(INSTALLED): pyproject.toml constraints.txt
+# The C sources are built by the installation, so a change of theirs asks for another one.
+$(INSTALLED): pyproject.toml setup.py constraints.txt $(wildcard mer_prep/_kernels/*)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dlib,dask,dev]"
 	@touch $@
@@ -68,4 +69,4 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(DEMO) build dist *.egg-info mer_prep/ops/_tvl1.*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -14,15 +14,20 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from benchmarks.pairs import end_point, known_pairs
 from mer_prep import __version__
 from mer_prep.ops.flow import METHODS, optical_flow
 from mer_prep.ops.images import to_grey
 from mer_prep.ops.similarity import face_transform, warp
+from mer_prep.ops.tvl1 import kernel_paths, kernel_version, tvl1
 from mer_prep.sources.corpus import import_corpus
 from mer_prep.sources.frames import ClipFrames
 from mer_prep.synth.corpus import write_corpus
 
 REPEATS = 5
+
+#: Turns of the engines of TV-L1 on every pair; the first is not counted.
+ENGINE_TURNS = 4
 
 
 @dataclass(frozen=True)
@@ -119,14 +124,58 @@ def flow_contest(images: Sequence[np.ndarray]) -> Contest:
     return Contest("optical flow, one 144x144 pair", "pair", ways)
 
 
+def engine_contest() -> list[str]:
+    """Compare the engines of TV-L1 pair by pair: time, agreement, and error against the truth.
+
+    The calls take turns, so that both engines meet the same load of the machine. The ratio of a
+    pair is that of its median times.
+    """
+    pairs = known_pairs(seed=1)
+    ratios, ours_ms, reference_ms, differences, errors = [], [], [], [], []
+    for pair in pairs:
+        taken: dict[str, list[float]] = {"opencv": [], "cpu": []}
+        flows = {}
+        for turn in range(ENGINE_TURNS):
+            # The slow engine has one call a turn, the fast one several around it.
+            for engine, calls in (("cpu", 3), ("opencv", 1), ("cpu", 3)):
+                for _ in range(calls):
+                    started = time.perf_counter()
+                    flows[engine] = tvl1(pair.first, pair.second, engine=engine)
+                    if turn:  # the first turn warms up
+                        taken[engine].append((time.perf_counter() - started) * 1000)
+        ours, reference = (statistics.median(taken[engine]) for engine in ("cpu", "opencv"))
+        ours_ms.append(ours)
+        reference_ms.append(reference)
+        ratios.append(reference / ours)
+        differences.append(end_point(flows["cpu"], flows["opencv"]))
+        errors.append([end_point(flows[name], pair.flow).mean() for name in ("cpu", "opencv")])
+    mean_error = np.mean(errors, axis=0)
+    largest_mean = max(one.mean() for one in differences)
+    largest_99 = max(np.percentile(one, 99) for one in differences)
+    return [
+        f"## TV-L1 at its defaults, {len(pairs)} pairs of 144x144, engine {kernel_paths()[0]}",
+        "",
+        "| | cpu | opencv |",
+        "|---|---:|---:|",
+        f"| ms a pair, median | {statistics.median(ours_ms):.1f} | "
+        f"{statistics.median(reference_ms):.1f} |",
+        f"| mean end-point error, px | {mean_error[0]:.4f} | {mean_error[1]:.4f} |",
+        "",
+        f"Times faster: median {statistics.median(ratios):.1f}, worst pair {min(ratios):.1f}. "
+        f"Difference between the engines: mean {np.mean(differences):.4f} px, worst pair's mean "
+        f"{largest_mean:.4f} px, worst pair's 99th percentile {largest_99:.3f} px.",
+        "",
+    ]
+
+
 def main() -> None:
     """Print every contest as a table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=["landmarks", "flow"])
+    parser.add_argument("--only", choices=["landmarks", "flow", "engines"])
     parser.add_argument("--save", type=Path)
     options = parser.parse_args()
     cv2.setNumThreads(1)
-    images = faces()
+    images = [] if options.only == "engines" else faces()
     contests = {"landmarks": landmark_contest, "flow": flow_contest}
     lines = [
         f"mer-prep {__version__}, OpenCV {cv2.__version__}, Python {platform.python_version()}, "
@@ -145,6 +194,11 @@ def main() -> None:
         ]
         lines += [f"| {way} | {ms:.1f} | {ratio:.1f} |" for way, ms, ratio in measure(contest)]
         lines.append("")
+    if options.only in (None, "engines"):
+        if kernel_version() is None:
+            lines += ["The CPU engine of TV-L1 was not built here; see `mer-prep doctor`.", ""]
+        else:
+            lines += engine_contest()
     text = "\n".join(lines)
     print(text)
     if options.save:

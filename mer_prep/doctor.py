@@ -57,6 +57,7 @@ def examine(workspace: Path) -> list[Diagnosis]:
         _machine,
         _core_packages,
         _opencv,
+        _cpu_engine,
         _dlib,
         _predictor,
         _engines,
@@ -130,6 +131,21 @@ def _opencv() -> Iterator[Diagnosis]:
         yield Diagnosis("TV-L1", "problem", error.what, error.hint or fix)
     else:
         yield Diagnosis("TV-L1", "ok", "cv2.optflow.DualTVL1OpticalFlow")
+
+
+def _cpu_engine() -> Iterator[Diagnosis]:
+    from mer_prep.ops.tvl1 import BUILD_HINT, kernel_paths, kernel_version
+
+    version = kernel_version()
+    if version is None:
+        yield Diagnosis(
+            "TV-L1 engine cpu",
+            "missing",
+            "not built: TV-L1 runs on OpenCV's engine, some 20 times slower",
+            BUILD_HINT,
+        )
+    else:
+        yield Diagnosis("TV-L1 engine cpu", "ok", f"version {version}, {kernel_paths()[0]}")
 
 
 def _dlib() -> Iterator[Diagnosis]:

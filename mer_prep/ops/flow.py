@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 
 from mer_prep.checks import check_option
+from mer_prep.errors import ConfigError
 from mer_prep.ops.images import check_grey_pair
-from mer_prep.ops.tvl1 import tvl1
+from mer_prep.ops.tvl1 import ENGINES, resolve_engine, tvl1
 
 
 def farneback(
@@ -98,15 +99,46 @@ def dis(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 METHODS: dict[str, Callable[..., np.ndarray]] = {"tvl1": tvl1, "farneback": farneback, "dis": dis}
 
 
-def optical_flow(first: np.ndarray, second: np.ndarray, *, method: str = "tvl1") -> np.ndarray:
+def flow_engine(method: str, engine: str = "auto") -> str:
+    """Return the engine that computes a method on this machine.
+
+    Parameters
+    ----------
+    method : {'tvl1', 'farneback', 'dis'}
+        The method.
+    engine : {'auto', 'cpu', 'opencv'}
+        The engine asked for; see `mer_prep.ops.tvl1.resolve_engine`. Methods other than TV-L1
+        have OpenCV's only.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown name, or an engine that the method does not have.
+    """
+    check_option("method", method, METHODS)
+    if method == "tvl1":
+        return resolve_engine(engine)
+    if check_option("engine", engine, ENGINES) == "cpu":
+        raise ConfigError(
+            f"The method '{method}' has no engine 'cpu'.",
+            hint="choose the engine 'opencv' (or 'auto'), or the method 'tvl1'",
+        )
+    return "opencv"
+
+
+def optical_flow(
+    first: np.ndarray, second: np.ndarray, *, method: str = "tvl1", engine: str = "auto"
+) -> np.ndarray:
     """Return the flow between two grey pictures by a named method at its defaults.
 
     Parameters
     ----------
     first, second : ndarray, shape (H, W), uint8
-        Grey pictures.
+        Grey pictures; TV-L1 needs 16 px or more in height and width.
     method : {'tvl1', 'farneback', 'dis'}
         The method.
+    engine : {'auto', 'cpu', 'opencv'}
+        Its implementation; see `flow_engine`.
 
     Returns
     -------
@@ -114,8 +146,10 @@ def optical_flow(first: np.ndarray, second: np.ndarray, *, method: str = "tvl1")
         Channels u and v in px; exactly zero for identical pictures.
     """
     check_grey_pair(first, second)
-    check_option("method", method, METHODS)
+    engine = flow_engine(method, engine)
     if np.array_equal(first, second):
         # Farneback's solver finds up to a quarter of a pixel of motion even then.
         return np.zeros((2, *first.shape), np.float32)
+    if method == "tvl1":
+        return tvl1(first, second, engine=engine)
     return METHODS[method](first, second)

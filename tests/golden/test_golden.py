@@ -47,9 +47,16 @@ def statistics(array: np.ndarray) -> list[float]:
     return [round(float(one), 4) for one in (values.std(), *means)]
 
 
+def title(name: str) -> str:
+    """Return what a stage's output is pinned under: its version, and its engine if it has one."""
+    stage = all_stages()[name]()
+    engine = "" if not hasattr(stage.params, "engine") else f", engine {stage.params.engine}"
+    return f"{name} version {stage.version}{engine}"
+
+
 def measured() -> dict[str, dict[str, list[float]]]:
     return {
-        f"{name} version {all_stages()[name].version}": {
+        title(name): {
             field: [*map(float, array.shape), *statistics(array)] for field, array in arrays.items()
         }
         for name, arrays in outputs().items()
@@ -66,7 +73,7 @@ def found() -> dict[str, dict[str, list[float]]]:
 def test_a_stage_gives_what_its_version_gave(
     found: dict[str, dict[str, list[float]]], stage: str
 ) -> None:
-    name = f"{stage} version {all_stages()[stage].version}"
+    name = title(stage)
     pinned = json.loads(PINNED.read_text(encoding="utf-8"))
     assert name in pinned, f"pin the output of {name}: python -m tests.golden.test_golden"
     assert found[name].keys() == pinned[name].keys()

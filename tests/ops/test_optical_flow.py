@@ -103,7 +103,7 @@ def test_an_opencv_without_tvl1_is_explained(monkeypatch):
         tvl1_module, "opencv_distributions", lambda: ["opencv-contrib-python 4.1", "opencv-x 4.0"]
     )
     with pytest.raises(DependencyError, match=r"Installed: opencv-contrib-python 4.1, opencv-x"):
-        tvl1(texture(), texture())
+        tvl1(texture(), texture(), engine="opencv")
 
 
 def test_the_installed_opencv_is_found():

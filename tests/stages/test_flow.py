@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from mer_prep.errors import ConfigError, ManifestError, MotionError
+from mer_prep.errors import ConfigError, DependencyError, ManifestError, MotionError
+from mer_prep.ops.tvl1 import kernel_version
 from mer_prep.stages.flow import (
     Flow,
     FlowParams,
@@ -156,7 +157,7 @@ def test_half_precision_is_a_choice(make_clip):
 
 
 def test_flow_that_is_not_finite_is_refused(monkeypatch, make_clip):
-    def broken(first, second, *, method):
+    def broken(first, second, *, method, engine):
         flow = np.zeros((2, *first.shape), np.float32)
         flow[1, 3, 5:7] = np.nan, np.inf
         return flow
@@ -176,6 +177,7 @@ def test_finite_flow_passes():
     [
         ({"method": "tvl"}, "Did you mean 'tvl1'"),
         ({"engine": "cuda"}, "'flow.engine'"),
+        ({"method": "dis", "engine": "cpu"}, "'dis' has no engine 'cpu'"),
         ({"pairs": "onset"}, "'flow.pairs'"),
         ({"apex": "annotate"}, "Did you mean 'annotated'"),
         ({"dtype": "uint8"}, "'flow.dtype'"),
@@ -185,3 +187,45 @@ def test_finite_flow_passes():
 def test_parameters_are_checked(values, match):
     with pytest.raises(ConfigError, match=match):
         FlowParams(**values)
+
+
+def without_the_cpu_engine(monkeypatch):
+    monkeypatch.setattr("mer_prep.ops.tvl1._kernel", lambda: None)
+
+
+def test_auto_becomes_the_engine_that_is_here():
+    expected = "opencv" if kernel_version() is None else "cpu"
+    assert Flow().params.engine == expected
+    assert Flow().identity()["engine"] == expected
+    assert Flow(FlowParams(method="dis")).identity() == {"engine": "opencv"}
+
+
+def test_auto_becomes_opencv_where_the_cpu_engine_is_missing(monkeypatch, make_clip):
+    without_the_cpu_engine(monkeypatch)
+    stage = Flow()
+    stage.check()
+    assert stage.params.engine == "opencv"
+    assert stage.identity() == {"engine": "opencv"}
+    clip, frames = make_clip([TINY] * 2)
+    stage = Flow(FlowParams(pairs="consecutive"))
+    assert stage.run(clip, frames, aligned([0, 1])).facts["engine"] == "opencv"
+
+
+def test_the_version_of_the_cpu_engine_is_part_of_the_key(monkeypatch):
+    monkeypatch.setattr("mer_prep.stages.flow.kernel_version", lambda: 7)
+    assert Flow(FlowParams(engine="cpu")).identity() == {"engine": "cpu", "cpu_engine": "7"}
+
+
+def test_a_missing_cpu_engine_asked_for_by_name_is_refused(monkeypatch):
+    without_the_cpu_engine(monkeypatch)
+    stage = Flow(FlowParams(engine="cpu"))
+    assert stage.identity() == {"engine": "cpu", "cpu_engine": "missing"}
+    with pytest.raises(DependencyError, match="CPU engine of TV-L1 was not built"):
+        stage.check()
+
+
+def test_an_engine_asked_for_by_name_has_the_key_of_auto():
+    auto = Flow()
+    named = Flow(FlowParams(engine=auto.params.engine))
+    assert named.params == auto.params
+    assert named.identity() == auto.identity()

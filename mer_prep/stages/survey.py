@@ -134,7 +134,8 @@ def settings_text(recipe: Mapping[str, Any]) -> str:
     kinds = all_stages()
     texts = []
     for name, one in recipe["stages"].items():
-        defaults = dataclasses.asdict(kinds[name].Params()) if name in kinds else {}
+        # Of a stage, not of its parameters alone: a stage resolves what "auto" means here.
+        defaults = dataclasses.asdict(kinds[name]().params) if name in kinds else {}
         texts += [
             f"{name}.{key}={value}"
             for key, value in one["params"].items()

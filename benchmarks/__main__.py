@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import platform
 import statistics
 import tempfile
@@ -16,7 +17,7 @@ import numpy as np
 
 from benchmarks.pairs import end_point, known_pairs
 from mer_prep import __version__
-from mer_prep.ops.flow import METHODS, optical_flow
+from mer_prep.ops.flow import optical_flow
 from mer_prep.ops.images import to_grey
 from mer_prep.ops.similarity import face_transform, warp
 from mer_prep.ops.tvl1 import kernel_paths, kernel_version, tvl1
@@ -25,6 +26,9 @@ from mer_prep.sources.frames import ClipFrames
 from mer_prep.synth.corpus import write_corpus
 
 REPEATS = 5
+
+#: Methods of optical flow with their engines; the first is what the others are compared with.
+FLOW_WAYS = (("tvl1", "opencv"), ("tvl1", "cpu"), ("dis", "opencv"), ("farneback", "opencv"))
 
 #: Turns of the engines of TV-L1 on every pair; the first is not counted.
 ENGINE_TURNS = 4
@@ -118,8 +122,11 @@ def flow_contest(images: Sequence[np.ndarray]) -> Contest:
     transform = face_transform(track_face(FaceFinder(), images[:1]).landmarks[0])
     first, second = (to_grey(warp(image, transform)) for image in (images[0], images[-1]))
     ways: dict[str, Callable[[], object]] = {
-        method: lambda method=method: optical_flow(first, second, method=method)  # type: ignore[misc]
-        for method in sorted(METHODS, key=lambda name: name != "tvl1")
+        f"{method}, {engine}": functools.partial(
+            optical_flow, first, second, method=method, engine=engine
+        )
+        for method, engine in FLOW_WAYS
+        if engine == "opencv" or kernel_version() is not None
     }
     return Contest("optical flow, one 144x144 pair", "pair", ways)
 

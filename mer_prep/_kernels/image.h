@@ -7,14 +7,13 @@
 #include "planes.h"
 #include "solve.h"
 
-/* Where a pixel of the result falls in the source, in linear interpolation: the first of the two
- * neighbours and the weight of the second. Pixel centres lie at halves; beyond the outermost
- * centres the border value holds. */
+/* Where a pixel of the result falls in the source, in linear interpolation: the first of its two
+ * neighbours, and the weight of the second. Pixel centres lie at halves; beyond the outermost
+ * centres the border value holds. `size` is 2 or more. */
 INLINE int neighbour(int index, double step, int size, float *weight) {
     double position = (index + 0.5) * step - 0.5;
     int first = (int)position;
-    *weight = (float)(position - first);
-    if (position <= 0 || size == 1) {
+    if (position <= 0) {
         *weight = 0;
         return 0;
     }
@@ -22,29 +21,31 @@ INLINE int neighbour(int index, double step, int size, float *weight) {
         *weight = 1;
         return size - 2;
     }
+    *weight = (float)(position - first);
     return first;
 }
 
-/* Resize a plane linearly; a pixel of the result is `step_x`, `step_y` pixels of the source
- * wide. The result is multiplied by `gain`. `row` holds the floats of one row of the source. */
-static TARGET void resize(const float *from, struct grid old, float *to, struct grid new,
-                          double step_x, double step_y, float gain, float *row) {
+/* Resize a plane linearly and multiply it by `gain`; a pixel of the result is `step_x`, `step_y`
+ * pixels of the source wide. `scratch` holds three rows of the wider plane. */
+static NOINLINE TARGET void resize(const float *from, struct grid old, float *to, struct grid new,
+                                   double step_x, double step_y, float gain, float *scratch) {
+    const ptrdiff_t longest = old.stride > new.stride ? old.stride : new.stride;
+    float *row = scratch, *right = scratch + longest;
+    int32_t *first = (int32_t *)(right + longest);
+    for (int x = 0; x < new.width; x++) first[x] = neighbour(x, step_x, old.width, &right[x]);
     for (int y = 0; y < new.height; y++) {
-        float low;
-        const float *above_it = from + neighbour(y, step_y, old.height, &low) * old.stride;
-        const float *below_it = above_it + (old.height > 1 ? old.stride : 0);
-        float high = 1 - low;
-        for (int x = 0; x < old.width; x++) row[x] = above_it[x] * high + below_it[x] * low;
+        float low, *result = to + y * new.stride;
+        const float *top = from + neighbour(y, step_y, old.height, &low) * old.stride;
+        const float high = 1 - low;
+        for (int x = 0; x < old.width; x++) row[x] = top[x] * high + top[x + old.stride] * low;
         for (int x = 0; x < new.width; x++) {
-            float right;
-            int at = neighbour(x, step_x, old.width, &right);
-            int next = old.width > 1 ? at + 1 : at;
-            to[y * new.stride + x] = gain * (row[at] * (1 - right) + row[next] * right);
+            const float *pair = row + first[x];
+            result[x] = gain * (pair[0] * (1 - right[x]) + pair[1] * right[x]);
         }
     }
 }
 
-/* Central differences; half the one-sided difference at the borders. */
+/* Central differences; half the one-sided difference at the borders. Two pixels or more. */
 static TARGET void gradient(const float *image, struct grid grid, float *gx, float *gy) {
     const int w = grid.width, h = grid.height;
     for (int y = 0; y < h; y++) {
@@ -56,8 +57,8 @@ static TARGET void gradient(const float *image, struct grid grid, float *gx, flo
             x_row[x] = 0.5f * (row[x + 1] - row[x - 1]);
             y_row[x] = 0.5f * (down[x] - up[x]);
         }
-        x_row[0] = 0.5f * (row[w > 1] - row[0]);
-        x_row[w - 1] = 0.5f * (row[w - 1] - row[w > 1 ? w - 2 : 0]);
+        x_row[0] = 0.5f * (row[1] - row[0]);
+        x_row[w - 1] = 0.5f * (row[w - 1] - row[w - 2]);
     }
 }
 
@@ -170,8 +171,8 @@ INLINE void sample(const float *const *images, int count, struct grid grid, int 
 }
 
 /* Warp the second picture and its gradient by the flow, and linearise the residual there. */
-static TARGET void linearise(const float *first, const float *const second[3], struct grid grid,
-                             struct fields f) {
+static NOINLINE TARGET void linearise(const float *first, const float *const second[3],
+                                      struct grid grid, struct fields f) {
     const int last = rounded_up(grid.width) - LANES;
     const lanes mask = row_end(grid);
     for (int y = 0; y < grid.height; y++) {

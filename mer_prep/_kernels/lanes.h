@@ -12,6 +12,10 @@
 
 #define LANES 8
 
+/* Loops over whole pictures stay functions of their own: inlined into a larger one, they lose the
+ * registers that hold their pointers. */
+#define NOINLINE __attribute__((noinline))
+
 #ifdef LANES_AVX2
 
 #include <immintrin.h>

@@ -11,7 +11,7 @@
         a = low;               \
     }
 
-/* Bytes of scratch memory: five rows. */
+/* Bytes of scratch memory: five rows, as the median needs; resizing needs three. */
 INLINE size_t scratch_bytes(struct grid grid) {
     return (5 * (size_t)grid.stride * sizeof(float) + 63) / 64 * 64;
 }
@@ -112,8 +112,8 @@ INLINE lanes middle5(const float *sorted, ptrdiff_t stride) {
 }
 
 /* Filter a plane with a median of 3x3 or 5x5 px. `to` is another plane. */
-static TARGET void median(const float *from, struct grid grid, int side, float *to,
-                          float *scratch) {
+static NOINLINE TARGET void median(const float *from, struct grid grid, int side, float *to,
+                                   float *scratch) {
     float *sorted = scratch + MARGIN;
     for (int y = 0; y < grid.height; y++) {
         float *row = to + y * grid.stride;

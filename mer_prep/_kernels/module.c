@@ -58,11 +58,12 @@ static int same_size(const Py_buffer *view, int height, int width) {
     return view->shape[view->ndim - 2] == height && view->shape[view->ndim - 1] == width;
 }
 
-/* Height and width of a picture; 0, or -1 with an error set if it is empty or huge. */
-static int size_of(const Py_buffer *view, int *height, int *width) {
+/* Height and width of a picture; 0, or -1 with an error set if it is too small or huge. */
+static int size_of(const Py_buffer *view, int smallest, int *height, int *width) {
     Py_ssize_t h = view->shape[view->ndim - 2], w = view->shape[view->ndim - 1];
-    if (h < 1 || w < 1 || h > 32000 || w > 32000) {
-        PyErr_SetString(PyExc_ValueError, "a picture must have 1 to 32000 rows and columns");
+    if (h < smallest || w < smallest || h > 32000 || w > 32000) {
+        PyErr_Format(PyExc_ValueError, "a picture must have %d to 32000 rows and columns",
+                     smallest);
         return -1;
     }
     *height = (int)h;
@@ -106,7 +107,7 @@ static PyObject *flow(PyObject *module, PyObject *arguments) {
     if (take(objects[0], "first", "B", 2, 0, &first)) return NULL;
     if (take(objects[1], "second", "B", 2, 0, &second)) goto release_first;
     if (take(objects[2], "out", "f", 3, 1, &out)) goto release_second;
-    if (size_of(&first, &height, &width)) goto release_out;
+    if (size_of(&first, TVL1_SMALLEST, &height, &width)) goto release_out;
     if (!same_size(&second, height, width) || !same_size(&out, height, width) ||
         out.shape[0] != 2) {
         bad_sizes();
@@ -140,7 +141,7 @@ static PyObject *median(PyObject *module, PyObject *arguments) {
     }
     if (take(objects[0], "image", "f", 2, 0, &image)) return NULL;
     if (take(objects[1], "out", "f", 2, 1, &out)) goto release_image;
-    if (size_of(&image, &height, &width)) goto release_out;
+    if (size_of(&image, 1, &height, &width)) goto release_out;
     if (!same_size(&out, height, width)) {
         bad_sizes();
         goto release_out;
@@ -169,7 +170,7 @@ static PyObject *warp(PyObject *module, PyObject *arguments) {
     if (take(objects[0], "image", "f", 2, 0, &image)) return NULL;
     if (take(objects[1], "flow", "f", 3, 0, &field)) goto release_image;
     if (take(objects[2], "out", "f", 2, 1, &out)) goto release_field;
-    if (size_of(&image, &height, &width)) goto release_out;
+    if (size_of(&image, 1, &height, &width)) goto release_out;
     if (!same_size(&field, height, width) || field.shape[0] != 2 ||
         !same_size(&out, height, width)) {
         bad_sizes();

@@ -71,7 +71,7 @@ INLINE void dual(struct fields f, ptrdiff_t at, ptrdiff_t down, struct rates rat
  * One pass over memory: a row of the flow needs the old dual variables of its own row and of the
  * one above; the dual variables of a row need the new flow of its own row and of the one below.
  * So the dual update follows one row behind. */
-static TARGET double iterate(struct fields f, struct grid grid, struct rates rates) {
+static NOINLINE TARGET double iterate(struct fields f, struct grid grid, struct rates rates) {
     const int last = rounded_up(grid.width) - LANES;
     const lanes mask = row_end(grid);
     double sum = 0;

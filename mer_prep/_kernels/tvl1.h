@@ -8,11 +8,14 @@
 /* Raised whenever the flow changes in any bit. */
 #define TVL1_VERSION 1
 
-#if defined(__x86_64__) || defined(__i386__)
+#if defined(__x86_64__)
 #define TVL1_HAS_AVX2 1
 #else
 #define TVL1_HAS_AVX2 0
 #endif
+
+/* Smallest height and width of the pictures, and of the levels of their pyramid. */
+#define TVL1_SMALLEST 16
 
 struct tvl1_settings {
     float tau;        /* time step of the dual update */

@@ -14,8 +14,6 @@
 #include "solve.h"
 #include "tvl1.h"
 
-/* Smaller pictures get no level of their own in the pyramid. */
-#define SMALLEST 16
 #define MOST_SCALES 64
 
 struct level {
@@ -41,7 +39,7 @@ INLINE int plan_levels(struct solver *solver, int height, int width) {
     while (count < settings->scales && count < MOST_SCALES) {
         height = (int)lrint(height * settings->scale_step);
         width = (int)lrint(width * settings->scale_step);
-        if (height < SMALLEST || width < SMALLEST) break;
+        if (height < TVL1_SMALLEST || width < TVL1_SMALLEST) break;
         solver->levels[count++].grid = make_grid(height, width);
     }
     return count;

@@ -19,9 +19,11 @@ from mer_prep.sources.images import MAX_PIXELS, check_complete
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".bmp", ".png")
 VIDEO_SUFFIXES = (".avi", ".mp4", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
 
-#: Decoded frames of one clip kept in memory between stages, in bytes; beyond it they are
-#: decoded again for each stage, so that long recordings stay within a stated bound.
-FRAME_MEMORY = 512 * 2**20
+#: Decoded frames of one clip kept in memory between stages: all of them if the clip is no longer
+#: than `KEPT_FRAMES` (an expression; 1.3 s at 200 frames per second) and they fit into
+#: `FRAME_MEMORY` bytes, else none. Longer clips are decoded anew by each stage that reads frames.
+FRAME_MEMORY = 256 * 2**20
+KEPT_FRAMES = 256
 
 _DIGITS = re.compile(r"\d+")
 
@@ -115,11 +117,15 @@ def read_bytes(clip: Clip, relative: str) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise SourceError(
-            f"The file cannot be read: {error.strerror}.",
-            where=f"{clip.clip_id}, {path}",
-            hint="check the disk or the network folder, then run again",
-        ) from None
+        raise _unreadable(clip, path, error) from None
+
+
+def _unreadable(clip: Clip, path: Path, error: OSError) -> SourceError:
+    return SourceError(
+        f"The file cannot be read: {error.strerror}.",
+        where=f"{clip.clip_id}, {path}",
+        hint="check the disk or the network folder, then run again",
+    )
 
 
 def decode_image(data: bytes, *, where: str, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -173,7 +179,7 @@ def iterate_video(path: Path) -> Iterator[np.ndarray]:
 
 
 class ClipFrames(Sequence[np.ndarray]):
-    """The frames of a clip between two positions, decoded once where memory allows.
+    """The frames of a clip between two positions, decoded once if the clip is short.
 
     Iterating gives (H, W, 3) uint8 RGB arrays in order. Frames of one clip must share one size.
 
@@ -184,7 +190,8 @@ class ClipFrames(Sequence[np.ndarray]):
     start, stop : int
         First position and one past the last, among ``clip.frame_numbers``.
     memory : int
-        Bytes of decoded frames to keep for a second pass.
+        Bytes that decoded frames kept for a second pass may take. They are kept if all of them
+        fit and are no more than `KEPT_FRAMES`.
     max_pixels : int
         Largest accepted frame.
 
@@ -210,11 +217,18 @@ class ClipFrames(Sequence[np.ndarray]):
         self._max_pixels = max_pixels
         self._memory = memory
         self._kept: dict[int, np.ndarray] = {}
-        self._kept_bytes = 0
         self._size: tuple[int, int] | None = None
 
     def __len__(self) -> int:
         return len(self.numbers)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the frames in px; the first is decoded if none was before."""
+        if self._size is None:
+            self[0]
+        assert self._size is not None
+        return self._size[1], self._size[0]
 
     def __getitem__(self, index):  # type: ignore[no-untyped-def]
         if isinstance(index, slice):
@@ -272,10 +286,9 @@ class ClipFrames(Sequence[np.ndarray]):
                 where=self.clip.clip_id,
                 why="landmarks and motion are measured in the pixels of one camera",
             )
-        if self._kept_bytes + image.nbytes <= self._memory:
+        if len(self) <= KEPT_FRAMES and len(self) * image.nbytes <= self._memory:
             image.flags.writeable = False
             self._kept[index] = image
-            self._kept_bytes += image.nbytes
         return image
 
 
@@ -292,8 +305,18 @@ def source_digest(clip: Clip) -> str:
     digest = hashlib.sha256()
     digest.update(repr(clip.frame_numbers).encode())
     for relative in source_files(clip):
-        digest.update(hashlib.sha256(read_bytes(clip, relative)).digest())
+        digest.update(_file_digest(clip, relative))
     return digest.hexdigest()
+
+
+def _file_digest(clip: Clip, relative: str) -> bytes:
+    """Return the SHA-256 of a source file, read in stretches: a video may exceed the memory."""
+    path = source_path(clip, relative)
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError as error:
+        raise _unreadable(clip, path, error) from None
 
 
 def stat_signature(clip: Clip) -> str | None:

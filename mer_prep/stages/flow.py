@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -16,10 +16,14 @@ from mer_prep.ops.images import to_grey
 from mer_prep.ops.tvl1 import ENGINES, check_engine, kernel_version
 from mer_prep.sources.frames import ClipFrames
 from mer_prep.stages.align import onset_index
-from mer_prep.stages.base import Arrays, Field, Stage, StageOutput
+from mer_prep.stages.base import Arrays, Field, Inputs, Stage, StageOutput, StageStream
+from mer_prep.store.blocks import Blocks, StoredArray, block_rows
 
 PAIRS = ("onset-apex", "lagged", "consecutive", "onset-to-all")
 APEX_POLICIES = ("annotated-or-midpoint", "annotated", "midpoint")
+
+#: Pairs whose flow is computed and held at a time, at most.
+BLOCK_PAIRS = 64
 
 
 @dataclass(frozen=True)
@@ -121,40 +125,56 @@ class Flow(Stage):
         ManifestError
             If the apex is needed and missing, or lies outside the frames seen.
         """
+        return self.stream(clip, frames, inputs).whole()
+
+    def stream(self, clip: Clip, frames: ClipFrames, inputs: Inputs) -> StageStream:
+        """Return as `run` does, the flow `BLOCK_PAIRS` pairs at a time."""
         aligned = inputs["align"]["frames"]
         if len(aligned) < 2:
             raise MotionError(
                 f"Flow needs 2 frames, and the clip has {len(aligned)}.", where=clip.clip_id
             )
         pairs, facts, warnings = self._pairs(clip, frames, len(aligned))
-        grey = {int(index): to_grey(np.asarray(aligned[index])) for index in np.unique(pairs)}
-        flow = np.empty((len(pairs), 2, *aligned.shape[1:3]), self.params.dtype)
-        for row, (first, second) in enumerate(pairs):
+        shape = (len(pairs), 2, *aligned.shape[1:3])
+        magnitude = 0.0
+
+        def flows() -> Iterator[np.ndarray]:
+            nonlocal magnitude
+            rows = block_rows(shape, np.float32, most=BLOCK_PAIRS)
+            for start, firsts, seconds in picture_blocks(aligned, pairs, rows=rows):
+                flow = self._flow(firsts, seconds)
+                check_finite(flow, pairs, where=clip.clip_id, start=start)
+                sizes = np.hypot(*np.moveaxis(flow.astype(np.float32), 1, 0))
+                magnitude += float(sizes.mean()) * len(flow) / len(pairs)
+                yield flow
+
+        def finish() -> StageOutput:
+            still = ["There is no motion at all between the frames compared."] * (magnitude == 0)
+            return StageOutput(
+                arrays={
+                    "pairs": pairs,
+                    "pair_numbers": np.array(frames.numbers, np.int64)[pairs],
+                },
+                facts={
+                    "method": self.params.method,
+                    "engine": self.params.engine,
+                    "mean_magnitude_px": magnitude,
+                    **facts,
+                },
+                warnings=(*warnings, *still),
+            )
+
+        return StageStream({"flow": Blocks(shape, self.params.dtype, flows())}, finish)
+
+    def _flow(self, firsts: Sequence[np.ndarray], seconds: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the flow of a block of pairs of grey pictures, (B, 2, H, W) of `dtype`."""
+        flow = np.empty((len(firsts), 2, *firsts[0].shape), self.params.dtype)
+        for row, (first, second) in enumerate(zip(firsts, seconds, strict=True)):
             with np.errstate(over="ignore"):
                 flow[row] = optical_flow(
-                    grey[int(first)],
-                    grey[int(second)],
-                    method=self.params.method,
-                    engine=self.params.engine,
+                    first, second, method=self.params.method, engine=self.params.engine
                 )
-        check_finite(flow, pairs, where=clip.clip_id)
-        magnitude = float(np.hypot(*np.moveaxis(flow.astype(np.float32), 1, 0)).mean())
-        if magnitude == 0:
-            warnings.append("There is no motion at all between the frames compared.")
-        return StageOutput(
-            arrays={
-                "flow": flow,
-                "pairs": pairs,
-                "pair_numbers": np.array(frames.numbers, np.int64)[pairs],
-            },
-            facts={
-                "method": self.params.method,
-                "engine": self.params.engine,
-                "mean_magnitude_px": magnitude,
-                **facts,
-            },
-            warnings=tuple(warnings),
-        )
+        return flow
 
     def _pairs(
         self, clip: Clip, frames: ClipFrames, count: int
@@ -274,16 +294,62 @@ def apex_index(
     return index, str(clip.apex_source)
 
 
-def check_finite(flow: np.ndarray, pairs: np.ndarray, *, where: str) -> None:
-    """Raise `MotionError`, with the count and the first place, if a flow is not finite."""
+def picture_blocks(
+    aligned: np.ndarray | StoredArray, pairs: np.ndarray, *, rows: int
+) -> Iterator[tuple[int, list[np.ndarray], list[np.ndarray]]]:
+    """Yield the grey pictures of pairs of frames, a block of pairs at a time.
+
+    Parameters
+    ----------
+    aligned : ndarray or StoredArray, shape (T, H, W, 3), uint8
+        Aligned frames. Each frame of a block is read once, and not again if the block before
+        had it.
+    pairs : ndarray, shape (P, 2), int
+        Indices of the first and second frames.
+    rows : int
+        Pairs of a block.
+
+    Yields
+    ------
+    start : int
+        Row of `pairs` that the block begins with.
+    firsts, seconds : list of ndarray, shape (H, W), uint8
+        The two pictures of every pair.
+    """
+    grey: dict[int, np.ndarray] = {}
+    for start in range(0, len(pairs), rows):
+        block = pairs[start : start + rows]
+        grey = {
+            int(index): grey[index] if index in grey else to_grey(np.asarray(aligned[int(index)]))
+            for index in np.unique(block)
+        }
+        firsts, seconds = ([grey[int(one)] for one in end] for end in block.T)
+        yield start, firsts, seconds
+
+
+def check_finite(flow: np.ndarray, pairs: np.ndarray, *, where: str, start: int = 0) -> None:
+    """Raise `MotionError`, with the count and the first place, if a flow is not finite.
+
+    Parameters
+    ----------
+    flow : ndarray, shape (B, 2, H, W)
+        Flow of the pairs from row `start` on.
+    pairs : ndarray, shape (P, 2), int
+        All pairs of the clip.
+    where : str
+        The clip, for the message.
+    start : int
+        Row of the first.
+    """
     bad = ~np.isfinite(flow)
     if not bad.any():
         return
     row, channel, y, x = (int(axis[0]) for axis in np.nonzero(bad))
+    row += start
     raise MotionError(
-        f"{int(bad.sum())} values of the flow are not finite; the first is "
-        f"{'uv'[channel]} of pair {row} (frames {pairs[row][0]} and {pairs[row][1]}) at "
-        f"x = {x}, y = {y}.",
+        f"{int(bad.sum())} values of the flow of pairs {start} to {start + len(flow) - 1} are not "
+        f"finite; the first is {'uv'[channel]} of pair {row} (frames {pairs[row][0]} and "
+        f"{pairs[row][1]}) at x = {x}, y = {y}.",
         where=where,
         hint="look at the aligned frames; float16 holds no more than 65,504 px",
     )

@@ -67,12 +67,32 @@ def test_a_second_pass_decodes_nothing(toy_clip: MakeClip) -> None:
     assert frames.decoded == 3
 
 
-def test_beyond_the_memory_bound_frames_are_decoded_again(toy_clip: MakeClip) -> None:
+@pytest.mark.parametrize(("allowed", "decoded"), [(5, 5), (4.9, 10), (0, 10)])
+def test_frames_are_kept_if_all_of_them_fit(
+    toy_clip: MakeClip, allowed: float, decoded: int
+) -> None:
     one = 24 * 16 * 3
-    frames = ClipFrames(toy_clip(), 0, 5, memory=2 * one)
+    frames = ClipFrames(toy_clip(), 0, 5, memory=int(allowed * one))
     first = [image.copy() for image in frames]
     np.testing.assert_array_equal(list(frames), first)
-    assert frames.decoded == 5 + 3
+    assert frames.decoded == decoded
+
+
+def test_frames_of_a_long_clip_are_decoded_again(
+    toy_clip: MakeClip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mer_prep.sources.frames.KEPT_FRAMES", 4)
+    for stop, decoded in ((4, 4), (5, 10)):
+        frames = ClipFrames(toy_clip(), 0, stop)
+        assert [image.shape for image in (*frames, *frames)] == 2 * stop * [(16, 24, 3)]
+        assert frames.decoded == decoded
+
+
+def test_the_size_is_known_without_decoding_again(toy_clip: MakeClip) -> None:
+    frames = ClipFrames(toy_clip(), 0, 5, memory=0)
+    assert frames.size == (24, 16)
+    assert frames.size == (24, 16)
+    assert frames.decoded == 1
 
 
 def test_kept_frames_cannot_be_written_to(toy_clip: MakeClip) -> None:

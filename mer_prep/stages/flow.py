@@ -22,8 +22,9 @@ from mer_prep.store.blocks import Blocks, StoredArray, block_rows
 PAIRS = ("onset-apex", "lagged", "consecutive", "onset-to-all")
 APEX_POLICIES = ("annotated-or-midpoint", "annotated", "midpoint")
 
-#: Pairs whose flow is computed and held at a time, at most.
+#: Pairs whose flow is computed and held at a time, at most, and the bytes it may take.
 BLOCK_PAIRS = 64
+BLOCK_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ class Flow(Stage):
 
         def flows() -> Iterator[np.ndarray]:
             nonlocal magnitude
-            rows = block_rows(shape, np.float32, most=BLOCK_PAIRS)
+            rows = min(BLOCK_PAIRS, block_rows(shape, np.float32, limit=BLOCK_BYTES))
             for start, firsts, seconds in picture_blocks(aligned, pairs, rows=rows):
                 flow = self._flow(firsts, seconds)
                 check_finite(flow, pairs, where=clip.clip_id, start=start)

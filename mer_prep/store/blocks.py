@@ -17,12 +17,12 @@ import numpy as np
 
 from mer_prep.errors import MerPrepError, ShardError
 
-#: Bytes of an array that are in hand at a time when it is computed or read block by block.
-BLOCK_BYTES = 16 * 2**20
+#: Bytes of an array that are in hand at a time when it is read or checked block by block.
+BLOCK_BYTES = 2 * 2**20
 
 
-def block_rows(shape: tuple[int, ...], dtype: np.dtype | type, *, most: int | None = None) -> int:
-    """Return how many rows make a block: as many as `BLOCK_BYTES` hold, at least 1.
+def block_rows(shape: tuple[int, ...], dtype: np.dtype | type, *, limit: int = BLOCK_BYTES) -> int:
+    """Return how many rows make a block: as many as the limit holds, at least 1.
 
     Parameters
     ----------
@@ -30,12 +30,11 @@ def block_rows(shape: tuple[int, ...], dtype: np.dtype | type, *, most: int | No
         Shape of the whole array; rows run along the first axis.
     dtype : dtype
         Its type.
-    most : int, optional
-        A further limit, in rows.
+    limit : int
+        Bytes of a block.
     """
     row = math.prod(shape[1:]) * np.dtype(dtype).itemsize
-    rows = max(1, BLOCK_BYTES // max(1, row))
-    return rows if most is None else min(rows, most)
+    return max(1, limit // max(1, row))
 
 
 class Blocks:

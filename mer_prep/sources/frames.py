@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -27,10 +27,17 @@ KEPT_FRAMES = 256
 
 _DIGITS = re.compile(r"\d+")
 
+_NAMED_COPY = re.compile(r"(?i)( - copy( ?\(\d+\))?| copy( \d+)?)+$")
+_COPY = re.compile(r"(?i)( - copy( ?\(\d+\))?| copy( \d+)?| ?\(\d+\)|~)$")
+
 
 def frame_number(name: str) -> int | None:
-    """Return the last run of digits in a file's stem, or None: ``EP01_12-081.jpg`` gives 81."""
-    runs = _DIGITS.findall(Path(name).stem)
+    """Return the last run of digits in a file's stem, or None: ``EP01_12-081.jpg`` gives 81.
+
+    The number of a copy is that of its original: ``img3 - Copy (7).png`` gives 3.
+    """
+    stem = Path(name).stem
+    runs = _DIGITS.findall(_NAMED_COPY.sub("", stem)) or _DIGITS.findall(stem)
     return int(runs[-1]) if runs else None
 
 
@@ -39,10 +46,28 @@ def is_image(name: str) -> bool:
     return not name.startswith(".") and name.lower().endswith(IMAGE_SUFFIXES)
 
 
+def copies_of_frames(names: Iterable[str]) -> dict[str, str]:
+    """Return the original by the name of every copy among the files of a folder.
+
+    ``img3 - Copy.png``, ``img3 - Copy (7).png``, ``img3 (2).png``, ``img3 copy 2.png`` and
+    ``img3~.png`` are copies if ``img3.png`` is there, too: what file managers call a second file.
+    Without it the brackets may hold the frame's own number, as in ``frame (1).png``.
+    """
+    present = {name for name in names if is_image(name)}
+    copies = {}
+    for name in sorted(present):
+        stem, suffix = os.path.splitext(name)
+        while (shorter := _COPY.sub("", stem)) != stem:
+            stem = shorter
+            if stem + suffix in present and frame_number(stem + suffix) is not None:
+                copies[name] = stem + suffix
+    return copies
+
+
 def list_frames(folder: Path) -> list[tuple[int, str]]:
     """Return (frame number, file name) of the frames in a folder, by number.
 
-    Shortcuts, thumbnails and hidden files are passed over.
+    Shortcuts, thumbnails, hidden files and copies (`copies_of_frames`) are passed over.
 
     Raises
     ------
@@ -50,8 +75,10 @@ def list_frames(folder: Path) -> list[tuple[int, str]]:
         If two files have one number, or a frame has no number in its name.
     """
     found: dict[int, str] = {}
-    for name in sorted(os.listdir(folder)):
-        if not is_image(name):
+    names = sorted(os.listdir(folder))
+    copies = copies_of_frames(names)
+    for name in names:
+        if not is_image(name) or name in copies:
             continue
         number = frame_number(name)
         if number is None:

@@ -120,7 +120,7 @@ def test_a_disk_that_fills_up_at_any_byte_is_one_plain_error(
     folder = tmp_path / "parts"
     for limit in (0, 1, 100, 1000, 3000, *range(5000, size, 7919), size - 1):
         monkeypatch.setattr(Small, "limit", limit)
-        with pytest.raises(ShardError, match="No space left to write part.h5"):
+        with pytest.raises(ShardError, match="No space left to write part"):
             write_part(folder / "part.h5", result(clip, in_blocks(NOISE)), stage="flow", recipe={})
         assert list(folder.iterdir()) == []
     gc.collect()  # nothing that was dropped complains afterwards

@@ -12,16 +12,15 @@ import hashlib
 import io
 import math
 import re
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
-from xml.etree import ElementTree
+from typing import Any
 
 from python_calamine import CalamineError, CalamineWorkbook
 
 from mer_prep.errors import AnnotationError
+from mer_prep.sources.workbooks import MAX_CELLS, cell_name, check_extent, too_wide
 
 WORKBOOK_SUFFIXES = (".xlsx", ".xlsm", ".xls", ".ods", ".csv")
 
@@ -31,16 +30,8 @@ HEADER_ROWS = 60
 #: More rows than any corpus has; a workbook beyond it is not an annotation.
 MAX_ROWS = 200_000
 
-#: More cells than any sheet of annotations has, counting the blank ones up to the last value.
-MAX_CELLS = 5_000_000
-
-#: Largest file within a workbook, unpacked, in bytes.
-MAX_MEMBER_BYTES = 256 * 2**20
-
 #: What annotators write for "none".
 BLANKS = frozenset({"", "/", "\\", "-", "nan", "na", "null", "none", "n/a", "#n/a"})
-
-_CELL = re.compile(r"([A-Z]{1,3})(\d{1,7})")
 
 _WHOLE = re.compile(r"[+-]?\d+(\.0+)?")
 
@@ -212,16 +203,6 @@ def normalise_heading(text: str) -> str:
     return re.sub(r"[^a-z0-9]", "", text.casefold())
 
 
-def cell_name(row: int, column: int) -> str:
-    """Return a cell's name, ``D7``, from its row (from 1) and column (from 0)."""
-    letters = ""
-    column += 1
-    while column:
-        column, rest = divmod(column - 1, 26)
-        letters = chr(ord("A") + rest) + letters
-    return f"{letters}{row}"
-
-
 def cell_text(value: Any, *, where: str) -> str:
     """Return a cell's value as text: ``12`` for 12.0, empty for blank and NaN, else stripped.
 
@@ -280,7 +261,7 @@ def read_sheets(path: Path) -> list[Sheet]:
                         where=f"{path}, {name}",
                     )
                 if sheet.total_height * sheet.total_width > MAX_CELLS:
-                    raise _too_wide(
+                    raise too_wide(
                         f"{path}, {name}", cell_name(sheet.total_height, sheet.total_width - 1)
                     )
                 sheets.append(Sheet(path, name, sheet.to_python(skip_empty_area=False)))
@@ -291,68 +272,6 @@ def read_sheets(path: Path) -> list[Sheet]:
             where=path,
             hint="copy it again from the corpus; remove a password, if it has one",
         ) from None
-
-
-def check_extent(path: Path) -> None:
-    """Refuse a workbook that would take more memory than any annotation, before it is opened.
-
-    One stray value far down or far to the right makes a table of everything in between.
-
-    Raises
-    ------
-    AnnotationError
-        Naming the cell or the size. Files that are no zip archive pass; they have other limits.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for member in archive.infolist():
-                if member.file_size > MAX_MEMBER_BYTES:
-                    raise AnnotationError(
-                        f"The workbook unpacks to {member.file_size / 2**20:,.0f} MiB "
-                        f"({member.filename}), more than any corpus.",
-                        where=path,
-                        hint="check that this is the annotation; remove pictures and other sheets",
-                    )
-            for member in archive.infolist():
-                if re.fullmatch(r"xl/worksheets/[^/]+\.xml", member.filename):
-                    with archive.open(member) as sheet:
-                        down, right = _extent(sheet)
-                    if down[0] * (right[1] + 1) > MAX_CELLS:
-                        stray = down if down[0] > right[1] else right
-                        raise _too_wide(f"{path}, {member.filename}", cell_name(*stray))
-    except (zipfile.BadZipFile, ElementTree.ParseError, NotImplementedError, RuntimeError):
-        # No archive, encrypted or damaged: whoever reads it says so in its own words.
-        return
-    except OSError as error:
-        raise AnnotationError(
-            f"The annotation file cannot be read: {error.strerror}.", where=path
-        ) from None
-
-
-def _extent(sheet: IO[bytes]) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return the (row, column) of the lowest and of the rightmost cell that holds a value."""
-    down = right = (1, 0)
-    for _, element in ElementTree.iterparse(sheet):
-        if element.tag.rpartition("}")[2] == "c":
-            match = _CELL.fullmatch(element.get("r", ""))
-            if match and len(element):
-                column = 0
-                for letter in match[1]:
-                    column = 26 * column + ord(letter) - ord("A") + 1
-                cell = (int(match[2]), column - 1)
-                down, right = max(down, cell), max(right, cell, key=lambda one: one[1])
-        elif element.tag.rpartition("}")[2] == "row":
-            element.clear()
-    return down, right
-
-
-def _too_wide(where: str, cell: str) -> AnnotationError:
-    return AnnotationError(
-        f"The sheet reaches to cell {cell}, far beyond any annotation.",
-        where=where,
-        why="a table of all cells up to there does not fit into memory",
-        hint=f"delete the value in or near {cell} (Ctrl+End leads there), and save the workbook",
-    )
 
 
 def read_csv(path: Path) -> Sheet:

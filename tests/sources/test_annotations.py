@@ -12,13 +12,13 @@ from mer_prep.errors import AnnotationError
 from mer_prep.sources.annotations import (
     Column,
     Sheet,
-    cell_name,
     cell_text,
     find_table,
     read_sheets,
 )
 from mer_prep.sources.expressions import normalise_emotion, parse_action_units
 from mer_prep.sources.facts import corpus_facts, recognise_version
+from mer_prep.sources.workbooks import cell_name
 
 COLUMNS = (Column("Subject"), Column("OnsetFrame", ("Onset",)), Column("Notes", required=False))
 
@@ -108,7 +108,7 @@ def test_formats_far_away_are_no_values(tmp_path):
 
 def test_a_workbook_that_unpacks_to_more_than_any_corpus_is_refused(tmp_path, monkeypatch):
     path = workbook(tmp_path / "codes.xlsx", {})
-    monkeypatch.setattr("mer_prep.sources.annotations.MAX_MEMBER_BYTES", 100)
+    monkeypatch.setattr("mer_prep.sources.workbooks.MAX_MEMBER_BYTES", 100)
     with pytest.raises(AnnotationError, match=r"unpacks to 0 MiB \(\S+\.xml\), more than"):
         read_sheets(path)
 

@@ -271,7 +271,7 @@ def test_a_bad_row_is_left_out_with_its_clip(root):
     finding = only(imported.record, "row-unreadable")
     assert finding.level == "error"
     assert finding.message.startswith("'onset' must be a whole number, not 'early'.")
-    assert finding.where == "clips.csv, line 2, column 2 ('onset')"
+    assert finding.where == "labels.csv, line 2, column 2 ('onset')"
     assert codes(imported.record) == {("error", "row-unreadable"): 1}
 
 
@@ -289,7 +289,7 @@ def test_a_subject_cell_that_says_none_is_told(root, cell):
     assert imported.clips[0].clip_id == "clips/anna/one"
     finding = only(imported.record, "subject-blank")
     assert repr(cell) in finding.message
-    assert finding.where == "clips.csv, line 2, column 2 ('subject')"
+    assert finding.where == "labels.csv, line 2, column 2 ('subject')"
 
 
 def test_without_subject_folders_such_a_subject_is_unknown(tmp_path):

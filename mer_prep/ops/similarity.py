@@ -19,7 +19,10 @@ LEFT_EYE = slice(42, 48)
 NOSE_TIP, MOUTH_RIGHT, MOUTH_LEFT = 30, 48, 54
 OUTER_EYE_CORNERS = (36, 45)
 
-#: Largest oversampling when a picture is shrunk; 8 covers faces up to 1,152 px at 144 px.
+#: Px of the grid a picture is warped to per source px, at least, when it is shrunk.
+FINE_ENOUGH = 0.8
+
+#: Largest oversampling then; 8 covers faces up to 1,440 px at 144 px.
 MAX_OVERSAMPLING = 8
 
 #: Smallest distance between the eye centres that is believed, in source px.
@@ -180,13 +183,14 @@ def warp(
     -----
     Shrinking by linear interpolation alone skips source pixels, so that fine texture flickers
     with every sub-pixel movement and looks like motion. The picture is therefore warped to a
-    grid `k` times finer (`k` the least whole number that makes it no coarser than the source, at
-    most `MAX_OVERSAMPLING`) and averaged over k x k cells. Values are rounded once, at the end.
+    grid `k` times finer (`k` the least whole number that leaves it no more than a quarter
+    coarser than the source, at most `MAX_OVERSAMPLING`) and averaged over k x k cells. Values
+    are rounded once, at the end.
     """
     if image.dtype not in (np.uint8, np.float32):
         raise ValueError(f"a picture to warp must be uint8 or float32, not {image.dtype}")
     transform = np.asarray(transform, np.float64)
-    factor = min(MAX_OVERSAMPLING, max(1, math.ceil(1 / scale_of(transform) - 1e-9)))
+    factor = min(MAX_OVERSAMPLING, max(1, math.ceil(FINE_ENOUGH / scale_of(transform) - 1e-9)))
     part, offset = _source_part(image, transform, size)
     # Fine pixel X lies at the aligned position (X + 0.5) / factor - 0.5.
     fine = transform * factor

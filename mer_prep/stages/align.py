@@ -86,7 +86,7 @@ class Align(Stage):
     """Warps every frame once, from source to aligned pixels; see `mer_prep.ops.similarity`."""
 
     name = "align"
-    version = 2
+    version = 3
     requires = ("landmarks",)
     reads_frames = True
     key_frames = ("onset",)

@@ -48,10 +48,11 @@ def statistics(array: np.ndarray) -> list[float]:
 
 
 def title(name: str) -> str:
-    """Return what a stage's output is pinned under: its version, and its engine if it has one."""
+    """Return what a stage's output is pinned under: its version, engine, and what it rests on."""
     stage = all_stages()[name]()
     engine = "" if not hasattr(stage.params, "engine") else f", engine {stage.params.engine}"
-    return f"{name} version {stage.version}{engine}"
+    rests = "".join(f", {title(required)}" for required in stage.requires)
+    return f"{name} version {stage.version}{engine}{rests}"
 
 
 def measured() -> dict[str, dict[str, list[float]]]:

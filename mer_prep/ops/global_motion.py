@@ -97,22 +97,23 @@ def fit_global_motion(
 
 
 def _design(offsets: np.ndarray, model: str) -> np.ndarray:
-    """Return how u and v, (2, N, K), depend on the K numbers of a model."""
+    """Return how u, then v, of N pixels, (2 N, K), depend on the K numbers of a model."""
     x, y = offsets.T
     one, zero = np.ones_like(x), np.zeros_like(x)
     u, v = [one, zero], [zero, one]
     if model == "similarity":
         u, v = [*u, x, -y], [*v, y, x]
-    return np.stack([np.stack(u, axis=1), np.stack(v, axis=1)])
+    return np.hstack([np.stack(u), np.stack(v)]).T
 
 
 def _robust_solution(design: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Return the numbers of a model, (K,), that most of the values (2, N) agree on."""
-    solution = np.zeros(design.shape[2])
+    solution = np.zeros(design.shape[1])
     solution[:2] = np.median(values, axis=1)
+    flat = values.ravel()
     turning = 0.0
     for step in range(FIRST_STEPS + MOST_STEPS):
-        lengths = np.hypot(*(values - design @ solution))
+        lengths = np.hypot(*(flat - design @ solution).reshape(2, -1))
         if step < FIRST_STEPS:
             weights = 1 / np.maximum(lengths, SMALLEST_SIGMA)
         else:
@@ -120,10 +121,8 @@ def _robust_solution(design: np.ndarray, values: np.ndarray) -> np.ndarray:
                 sigma = float(np.median(lengths)) / _MEDIAN_LENGTH
                 turning = TURNING_POINT * max(sigma, SMALLEST_SIGMA)
             weights = 1 / (1 + (lengths / turning) ** 2) ** 2
-        weighted = design * weights[None, :, None]
-        found = np.linalg.solve(
-            np.einsum("cnk,cnl->kl", weighted, design), np.einsum("cnk,cn->k", weighted, values)
-        )
+        weighted = design.T * np.tile(weights, 2)
+        found = np.linalg.solve(weighted @ design, weighted @ flat)
         # Offsets are at most 1, so a step moves no pixel by more than the sum of its parts.
         moved, solution = float(np.abs(found - solution).sum()), found
         if step > FIRST_STEPS and moved < TOLERANCE:

@@ -54,11 +54,16 @@ def motion_image(flow: np.ndarray, *, size: int = 28, normalise: str = "min-max"
     check_range("size", size, low=1)
     u, v = np.asarray(flow, np.float32)
     full = (u, v, strain_magnitude(strain_tensor(flow)))
-    method = cv2.INTER_AREA if size <= min(u.shape) else cv2.INTER_LINEAR
+    method = {"area": cv2.INTER_AREA, "linear": cv2.INTER_LINEAR}[resizing(min(u.shape), size)]
     small = np.stack(
         [cv2.resize(one, (size, size), interpolation=method) for one in full], dtype=np.float32
     )
     return stretched(small) if normalise == "min-max" else small
+
+
+def resizing(before: int, after: int) -> str:
+    """Return how a side of `before` px becomes one of `after` px: 'area' or 'linear'."""
+    return "area" if after <= before else "linear"
 
 
 def stretched(image: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 
 from mer_prep.checks import check_option, check_range
 from mer_prep.manifest import Clip
-from mer_prep.ops.motion_image import CHANNELS, NORMALISATIONS, motion_image
+from mer_prep.ops.motion_image import CHANNELS, NORMALISATIONS, motion_image, resizing
 from mer_prep.sources.frames import ClipFrames
 from mer_prep.stages.base import Arrays, Field, Stage, StageOutput
 
@@ -81,5 +81,8 @@ class MotionImage(Stage):
             )
         return StageOutput(
             arrays={"motion_image": images},
-            facts={"resize": "area", "normalise": self.params.normalise},
+            facts={
+                "resize": resizing(min(flow.shape[2:]), size),
+                "normalise": self.params.normalise,
+            },
         )

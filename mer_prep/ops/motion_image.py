@@ -11,6 +11,10 @@ from mer_prep.ops.strain import strain_magnitude, strain_tensor
 CHANNELS = ("u", "v", "strain")
 NORMALISATIONS = ("min-max", "none")
 
+#: A channel whose values differ by less than this, relative to the largest of them, is constant:
+#: stretched, it would show nothing but rounding.
+CONSTANT = 1e-6
+
 
 def motion_image(flow: np.ndarray, *, size: int = 28, normalise: str = "min-max") -> np.ndarray:
     """Return u, v and optical strain of a flow as one small picture.
@@ -55,9 +59,10 @@ def motion_image(flow: np.ndarray, *, size: int = 28, normalise: str = "min-max"
     u, v = np.asarray(flow, np.float32)
     full = (u, v, strain_magnitude(strain_tensor(flow)))
     method = {"area": cv2.INTER_AREA, "linear": cv2.INTER_LINEAR}[resizing(min(u.shape), size)]
+    # In double precision a constant channel stays constant to the last bit.
     small = np.stack(
-        [cv2.resize(one, (size, size), interpolation=method) for one in full], dtype=np.float32
-    )
+        [cv2.resize(one.astype(np.float64), (size, size), interpolation=method) for one in full]
+    ).astype(np.float32)
     return stretched(small) if normalise == "min-max" else small
 
 
@@ -67,9 +72,9 @@ def resizing(before: int, after: int) -> str:
 
 
 def stretched(image: np.ndarray) -> np.ndarray:
-    """Return channels (C, H, W) stretched to 0 ... 1 one by one; constant ones are zero."""
-    low = image.min(axis=(1, 2), keepdims=True)
-    extent = image.max(axis=(1, 2), keepdims=True) - low
-    return np.where(extent > 0, (image - low) / np.where(extent > 0, extent, 1), 0).astype(
-        np.float32
-    )
+    """Return channels (C, H, W) stretched to 0 ... 1 one by one; those `CONSTANT` are zero."""
+    values = image.astype(np.float64)
+    low = values.min(axis=(1, 2), keepdims=True)
+    extent = values.max(axis=(1, 2), keepdims=True) - low
+    varies = extent > CONSTANT * np.abs(values).max(axis=(1, 2), keepdims=True)
+    return np.where(varies, (values - low) / np.where(varies, extent, 1), 0).astype(np.float32)

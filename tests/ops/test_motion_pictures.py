@@ -69,6 +69,18 @@ def test_constant_channels_are_zero():
     assert found[1].max() == 1
 
 
+@pytest.mark.parametrize("value", [2.5, 0.1, 1 / 3, -1e-3])
+@pytest.mark.parametrize(("side", "size"), [(144, 28), (137, 14), (100, 40), (24, 28)])
+def test_constant_channels_are_zero_at_any_ratio_of_sizes(value, side, size):
+    assert not motion_image(np.full((2, side, side), value, np.float32), size=size).any()
+
+
+def test_rounding_is_not_stretched_to_motion():
+    noise = np.random.default_rng(0).normal(0, 1e-8, (1, 6, 6))
+    assert not stretched((5.0 + noise).astype(np.float32)).any()
+    assert stretched(noise.astype(np.float32)).max() == 1
+
+
 def test_stretching_tiny_and_huge_ranges_stays_finite():
     image = np.stack([np.full((2, 2), 7.0), [[0, 1e-30], [0, 0]], [[-1e30, 1e30], [0, 0]]])
     found = stretched(image.astype(np.float32))

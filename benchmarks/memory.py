@@ -121,6 +121,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=5000)
     parser.add_argument("--width", type=int, default=320, help="of the source pictures, in px")
     parser.add_argument("--size", type=int, default=144, help="of the aligned frames, in px")
+    parser.add_argument("--stage", default="flow", help="the last stage, one that needs the flow")
     parser.add_argument("--mode", default="stabilized", help="align.mode")
     parser.add_argument("--pairs", default="consecutive", help="flow.pairs")
     parser.add_argument("--late", action="store_true", help="the onset at the end of the clip")
@@ -147,7 +148,7 @@ def main() -> None:
             "align": {"size": options.size, "mode": options.mode},
             "flow": {"pairs": options.pairs},
         }
-        recipe = Recipe(*build_stages(kinds, ("flow",), settings))
+        recipe = Recipe(*build_stages(kinds, (options.stage,), settings))
         started = time.monotonic()
         summary = Runner(workspace, recipe, on_error="raise").run(
             make_plan(workspace, ["long"], recipe)

@@ -20,6 +20,7 @@ from mer_prep.ops.similarity import (
     invert,
     transform_jitter,
 )
+from mer_prep.store.blocks import StoredArray
 
 #: Returns the true flow (2, H, W) in source px from one frame to another, by index.
 TrueFlow = Callable[[int, int], np.ndarray]
@@ -91,7 +92,7 @@ def evaluate_truth(
     *,
     landmarks: np.ndarray,
     transforms: np.ndarray,
-    flow: np.ndarray,
+    flow: np.ndarray | StoredArray,
     pairs: np.ndarray,
     true_landmarks: np.ndarray,
     true_flow: TrueFlow,
@@ -107,7 +108,7 @@ def evaluate_truth(
         Landmarks found, in aligned px.
     transforms : ndarray, shape (T, 2, 3)
         Source to aligned px.
-    flow : ndarray, shape (P, 2, S, S)
+    flow : ndarray or StoredArray, shape (P, 2, S, S)
         Flow found, (u, v) in aligned px.
     pairs : ndarray, shape (P, 2), int
         Zero-based indices of the two frames of every flow.

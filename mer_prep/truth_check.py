@@ -9,7 +9,7 @@ from pathlib import Path
 from mer_prep.errors import ManifestError
 from mer_prep.evaluation import TruthScores, evaluate_truth
 from mer_prep.stages.plan import SubjectPlan
-from mer_prep.store.shard import read_clip
+from mer_prep.store.shard import open_clip, read_clip
 from mer_prep.synth.truth import read_truth, truth_path
 from mer_prep.workspace import Workspace
 
@@ -76,17 +76,17 @@ def _score(plan: SubjectPlan, clip_id: str, name: str, truth_file: Path) -> Trut
     aligned, _ = read_clip(
         plan.shards["align"].path, clip_id, ("landmarks", "transform", "frame_numbers")
     )
-    flow, _ = read_clip(plan.shards["flow"].path, clip_id, ("flow", "pairs"))
     truth = read_truth(truth_file, name)
     numbers = [int(number) for number in aligned["frame_numbers"]]
     rows = [truth.position(number) for number in numbers]
-    return evaluate_truth(
-        clip_id,
-        landmarks=aligned["landmarks"],
-        transforms=aligned["transform"],
-        flow=flow["flow"],
-        pairs=flow["pairs"],
-        true_landmarks=truth.landmarks[rows],
-        true_flow=lambda first, second: truth.flow(numbers[first], numbers[second]),
-        true_motion=truth.head_motion[rows],
-    )
+    with open_clip(plan.shards["flow"].path, clip_id, ("flow", "pairs")) as (flow, _):
+        return evaluate_truth(
+            clip_id,
+            landmarks=aligned["landmarks"],
+            transforms=aligned["transform"],
+            flow=flow["flow"],
+            pairs=flow["pairs"].whole(),
+            true_landmarks=truth.landmarks[rows],
+            true_flow=lambda first, second: truth.flow(numbers[first], numbers[second]),
+            true_motion=truth.head_motion[rows],
+        )

@@ -77,6 +77,10 @@ def run(pipeline: str, **options: Any) -> None:
     """Run the stages of a pipeline file in one pass.
 
     PIPELINE is a name (`mer-prep run list` lists them) or the path of a .toml file.
+
+    Every worker (--jobs) takes about 250 MiB, and up to 256 MiB more for the decoded frames of
+    clips of up to 256 frames. Longer clips take no more, of whatever length; their frames are
+    decoded once for landmarks and once for alignment.
     """
     from mer_prep.pipeline import pipeline_names, read_pipeline
 

@@ -15,7 +15,7 @@ from mer_prep.ops.images import to_grey
 from mer_prep.ops.rank_pooling import METHODS, approximate_weights, exact_weights, pool
 from mer_prep.sources.frames import ClipFrames
 from mer_prep.stages.align import onset_index
-from mer_prep.stages.base import Arrays, Field, Stage, StageOutput
+from mer_prep.stages.base import Arrays, Field, Inputs, Stage, StageOutput, StageStream
 from mer_prep.stages.pairs import APEX_POLICIES, apex_index
 
 #: What may be pooled, with the names of its channels and its units.
@@ -138,6 +138,14 @@ class DynamicImage(Stage):
         ManifestError
             If the apex is needed and missing, or lies before the onset or outside the frames.
         """
+        return self.stream(clip, frames, inputs).whole()
+
+    def stream(self, clip: Clip, frames: ClipFrames, inputs: Inputs) -> StageStream:
+        """Return as `run` does; frames are read one at a time, as they are pooled."""
+        output = self._output(clip, frames, inputs)
+        return StageStream({}, lambda: output)
+
+    def _output(self, clip: Clip, frames: ClipFrames, inputs: Inputs) -> StageOutput:
         count = len(inputs["align"]["frames"])
         if count < 2:
             raise MotionError(
@@ -203,7 +211,7 @@ class DynamicImage(Stage):
 class _Pooled(Sequence[np.ndarray]):
     """What is pooled, one (H, W, C) array at a time, in order of time."""
 
-    def __init__(self, kind: str, inputs: Mapping[str, Arrays], first: int, last: int) -> None:
+    def __init__(self, kind: str, inputs: Inputs, first: int, last: int) -> None:
         self._kind = kind
         frames = inputs["align"]["frames"]
         self._values = inputs["flow"]["flow"] if kind == "flow" else frames
@@ -224,7 +232,7 @@ class _Pooled(Sequence[np.ndarray]):
     def __getitem__(self, index: int | slice) -> np.ndarray | Sequence[np.ndarray]:
         if isinstance(index, slice):
             return [self[one] for one in range(*index.indices(len(self)))]
-        value = np.asarray(self._values[self._rows[index]])
+        value = np.asarray(self._values[int(self._rows[index])])
         if self._kind == "grey":
             return to_grey(value)[..., None]
         return value.transpose(1, 2, 0) if self._kind == "flow" else value

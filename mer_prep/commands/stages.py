@@ -1,4 +1,4 @@
-"""Commands that run stages: landmarks, align, flow, run."""
+"""Commands that run stages: one for every stage, and run."""
 
 from __future__ import annotations
 
@@ -34,6 +34,17 @@ _ABOUT = {
     Flow is in px, channels (u, v). Brings landmarks and alignment up to date first. `--set
     flow.pairs=lagged` gives the pairs of MOL; onset-apex is the default. A missing apex is
     replaced by the midpoint unless `--set flow.apex=annotated`.""",
+    "tim": """Bring every clip to one length in time.
+
+    Temporal interpolation model of the aligned frames from onset to offset, 10 frames; `--set
+    tim.length=20` makes 20, `--set tim.method=linear` blends neighbours. Brings landmarks and
+    alignment up to date first.""",
+    "magnify": """Magnify the motion of aligned faces.
+
+    Phase-based, against the onset frame: motion becomes 1 + amplification times as large, 5 times
+    by default. `--set magnify.method=linear` amplifies grey values instead; `--set
+    magnify.low_hz=1 --set magnify.high_hz=15` keeps a temporal band only. Brings landmarks and
+    alignment up to date first.""",
 }
 
 

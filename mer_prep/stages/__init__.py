@@ -10,5 +10,7 @@ def all_stages() -> dict[str, type[Stage]]:
     from mer_prep.stages.align import Align
     from mer_prep.stages.flow import Flow
     from mer_prep.stages.landmarks import Landmarks
+    from mer_prep.stages.magnify import Magnify
+    from mer_prep.stages.tim import Tim
 
-    return {stage.name: stage for stage in (Landmarks, Align, Flow)}
+    return {stage.name: stage for stage in (Landmarks, Align, Flow, Tim, Magnify)}

@@ -105,12 +105,13 @@ def pictures_of(
             yield Picture(stem, field.name, index, field.channels, codes, coding, field.units)
             continue
         for channel in range(codes.shape[2]):
-            one = codes[..., channel]
+            one, of_one = codes[..., channel], coding
             if coding.clipped:
-                one, coding = encode(plane[..., channel], scaling=scaling, largest=largest)
+                # Counted channel by channel; with a range the codes are the same.
+                one, of_one = encode(plane[..., channel], scaling=scaling, largest=largest)
             name = names[channel] if channel < len(names) else ""
             full = f"{stem}-{name or channel}" if codes.shape[2] > 1 else stem
-            yield Picture(full, field.name, index, name, one, coding, field.units)
+            yield Picture(full, field.name, index, name, one, of_one, field.units)
 
 
 def _leading(field: Field) -> list[str]:

@@ -199,8 +199,8 @@ def magnify(
     Notes
     -----
     Frames are read one at a time. Without a band, memory does not grow with their number but for
-    the result; with one, the filter needs them all: about 0.4 MB a frame of 144x144 px (`phase`),
-    0.1 MB (`linear`).
+    the result; with one, the filter needs them all: about 1.3 MB a frame of 144x144 px
+    (`phase`), 0.3 MB (`linear`).
     """
     check_option("method", method, METHODS)
     check_range("amplification", amplification, low=0)

@@ -33,7 +33,29 @@ _ABOUT = {
 
     Flow is in px, channels (u, v). Brings landmarks and alignment up to date first. `--set
     flow.pairs=lagged` gives the pairs of MOL; onset-apex is the default. A missing apex is
-    replaced by the midpoint unless `--set flow.apex=annotated`.""",
+    replaced by the midpoint unless `--set flow.apex=annotated`. `--set
+    flow.remove_global=similarity` subtracts what is left of the head's motion, `--set
+    flow.mask=eyes` blinks.""",
+    "strain": """Compute optical strain of the flow.
+
+    How much the skin is stretched, squeezed and sheared: the magnitude sqrt(e_xx^2 + e_yy^2 + 2
+    e_xy^2), unitless. Brings flow up to date first. `--set strain.components=tensor` keeps e_xx,
+    e_yy and e_xy.""",
+    "motion-image": """Make small pictures of u, v and strain.
+
+    28x28, every channel from 0 to 1, as STSTNet takes them in; the pipeline ststnet-uvos states
+    all its parameters. Brings flow up to date first. `--set motion-image.normalise=none` keeps
+    px.""",
+    "difference": """Subtract the onset frame from the apex frame.
+
+    Signed, in grey levels, of aligned frames. Brings landmarks and alignment up to date first. A
+    missing apex is replaced by the midpoint unless `--set difference.apex=annotated`.""",
+    "dynamic-image": """Sum a clip up in one picture by rank pooling.
+
+    Approximate rank pooling of the aligned frames from onset to offset; `--set
+    dynamic-image.method=exact` solves the ranking machine that it approximates, `--set
+    dynamic-image.input=flow --set flow.pairs=consecutive` pools flow. Brings alignment up to date
+    first.""",
     "tim": """Bring every clip to one length in time.
 
     Temporal interpolation model of the aligned frames from onset to offset, 10 frames; `--set
@@ -244,11 +266,8 @@ def _print_plan(plans: list[Any], as_json: bool) -> None:
 
 def _print_apex_notes(plans: list[Any], recipe: Any) -> None:
     """Say for how many clips the midpoint stands in for an apex."""
-    flow = recipe.stages.get("flow")
-    if flow is None or (flow.params.pairs, flow.params.apex) != (
-        "onset-apex",
-        "annotated-or-midpoint",
-    ):
+    stage = next((name for name, one in recipe.stages.items() if _may_use_midpoint(one)), None)
+    if stage is None:
         return
     clips = [clip for plan in plans for clip in plan.clips]
     for corpus in sorted({clip.corpus for clip in clips}):
@@ -258,8 +277,15 @@ def _print_apex_notes(plans: list[Any], recipe: Any) -> None:
             click.echo(
                 f"  note {corpus}: {without} of {plural(len(of_corpus), 'clip')} have no annotated "
                 "apex; the midpoint of onset and offset is used "
-                "(--set flow.apex=annotated leaves them out)"
+                f"(--set {stage}.apex=annotated leaves them out)"
             )
+
+
+def _may_use_midpoint(stage: Any) -> bool:
+    """Return whether a stage needs an apex and takes the midpoint where there is none."""
+    params = stage.params
+    needed = "onset-apex" in (getattr(params, "pairs", ""), getattr(params, "span", ""))
+    return needed and getattr(params, "apex", "") == "annotated-or-midpoint"
 
 
 def _print_summary(

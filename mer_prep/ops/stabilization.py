@@ -79,15 +79,15 @@ def rigid_mask(landmarks: np.ndarray, *, size: int) -> np.ndarray:
         robust weights deal with its motion better than a mask that gives up its neighbourhood.
     """
     points = np.asarray(landmarks, np.float64)
-    mask = _filled(points, size)
+    mask = filled_hull(points, size)
     rim = 2 * round(EYE_RIM * float(eye_distance(points))) + 1
     brush = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (rim, rim))
     for eye in (RIGHT_EYE, LEFT_EYE):
-        mask[cv2.dilate(_filled(points[eye], size), brush) > 0] = 0
+        mask[cv2.dilate(filled_hull(points[eye], size), brush) > 0] = 0
     return mask.astype(bool)
 
 
-def _filled(points: np.ndarray, size: int) -> np.ndarray:
+def filled_hull(points: np.ndarray, size: int) -> np.ndarray:
     """Return the convex hull of points as 1 in a picture of 0."""
     mask = np.zeros((size, size), np.uint8)
     hull = cv2.convexHull(points.astype(np.float32))

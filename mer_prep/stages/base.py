@@ -91,7 +91,9 @@ class Stage:
     """Base of the stages.
 
     A stage is built once per process from its parameters and then run clip by clip; whatever is
-    expensive to load (a landmark model) is loaded on the first call of `run`.
+    expensive to load (a landmark model) is loaded on the first call of `run`. An instance whose
+    parameters change what it requires, the libraries it uses or the fields it gives sets its own;
+    those of the class are for the defaults.
 
     Attributes
     ----------
@@ -115,11 +117,11 @@ class Stage:
 
     name: ClassVar[str]
     version: ClassVar[int]
-    requires: ClassVar[tuple[str, ...]] = ()
+    requires: tuple[str, ...] = ()
     reads_frames: ClassVar[bool] = False
     key_frames: ClassVar[tuple[str, ...]] = ()
-    libraries: ClassVar[tuple[str, ...]] = ()
-    fields: ClassVar[tuple[Field, ...]] = ()
+    libraries: tuple[str, ...] = ()
+    fields: tuple[Field, ...] = ()
     Params: ClassVar[type]
 
     def __init__(self, params: Any = None) -> None:
@@ -131,6 +133,9 @@ class Stage:
 
     def check(self) -> None:
         """Raise `DependencyError` if the stage cannot work here; called before any clip."""
+
+    def check_inputs(self, stages: Mapping[str, Stage]) -> None:
+        """Raise `ConfigError` if the stages it rests on are set so that no clip can work."""
 
     def run(self, clip: Clip, frames: ClipFrames, inputs: Mapping[str, Arrays]) -> StageOutput:
         """Compute the stage for one clip.
@@ -253,13 +258,16 @@ def build_stages(
     def add(name: str) -> None:
         if name in ordered:
             return
-        for required in kinds[name].requires:
-            add(required)
         params = make_params(kinds[name].Params, settings.get(name, {}), where=name)
-        ordered[name] = kinds[name](params)
+        stage = kinds[name](params)
+        for required in stage.requires:
+            add(required)
+        ordered[name] = stage
 
     for name in wanted:
         add(name)
+    for stage in ordered.values():
+        stage.check_inputs(ordered)
     known = {"source", *kinds}
     for name in settings:
         if name not in known:

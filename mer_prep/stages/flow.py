@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
 
 from mer_prep.checks import check_option, check_range
-from mer_prep.errors import ManifestError, MotionError
+from mer_prep.errors import MotionError
 from mer_prep.manifest import Clip
+from mer_prep.ops.eyes import eye_mask
 from mer_prep.ops.flow import METHODS, flow_engine, optical_flow
+from mer_prep.ops.global_motion import GLOBAL_MODELS, fit_global_motion, motion_field
 from mer_prep.ops.images import to_grey
+from mer_prep.ops.stabilization import rigid_mask
 from mer_prep.ops.tvl1 import ENGINES, check_engine, kernel_version
 from mer_prep.sources.frames import ClipFrames
-from mer_prep.stages.align import onset_index
 from mer_prep.stages.base import Arrays, Field, Stage, StageOutput
+from mer_prep.stages.pairs import PAIR_FIELDS, check_pair_params, choose_pairs
 
-PAIRS = ("onset-apex", "lagged", "consecutive", "onset-to-all")
-APEX_POLICIES = ("annotated-or-midpoint", "annotated", "midpoint")
+#: Of parameters that came later: at their defaults they are no part of the key.
+_LATER = {"key": "unless default"}
+
+#: The dataset that says what was subtracted.
+GLOBAL_MOTION = Field(
+    "global_motion",
+    "float64",
+    "pair row column",
+    "px",
+    note="a pixel of the first frame moves to global_motion[:, :2] @ (x, y) + "
+    "global_motion[:, 2] in the second by the motion of the whole face, which the flow lacks",
+)
 
 
 @dataclass(frozen=True)
@@ -43,6 +56,16 @@ class FlowParams:
         always the middle frame from onset to offset.
     dtype : {'float32', 'float16'}
         How the flow is stored.
+    remove_global : {'none', 'translation', 'similarity'}
+        Motion of the whole face that is subtracted from the flow: none, its shift, or its shift,
+        rotation and scale. It is fitted, robustly, to the flow of the face without the eyes (see
+        `mer_prep.ops.global_motion`), and kept as the dataset `global_motion`.
+    mask : {'none', 'eyes'}
+        Where the flow is set to zero: nowhere, or in the eyes and near them, where lids and gaze
+        move. The landmarks of a pair's first frame say where that is.
+    mask_margin : float
+        How far the mask reaches beyond the contours of the eyes, relative to the distance between
+        the outer eye corners, 0 to 1. At 0.3 it takes in the brows, at 0.1 it does not.
     """
 
     method: str = "tvl1"
@@ -51,16 +74,20 @@ class FlowParams:
     lag_divisor: int = 8
     apex: str = "annotated-or-midpoint"
     dtype: str = "float32"
+    remove_global: str = field(default="none", metadata=_LATER)
+    mask: str = field(default="none", metadata=_LATER)
+    mask_margin: float = field(default=0.3, metadata=_LATER)
 
     def __post_init__(self) -> None:
         check_option("flow.method", self.method, METHODS)
         check_option("flow.engine", self.engine, ENGINES)
         if self.engine != "auto":
             flow_engine(self.method, self.engine)
-        check_option("flow.pairs", self.pairs, PAIRS)
-        check_range("flow.lag_divisor", self.lag_divisor, low=2)
-        check_option("flow.apex", self.apex, APEX_POLICIES)
+        check_pair_params("flow", pairs=self.pairs, lag_divisor=self.lag_divisor, apex=self.apex)
         check_option("flow.dtype", self.dtype, ("float32", "float16"))
+        check_option("flow.remove_global", self.remove_global, ("none", *GLOBAL_MODELS))
+        check_option("flow.mask", self.mask, ("none", "eyes"))
+        check_range("flow.mask_margin", self.mask_margin, low=0, high=1)
 
 
 class Flow(Stage):
@@ -71,7 +98,7 @@ class Flow(Stage):
     requires = ("align",)
     key_frames = ("onset", "apex", "offset")
     libraries = ("opencv",)
-    fields = (
+    fields: tuple[Field, ...] = (
         Field(
             "flow",
             "float32",
@@ -81,15 +108,7 @@ class Flow(Stage):
             note="pixel (x, y) of the first frame moves to (x + u, y + v) in the second; float16 "
             "if flow.dtype says so",
         ),
-        Field(
-            "pairs",
-            "int32",
-            "pair end",
-            "frames",
-            "first second",
-            note="zero-based indices into the frames of the stage 'align'",
-        ),
-        Field("pair_numbers", "int64", "pair end", "frame numbers", "first second"),
+        *PAIR_FIELDS,
     )
     Params: ClassVar[type] = FlowParams
 
@@ -98,6 +117,8 @@ class Flow(Stage):
         # Resolved once, here: every worker of a run must use the engine that the keys name.
         engine = flow_engine(self.params.method, self.params.engine)
         self.params = replace(self.params, engine=engine)
+        if self.params.remove_global != "none":
+            self.fields = (*self.fields, GLOBAL_MOTION)
 
     def identity(self) -> dict[str, str]:
         """Return the engine, and the version of our own; engines never share a shard."""
@@ -122,11 +143,15 @@ class Flow(Stage):
             If the apex is needed and missing, or lies outside the frames seen.
         """
         aligned = inputs["align"]["frames"]
-        if len(aligned) < 2:
-            raise MotionError(
-                f"Flow needs 2 frames, and the clip has {len(aligned)}.", where=clip.clip_id
-            )
-        pairs, facts, warnings = self._pairs(clip, frames, len(aligned))
+        chosen = choose_pairs(
+            clip,
+            frames,
+            len(aligned),
+            pairs=self.params.pairs,
+            lag_divisor=self.params.lag_divisor,
+            apex=self.params.apex,
+        )
+        pairs = chosen.indices
         grey = {int(index): to_grey(np.asarray(aligned[index])) for index in np.unique(pairs)}
         flow = np.empty((len(pairs), 2, *aligned.shape[1:3]), self.params.dtype)
         for row, (first, second) in enumerate(pairs):
@@ -138,15 +163,25 @@ class Flow(Stage):
                     engine=self.params.engine,
                 )
         check_finite(flow, pairs, where=clip.clip_id)
+        arrays, facts = {}, chosen.facts
+        if self.params.remove_global != "none":
+            arrays["global_motion"] = self._remove_global(flow, pairs, inputs, clip.clip_id)
+            facts |= {
+                "remove_global": self.params.remove_global,
+                "global_motion_px": largest_motion(arrays["global_motion"], flow.shape[2:]),
+            }
+        if self.params.mask != "none":
+            facts |= {
+                "mask": self.params.mask,
+                "mask_margin": self.params.mask_margin,
+                "masked_part": self._mask_eyes(flow, pairs, inputs),
+            }
+        warnings = list(chosen.warnings)
         magnitude = float(np.hypot(*np.moveaxis(flow.astype(np.float32), 1, 0)).mean())
         if magnitude == 0:
             warnings.append("There is no motion at all between the frames compared.")
         return StageOutput(
-            arrays={
-                "flow": flow,
-                "pairs": pairs,
-                "pair_numbers": np.array(frames.numbers, np.int64)[pairs],
-            },
+            arrays={"flow": flow, **chosen.arrays, **arrays},
             facts={
                 "method": self.params.method,
                 "engine": self.params.engine,
@@ -156,122 +191,42 @@ class Flow(Stage):
             warnings=tuple(warnings),
         )
 
-    def _pairs(
-        self, clip: Clip, frames: ClipFrames, count: int
-    ) -> tuple[np.ndarray, dict[str, str | int | float | bool], list[str]]:
-        """Return the pairs (P, 2) int32, facts about them, and warnings."""
-        if self.params.pairs == "consecutive":
-            return consecutive_pairs(count), {}, []
-        if self.params.pairs == "lagged":
+    def _remove_global(
+        self, flow: np.ndarray, pairs: np.ndarray, inputs: Mapping[str, Arrays], where: str
+    ) -> np.ndarray:
+        """Subtract the motion of the whole face from every flow; return it, (P, 2, 3)."""
+        landmarks = inputs["align"]["landmarks"]
+        motions = np.empty((len(flow), 2, 3))
+        for row, (first, _) in enumerate(pairs):
+            field_ = flow[row].astype(np.float32)
+            mask = rigid_mask(np.asarray(landmarks[first]), size=flow.shape[-1])
             try:
-                return lagged_pairs(count, divisor=self.params.lag_divisor), {}, []
+                motions[row] = fit_global_motion(field_, mask, model=self.params.remove_global)
             except MotionError as error:
-                raise MotionError(error.what, where=clip.clip_id, why=error.why) from None
-        onset = onset_index(clip, frames)
-        if self.params.pairs == "onset-to-all":
-            others = [index for index in range(count) if index != onset]
-            return np.array([(onset, index) for index in others], np.int32), {}, []
-        apex, source = apex_index(clip, frames, policy=self.params.apex)
-        warnings = []
-        if apex == onset:
-            warnings.append(
-                f"The apex is the onset frame {frames.numbers[onset]}; the flow between them is "
-                "zero."
+                raise MotionError(error.what, where=where, hint=error.hint) from None
+            flow[row] = field_ - motion_field(motions[row], flow.shape[2:])
+        return motions
+
+    def _mask_eyes(
+        self, flow: np.ndarray, pairs: np.ndarray, inputs: Mapping[str, Arrays]
+    ) -> float:
+        """Set every flow to zero in the eyes and near them; return the part of the picture."""
+        landmarks = inputs["align"]["landmarks"]
+        masked = 0
+        for row, (first, _) in enumerate(pairs):
+            mask = eye_mask(
+                np.asarray(landmarks[first]), size=flow.shape[-1], margin=self.params.mask_margin
             )
-        facts: dict[str, str | int | float | bool] = {
-            "apex_source": source,
-            "apex_number": int(frames.numbers[apex]),
-        }
-        return np.array([(onset, apex)], np.int32), facts, warnings
+            flow[row, :, mask] = 0
+            masked += int(mask.sum())
+        return masked / flow[:, 0].size
 
 
-def consecutive_pairs(count: int) -> np.ndarray:
-    """Return the pairs (t, t + 1) of a clip of `count` frames, shape (count - 1, 2), int32."""
-    first = np.arange(count - 1, dtype=np.int32)
-    return np.stack([first, first + 1], axis=1)
-
-
-def lagged_pairs(count: int, *, divisor: int = 8) -> np.ndarray:
-    """Return the pairs that the MOL recogniser samples from a clip.
-
-    Parameters
-    ----------
-    count : int
-        Number of frames N.
-    divisor : int
-        Frames of one sample, d.
-
-    Returns
-    -------
-    ndarray, shape (s * (d - 1), 2), int32
-        With the interval s = N // d, sample j = 0 ... s - 1 holds the frames i s + j for
-        i = 0 ... d - 1, and its d - 1 pairs are neighbours among them. Samples come one after
-        the other, so that rows j (d - 1) to (j + 1)(d - 1) - 1 belong to sample j.
-
-    Raises
-    ------
-    MotionError
-        If the clip has fewer frames than one sample.
-    """
-    if count < divisor:
-        raise MotionError(
-            f"The lagged flow needs {divisor} frames, and the clip has {count}.",
-            why=f"one sample is {divisor} different frames",
-        )
-    interval = count // divisor
-    frames = np.arange(divisor)[None, :] * interval + np.arange(interval)[:, None]
-    pairs = np.stack([frames[:, :-1], frames[:, 1:]], axis=-1)
-    return pairs.reshape(-1, 2).astype(np.int32)
-
-
-def midpoint(first: int, stop: int) -> int:
-    """Return the middle index of the frames `first` to `stop` - 1.
-
-    Of N frames it is the one at position floor((N + 1) / 2), counted from one: the middle of an
-    odd number, the earlier of the two middle ones of an even number.
-    """
-    return first + (stop - first + 1) // 2 - 1
-
-
-def apex_index(
-    clip: Clip, frames: ClipFrames, *, policy: str = "annotated-or-midpoint"
-) -> tuple[int, str]:
-    """Return the zero-based index of the apex among the frames seen, and where it comes from.
-
-    Parameters
-    ----------
-    clip : Clip
-        The clip.
-    frames : ClipFrames
-        The frames seen.
-    policy : {'annotated-or-midpoint', 'annotated', 'midpoint'}
-        See `FlowParams`. The first takes whatever apex the manifest has.
-
-    Raises
-    ------
-    ManifestError
-        If an annotated apex is demanded and there is none, or if the apex lies outside the
-        frames seen.
-    """
-    annotated = clip.apex is not None and clip.apex_source == "annotated"
-    if policy == "annotated" and not annotated:
-        raise ManifestError(
-            f"Clip {clip.clip_id} has no annotated apex.",
-            where=clip.root,
-            hint="use --set flow.apex=annotated-or-midpoint",
-        )
-    if policy == "midpoint" or clip.apex is None:
-        first, stop = clip.expression_span()
-        return midpoint(first, stop) - frames.start, "midpoint"
-    index = clip.position(clip.apex) - frames.start
-    if not 0 <= index < len(frames):
-        raise ManifestError(
-            f"The apex {clip.apex} of clip {clip.clip_id} lies outside its frames "
-            f"{frames.numbers[0]} to {frames.numbers[-1]}.",
-            where=clip.root,
-            hint="check the annotation with `mer-prep validate`",
-        )
-    return index, str(clip.apex_source)
+def largest_motion(motions: np.ndarray, shape: tuple[int, ...]) -> float:
+    """Return how far transforms (P, 2, 3) move the centre of a picture at most, in px."""
+    centre = np.array([shape[1] - 1, shape[0] - 1]) / 2
+    moved = motions[:, :, :2] @ centre + motions[:, :, 2] - centre
+    return float(np.hypot(*moved.T).max())
 
 
 def check_finite(flow: np.ndarray, pairs: np.ndarray, *, where: str) -> None:

@@ -60,15 +60,19 @@ class Recipe:
 
 
 def key_params(stage: Stage) -> dict[str, Any]:
-    """Return a stage's parameters, without those marked ``metadata={"key": False}``.
+    """Return a stage's parameters as they enter its key.
 
-    Such a parameter says where something lies, not what it is; its content is in `identity`.
+    A parameter marked ``metadata={"key": False}`` never does: it says where something lies, not
+    what it is, and its content is in `identity`. One marked ``metadata={"key": "unless default"}``
+    came later, with a default that changes nothing, and enters only at another value, so that
+    shards made before it keep their keys.
     """
-    return {
-        field.name: getattr(stage.params, field.name)
-        for field in dataclasses.fields(stage.params)
-        if field.metadata.get("key", True)
-    }
+    values = {}
+    for one in dataclasses.fields(stage.params):
+        value, kind = getattr(stage.params, one.name), one.metadata.get("key", True)
+        if kind is True or (kind == "unless default" and value != one.default):
+            values[one.name] = value
+    return values
 
 
 def clip_keys(clip: Clip, recipe: Recipe, facts: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:

@@ -24,7 +24,18 @@ from mer_prep.synth.corpus import write_corpus
 PINNED = Path(__file__).with_name("stages.json")
 
 #: Largest accepted difference of a statistic, in the units of the dataset.
-TOLERANCE = {"frames": 1.0, "landmarks": 0.1, "box": 1.0, "transform": 0.05, "flow": 0.015}
+TOLERANCE = {
+    "frames": 1.0,
+    "landmarks": 0.1,
+    "box": 1.0,
+    "transform": 0.05,
+    "flow": 0.015,
+    "strain": 0.005,
+    "motion_image": 0.02,
+    "difference": 0.5,
+    "dynamic_image": 0.1,
+    "weights": 0.0001,
+}
 
 
 def outputs() -> dict[str, Arrays]:

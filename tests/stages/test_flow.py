@@ -6,15 +6,8 @@ import pytest
 
 from mer_prep.errors import ConfigError, DependencyError, ManifestError, MotionError
 from mer_prep.ops.tvl1 import kernel_version
-from mer_prep.stages.flow import (
-    Flow,
-    FlowParams,
-    apex_index,
-    check_finite,
-    consecutive_pairs,
-    lagged_pairs,
-    midpoint,
-)
+from mer_prep.stages.flow import Flow, FlowParams, check_finite
+from mer_prep.stages.pairs import apex_index, consecutive_pairs, lagged_pairs, midpoint
 
 TINY = np.zeros((4, 4, 3), np.uint8)
 

@@ -27,6 +27,7 @@ from mer_prep.export.selection import preset_names, read_preset
 from mer_prep.export.writers import clip_path
 from mer_prep.manifest import Clip
 from mer_prep.sources.frames import ClipFrames
+from mer_prep.stages import worker
 from mer_prep.stages.base import Arrays, Field, Stage, StageOutput
 from mer_prep.workspace import Workspace
 from tests.conftest import store_manifest
@@ -96,7 +97,7 @@ def run(imported: Workspace, monkeypatch: pytest.MonkeyPatch) -> Run:
     def call(*arguments: object, code: int = 0) -> Result:
         with (
             mock.patch("mer_prep.stages.all_stages", return_value=STAGES),
-            mock.patch("mer_prep.stages.worker.all_stages", return_value=STAGES),
+            mock.patch.object(worker, "all_stages", return_value=STAGES),
         ):
             result = CliRunner().invoke(cli, [str(one) for one in arguments])
         if isinstance(result.exception, MerPrepError):

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from mer_prep.errors import ConfigError, ManifestError, MotionError
 from mer_prep.ops.magnify import magnify
+from mer_prep.stages import all_stages
+from mer_prep.stages.base import build_stages
 from mer_prep.stages.magnify import Magnify, MagnifyParams
+from mer_prep.stages.plan import Recipe, clip_keys
 
 TINY = np.zeros((4, 4, 3), np.uint8)
 
@@ -65,3 +70,13 @@ def test_a_clip_too_short_for_the_band_is_named(make_clip):
 def test_wrong_parameters(wrong):
     with pytest.raises(ConfigError, match=r"magnify|band"):
         MagnifyParams(**wrong)
+
+
+def test_another_frame_rate_is_another_result(make_clip):
+    clip, _ = make_clip([TINY] * 3, fps=100.0)
+    source, stages = build_stages(all_stages(), ("magnify",), {})
+    recipe = Recipe(source, stages)
+    facts = {name: recipe.facts(name) for name in stages}
+    before = clip_keys(clip, recipe, facts)
+    after = clip_keys(dataclasses.replace(clip, fps=200.0), recipe, facts)
+    assert {name for name in stages if before[name] != after[name]} == {"magnify"}

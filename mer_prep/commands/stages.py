@@ -56,6 +56,17 @@ _ABOUT = {
     dynamic-image.method=exact` solves the ranking machine that it approximates, `--set
     dynamic-image.input=flow --set flow.pairs=consecutive` pools flow. Brings alignment up to date
     first.""",
+    "tim": """Bring every clip to one length in time.
+
+    Temporal interpolation model of the aligned frames from onset to offset, 10 frames; `--set
+    tim.length=20` makes 20, `--set tim.method=linear` blends neighbours. Brings landmarks and
+    alignment up to date first.""",
+    "magnify": """Magnify the motion of aligned faces.
+
+    Phase-based, against the onset frame: motion becomes 1 + amplification times as large, 5 times
+    by default. `--set magnify.method=linear` amplifies grey values instead; `--set
+    magnify.low_hz=1 --set magnify.high_hz=15` keeps a temporal band only. Brings landmarks and
+    alignment up to date first.""",
 }
 
 

@@ -12,8 +12,10 @@ def all_stages() -> dict[str, type[Stage]]:
     from mer_prep.stages.dynamic_image import DynamicImage
     from mer_prep.stages.flow import Flow
     from mer_prep.stages.landmarks import Landmarks
+    from mer_prep.stages.magnify import Magnify
     from mer_prep.stages.motion_image import MotionImage
     from mer_prep.stages.strain import Strain
+    from mer_prep.stages.tim import Tim
 
     kinds: tuple[type[Stage], ...] = (
         Landmarks,
@@ -23,5 +25,7 @@ def all_stages() -> dict[str, type[Stage]]:
         MotionImage,
         Difference,
         DynamicImage,
+        Tim,
+        Magnify,
     )
     return {stage.name: stage for stage in kinds}

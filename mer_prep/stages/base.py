@@ -133,7 +133,7 @@ class Stage:
     reads_frames : bool
         Whether `run` looks at the source frames.
     key_frames : tuple of str
-        Annotated key frames the output depends on: of ``onset``, ``apex``, ``offset``.
+        Facts of the clip that the output depends on: of ``onset``, ``apex``, ``offset``, ``fps``.
     libraries : tuple of str
         Libraries whose version enters the key: ``opencv``, or names of distributions.
     fields : tuple of Field

@@ -19,10 +19,9 @@ from mer_prep.synth.identity import draw_identity
 
 #: Conditions in the order in which clips take them, so that half of the clips blink: what moves
 #: besides the face and the noise of the camera.
-CONDITIONS = ("still", "blink", "motion", "all", "flicker", "blink", "still", "all", "motion") + (
-    "blink",
-    "flicker",
-    "all",
+CONDITIONS = (
+    *("still", "blink", "motion", "all", "flicker", "blink"),
+    *("still", "all", "motion", "blink", "flicker", "all"),
 )
 
 #: Frames from onset to offset, and neutral frames before and after them.

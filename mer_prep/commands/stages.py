@@ -1,4 +1,4 @@
-"""Commands that run stages: landmarks, align, flow, run."""
+"""Commands that run stages: landmarks, align, apex, flow, run."""
 
 from __future__ import annotations
 
@@ -29,11 +29,17 @@ _ABOUT = {
     takes out the motion of the head. Brings landmarks up to date first. `--set align.mode=onset`
     leaves that motion in; `per-frame` aligns each frame on its own landmarks, as published code
     does, which adds jitter as large as a micro-expression.""",
+    "apex": """Find onset, apex and offset in the frames themselves.
+
+    For clips without annotation, and to check those with one: where a key frame is annotated, the
+    difference is kept beside the result. Brings landmarks and alignment up to date first. Other
+    stages use what is found if they are told to, e.g. `--set flow.apex=annotated-or-spotted`.""",
     "flow": """Compute TV-L1 optical flow of aligned faces.
 
     Flow is in px, channels (u, v). Brings landmarks and alignment up to date first. `--set
     flow.pairs=lagged` gives the pairs of MOL; onset-apex is the default. A missing apex is
-    replaced by the midpoint unless `--set flow.apex=annotated`.""",
+    replaced by the midpoint; `--set flow.apex=annotated-or-spotted` looks for it instead, and
+    `annotated` leaves the clip out.""",
 }
 
 
@@ -231,13 +237,19 @@ def _print_plan(plans: list[Any], as_json: bool) -> None:
     click.echo(f"dry run: {plural(len(rows), 'shard')} to make, {cached} cached; nothing was done")
 
 
+#: What stands in for a missing apex under the policies that allow it.
+_STAND_INS = {
+    "annotated-or-midpoint": "the midpoint of onset and offset is used "
+    "(--set flow.apex=annotated-or-spotted finds it, annotated leaves them out)",
+    "annotated-or-spotted": "the one that was spotted is used (--set flow.apex=annotated leaves "
+    "them out)",
+}
+
+
 def _print_apex_notes(plans: list[Any], recipe: Any) -> None:
-    """Say for how many clips the midpoint stands in for an apex."""
+    """Say for how many clips something stands in for an annotated apex."""
     flow = recipe.stages.get("flow")
-    if flow is None or (flow.params.pairs, flow.params.apex) != (
-        "onset-apex",
-        "annotated-or-midpoint",
-    ):
+    if flow is None or flow.params.pairs != "onset-apex" or flow.params.apex not in _STAND_INS:
         return
     clips = [clip for plan in plans for clip in plan.clips]
     for corpus in sorted({clip.corpus for clip in clips}):
@@ -246,8 +258,7 @@ def _print_apex_notes(plans: list[Any], recipe: Any) -> None:
         if without:
             click.echo(
                 f"  note {corpus}: {without} of {plural(len(of_corpus), 'clip')} have no annotated "
-                "apex; the midpoint of onset and offset is used "
-                "(--set flow.apex=annotated leaves them out)"
+                f"apex; {_STAND_INS[flow.params.apex]}"
             )
 
 

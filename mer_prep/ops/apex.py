@@ -14,8 +14,8 @@ TOP = 0.8
 #: Part of the height of a peak up to which its foot is fitted.
 FOOT = 0.5
 
-#: Range of a curve over its noise at which the confidence is one half. Smoothed noise alone
-#: ranges over some 4 times its noise, and gives less than 0.2.
+#: Range of a curve over its noise at which the confidence is one half. Measured: still faces
+#: with noise alone reach 0.03 to 0.56, expressions of 0.5 to 1.5 px 0.7 and more.
 _HALF_CONFIDENCE = 10.0
 
 
@@ -146,7 +146,9 @@ def peak_position(score: np.ndarray, peak: int, smooth: np.ndarray) -> int:
         return peak
     time = np.arange(first, last + 1) - peak
     scale = max(abs(int(time[0])), int(time[-1]))
-    polynomial = np.polynomial.Polynomial.fit(time, score[first : last + 1], degree, [-scale, scale])
+    polynomial = np.polynomial.Polynomial.fit(
+        time, score[first : last + 1], degree, [-scale, scale]
+    )
     fine = np.linspace(time[0], time[-1], 32 * len(time) + 1)
     return peak + int(np.rint(fine[polynomial(fine).argmax()]))
 

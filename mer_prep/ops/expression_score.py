@@ -53,8 +53,8 @@ def flow_score(
     method, engine : str
         Of the flow; see `mer_prep.ops.flow.optical_flow`.
     eye_radius : float
-        Radius around the eye centres, in distances of the eye centres, in which every frame is covered
-        by the reference frame, so that a blink is not seen; 0 for none.
+        Radius around the eye centres, in distances of the eye centres, in which every frame is
+        covered by the reference frame, so that a blink is not seen; 0 for none.
 
     Returns
     -------
@@ -180,8 +180,8 @@ def difference_score(
     -------
     ndarray, shape (T,), float64
         ``(|I_t - I_ref| + |I_t - I_last|) / 2``, averaged around brows, nose and mouth, in grey
-        levels, after light is levelled and eyes are covered; at the two ends, where one of the differences is that of
-        a frame from itself, the other.
+        levels, after light is levelled and eyes are covered; at the two ends, where one of the
+        differences is that of a frame from itself, the other.
 
     References
     ----------
@@ -249,7 +249,8 @@ def cover_eyes(
     reference : int
         Index of the frame whose eyes are seen.
     radius : float
-        Radius of the patches in distances of the eye centres, to the middle of a soft seam; 0 for none.
+        Radius of the patches in distances of the eye centres, to the middle of a soft seam; 0
+        for none.
 
     Returns
     -------
@@ -313,9 +314,7 @@ def _box(points: np.ndarray, *, size: int, margin: float) -> tuple[slice, slice]
     return slice(low[1], high[1] + 1), slice(low[0], high[0] + 1)
 
 
-def _prepared(
-    grey: np.ndarray, shape: np.ndarray, reference: int, eye_radius: float
-) -> np.ndarray:
+def _prepared(grey: np.ndarray, shape: np.ndarray, reference: int, eye_radius: float) -> np.ndarray:
     """Return the frames in the light of the reference, its eyes over theirs."""
     levelled = level_light(grey, shape, reference=reference)
     return cover_eyes(levelled, shape, reference=reference, radius=eye_radius)

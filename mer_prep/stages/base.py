@@ -100,7 +100,7 @@ class Stage:
     version : int
         Raised by the author whenever the output changes for the same input.
     requires : tuple of str
-        Stages whose results are given to `run`.
+        Stages whose results are given to `run` whatever the parameters; see `requirements`.
     reads_frames : bool
         Whether `run` looks at the source frames.
     key_frames : tuple of str
@@ -128,6 +128,13 @@ class Stage:
     def identity(self) -> dict[str, str]:
         """Return further facts that enter the key, such as the digest of a model file."""
         return {}
+
+    def requirements(self) -> tuple[str, ...]:
+        """Return the stages whose results are given to `run` at these parameters.
+
+        They are `requires`, and any further ones that only some parameters need.
+        """
+        return self.requires
 
     def check(self) -> None:
         """Raise `DependencyError` if the stage cannot work here; called before any clip."""
@@ -253,10 +260,11 @@ def build_stages(
     def add(name: str) -> None:
         if name in ordered:
             return
-        for required in kinds[name].requires:
-            add(required)
         params = make_params(kinds[name].Params, settings.get(name, {}), where=name)
-        ordered[name] = kinds[name](params)
+        stage = kinds[name](params)
+        for required in stage.requirements():
+            add(required)
+        ordered[name] = stage
 
     for name in wanted:
         add(name)

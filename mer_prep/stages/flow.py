@@ -9,17 +9,22 @@ from typing import ClassVar
 import numpy as np
 
 from mer_prep.checks import check_option, check_range
-from mer_prep.errors import ManifestError, MotionError
+from mer_prep.errors import MotionError
 from mer_prep.manifest import Clip
 from mer_prep.ops.flow import METHODS, flow_engine, optical_flow
 from mer_prep.ops.images import to_grey
 from mer_prep.ops.tvl1 import ENGINES, check_engine, kernel_version
 from mer_prep.sources.frames import ClipFrames
-from mer_prep.stages.align import onset_index
 from mer_prep.stages.base import Arrays, Field, Stage, StageOutput
+from mer_prep.stages.key_frames import (
+    APEX_POLICIES,
+    BOUND_POLICIES,
+    apex_index,
+    bound_index,
+    key_frame_stages,
+)
 
 PAIRS = ("onset-apex", "lagged", "consecutive", "onset-to-all")
-APEX_POLICIES = ("annotated-or-midpoint", "annotated", "midpoint")
 
 
 @dataclass(frozen=True)
@@ -38,9 +43,13 @@ class FlowParams:
         MOL samples them; neighbours; or the onset and every other frame seen.
     lag_divisor : int
         Frames of a lagged sample, 2 or more; 8 for MOL.
-    apex : {'annotated-or-midpoint', 'annotated', 'midpoint'}
-        Which frame is the apex: the manifest's where it has one, only an annotated one, or
-        always the middle frame from onset to offset.
+    apex : {'annotated-or-midpoint', 'annotated-or-spotted', 'annotated', 'spotted', 'midpoint'}
+        Which frame is the apex: the manifest's where it has one, and else the middle frame from
+        onset to offset or the one that the stage ``apex`` finds; only an annotated one; or
+        always the spotted one or the middle.
+    onset : {'annotated-or-end', 'annotated-or-spotted', 'annotated', 'spotted'}
+        Which frame is the onset: the manifest's where it has one, and else the first frame or the
+        one that the stage ``apex`` finds; only an annotated one; or always the spotted one.
     dtype : {'float32', 'float16'}
         How the flow is stored.
     """
@@ -50,6 +59,7 @@ class FlowParams:
     pairs: str = "onset-apex"
     lag_divisor: int = 8
     apex: str = "annotated-or-midpoint"
+    onset: str = "annotated-or-end"
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
@@ -60,6 +70,7 @@ class FlowParams:
         check_option("flow.pairs", self.pairs, PAIRS)
         check_range("flow.lag_divisor", self.lag_divisor, low=2)
         check_option("flow.apex", self.apex, APEX_POLICIES)
+        check_option("flow.onset", self.onset, BOUND_POLICIES)
         check_option("flow.dtype", self.dtype, ("float32", "float16"))
 
 
@@ -101,10 +112,15 @@ class Flow(Stage):
 
     def identity(self) -> dict[str, str]:
         """Return the engine, and the version of our own; engines never share a shard."""
-        if self.params.engine == "opencv":
-            return {"engine": "opencv"}
-        version = kernel_version()
-        return {"engine": "cpu", "cpu_engine": "missing" if version is None else str(version)}
+        return engine_identity(self.params.engine)
+
+    def requirements(self) -> tuple[str, ...]:
+        """Return the stages needed: ``apex`` too where a key frame may be a spotted one."""
+        if self.params.pairs == "onset-apex":
+            return (*self.requires, *key_frame_stages(self.params.onset, self.params.apex))
+        if self.params.pairs == "onset-to-all":
+            return (*self.requires, *key_frame_stages(self.params.onset))
+        return self.requires
 
     def check(self) -> None:
         """Raise `DependencyError` if the engine of TV-L1 asked for does not work here."""
@@ -126,7 +142,8 @@ class Flow(Stage):
             raise MotionError(
                 f"Flow needs 2 frames, and the clip has {len(aligned)}.", where=clip.clip_id
             )
-        pairs, facts, warnings = self._pairs(clip, frames, len(aligned))
+        spotted = inputs.get("apex")
+        pairs, facts, warnings = self._pairs(clip, frames, len(aligned), spotted)
         grey = {int(index): to_grey(np.asarray(aligned[index])) for index in np.unique(pairs)}
         flow = np.empty((len(pairs), 2, *aligned.shape[1:3]), self.params.dtype)
         for row, (first, second) in enumerate(pairs):
@@ -157,7 +174,7 @@ class Flow(Stage):
         )
 
     def _pairs(
-        self, clip: Clip, frames: ClipFrames, count: int
+        self, clip: Clip, frames: ClipFrames, count: int, spotted: Arrays | None
     ) -> tuple[np.ndarray, dict[str, str | int | float | bool], list[str]]:
         """Return the pairs (P, 2) int32, facts about them, and warnings."""
         if self.params.pairs == "consecutive":
@@ -167,22 +184,33 @@ class Flow(Stage):
                 return lagged_pairs(count, divisor=self.params.lag_divisor), {}, []
             except MotionError as error:
                 raise MotionError(error.what, where=clip.clip_id, why=error.why) from None
-        onset = onset_index(clip, frames)
+        onset, onset_source = bound_index(
+            clip, frames, "onset", policy=self.params.onset, spotted=spotted
+        )
+        facts: dict[str, str | int | float | bool] = {
+            "onset_source": onset_source,
+            "onset_number": int(frames.numbers[onset]),
+        }
         if self.params.pairs == "onset-to-all":
             others = [index for index in range(count) if index != onset]
-            return np.array([(onset, index) for index in others], np.int32), {}, []
-        apex, source = apex_index(clip, frames, policy=self.params.apex)
+            return np.array([(onset, index) for index in others], np.int32), facts, []
+        apex, source = apex_index(clip, frames, policy=self.params.apex, spotted=spotted)
         warnings = []
         if apex == onset:
             warnings.append(
                 f"The apex is the onset frame {frames.numbers[onset]}; the flow between them is "
                 "zero."
             )
-        facts: dict[str, str | int | float | bool] = {
-            "apex_source": source,
-            "apex_number": int(frames.numbers[apex]),
-        }
+        facts |= {"apex_source": source, "apex_number": int(frames.numbers[apex])}
         return np.array([(onset, apex)], np.int32), facts, warnings
+
+
+def engine_identity(engine: str) -> dict[str, str]:
+    """Return what a result owes to an engine of flow: its name, and the version of our own."""
+    if engine == "opencv":
+        return {"engine": "opencv"}
+    version = kernel_version()
+    return {"engine": "cpu", "cpu_engine": "missing" if version is None else str(version)}
 
 
 def consecutive_pairs(count: int) -> np.ndarray:
@@ -222,56 +250,6 @@ def lagged_pairs(count: int, *, divisor: int = 8) -> np.ndarray:
     frames = np.arange(divisor)[None, :] * interval + np.arange(interval)[:, None]
     pairs = np.stack([frames[:, :-1], frames[:, 1:]], axis=-1)
     return pairs.reshape(-1, 2).astype(np.int32)
-
-
-def midpoint(first: int, stop: int) -> int:
-    """Return the middle index of the frames `first` to `stop` - 1.
-
-    Of N frames it is the one at position floor((N + 1) / 2), counted from one: the middle of an
-    odd number, the earlier of the two middle ones of an even number.
-    """
-    return first + (stop - first + 1) // 2 - 1
-
-
-def apex_index(
-    clip: Clip, frames: ClipFrames, *, policy: str = "annotated-or-midpoint"
-) -> tuple[int, str]:
-    """Return the zero-based index of the apex among the frames seen, and where it comes from.
-
-    Parameters
-    ----------
-    clip : Clip
-        The clip.
-    frames : ClipFrames
-        The frames seen.
-    policy : {'annotated-or-midpoint', 'annotated', 'midpoint'}
-        See `FlowParams`. The first takes whatever apex the manifest has.
-
-    Raises
-    ------
-    ManifestError
-        If an annotated apex is demanded and there is none, or if the apex lies outside the
-        frames seen.
-    """
-    annotated = clip.apex is not None and clip.apex_source == "annotated"
-    if policy == "annotated" and not annotated:
-        raise ManifestError(
-            f"Clip {clip.clip_id} has no annotated apex.",
-            where=clip.root,
-            hint="use --set flow.apex=annotated-or-midpoint",
-        )
-    if policy == "midpoint" or clip.apex is None:
-        first, stop = clip.expression_span()
-        return midpoint(first, stop) - frames.start, "midpoint"
-    index = clip.position(clip.apex) - frames.start
-    if not 0 <= index < len(frames):
-        raise ManifestError(
-            f"The apex {clip.apex} of clip {clip.clip_id} lies outside its frames "
-            f"{frames.numbers[0]} to {frames.numbers[-1]}.",
-            where=clip.root,
-            hint="check the annotation with `mer-prep validate`",
-        )
-    return index, str(clip.apex_source)
 
 
 def check_finite(flow: np.ndarray, pairs: np.ndarray, *, where: str) -> None:

@@ -55,7 +55,7 @@ class Recipe:
         needed = {name}
         for one in reversed(list(self.stages)):
             if one in needed:
-                needed.update(self.stages[one].requires)
+                needed.update(self.stages[one].requirements())
         return [one for one in self.stages if one in needed]
 
 
@@ -89,10 +89,10 @@ def clip_keys(clip: Clip, recipe: Recipe, facts: Mapping[str, Mapping[str, Any]]
             "stage": name,
             "clip": clip.clip_id,
             **facts[name]["stages"][name],
-            "requires": {required: keys[required] for required in stage.requires},
+            "requires": {required: keys[required] for required in stage.requirements()},
             "key_frames": {key: getattr(clip, key) for key in stage.key_frames},
         }
-        if stage.reads_frames or not stage.requires:
+        if stage.reads_frames or not stage.requirements():
             parts["source"] = {"digest": clip.source_digest, **facts[name]["source"]}
             if recipe.source.frames == "expression":
                 parts["source"].update(onset=clip.onset, offset=clip.offset)
@@ -347,7 +347,7 @@ def shard_header(plan: ShardPlan, recipe: Recipe) -> Header:
         stage_version=own["version"],
         params=own["params"],
         recipe=facts,
-        requires=recipe.stages[plan.stage].requires,
+        requires=recipe.stages[plan.stage].requirements(),
         libraries={**own["libraries"], **own["identity"]},
         corpus=plan.corpus,
         subject=plan.subject,

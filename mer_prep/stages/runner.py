@@ -276,7 +276,7 @@ class Runner:
             if shard.cached and not (shard.stage in needed and self._is_damaged(shard.path)):
                 continue
             found.append(shard)
-            needed.update(self._recipe.stages[shard.stage].requires)
+            needed.update(self._recipe.stages[shard.stage].requirements())
         return found[::-1]
 
     def _is_damaged(self, path: Path) -> bool:

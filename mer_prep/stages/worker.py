@@ -179,7 +179,8 @@ def _run_stages(work: ClipWork, report: ClipReport) -> None:
         stage = _stage(name, params)
         started = time.perf_counter()
         try:
-            upstream = next((failures[one] for one in stage.requires if one in failures), None)
+            required = stage.requirements()
+            upstream = next((failures[one] for one in required if one in failures), None)
             if upstream is not None:
                 failures[name] = _failure(work, name, upstream.error, upstream.message, upstream)
                 report.failures[name] = failures[name]
@@ -187,7 +188,7 @@ def _run_stages(work: ClipWork, report: ClipReport) -> None:
             if frames is None:
                 start, stop = work.source.span(clip)
                 frames = ClipFrames(clip, start, stop)
-            inputs = {one: _input(one, outputs, work) for one in stage.requires}
+            inputs = {one: _input(one, outputs, work) for one in required}
             output = stage.run(clip, frames, inputs)
             arrays = check_output(stage, output)
             result = _result(work, stage, frames, output, arrays)

@@ -4,16 +4,14 @@ import cv2
 import numpy as np
 import pytest
 
-from mer_prep.errors import ConfigError, DependencyError, ManifestError, MotionError
+from mer_prep.errors import ConfigError, DependencyError, MotionError
 from mer_prep.ops.tvl1 import kernel_version
 from mer_prep.stages.flow import (
     Flow,
     FlowParams,
-    apex_index,
     check_finite,
     consecutive_pairs,
     lagged_pairs,
-    midpoint,
 )
 
 TINY = np.zeros((4, 4, 3), np.uint8)
@@ -100,46 +98,6 @@ def test_one_frame_has_no_flow(make_clip):
 
 def test_consecutive_pairs():
     np.testing.assert_array_equal(consecutive_pairs(4), [(0, 1), (1, 2), (2, 3)])
-
-
-@pytest.mark.parametrize(
-    ("first", "stop", "expected"), [(0, 1, 0), (0, 2, 0), (0, 3, 1), (0, 4, 1), (5, 10, 7)]
-)
-def test_midpoint_by_hand(first, stop, expected):
-    assert midpoint(first, stop) == expected
-
-
-@pytest.mark.parametrize(
-    ("facts", "policy", "expected"),
-    [
-        ({"apex": 104, "apex_source": "annotated"}, "annotated-or-midpoint", (2, "annotated")),
-        ({"apex": 104, "apex_source": "annotated"}, "annotated", (2, "annotated")),
-        ({"apex": 104, "apex_source": "annotated"}, "midpoint", (3, "midpoint")),
-        ({"apex": 103, "apex_source": "spotted"}, "annotated-or-midpoint", (1, "spotted")),
-        ({}, "annotated-or-midpoint", (3, "midpoint")),
-    ],
-)
-def test_apex_policies(make_clip, facts, policy, expected):
-    clip, frames = make_clip([TINY] * 9, onset=102, offset=108, **facts)
-    assert apex_index(clip, frames, policy=policy) == expected
-
-
-def test_the_midpoint_is_that_of_the_expression_when_all_frames_are_seen(make_clip):
-    clip, frames = make_clip([TINY] * 9, onset=104, offset=108, seen=(0, 9))
-    assert apex_index(clip, frames) == (5, "midpoint")
-
-
-@pytest.mark.parametrize("facts", [{}, {"apex": 103, "apex_source": "spotted"}])
-def test_an_annotated_apex_may_be_demanded(make_clip, facts):
-    clip, frames = make_clip([TINY] * 4, **facts)
-    with pytest.raises(ManifestError, match="has no annotated apex"):
-        apex_index(clip, frames, policy="annotated")
-
-
-def test_an_apex_after_the_offset_is_refused(make_clip):
-    clip, frames = make_clip([TINY] * 9, onset=102, apex=108, offset=105, apex_source="annotated")
-    with pytest.raises(ManifestError, match=r"apex 108 .* outside its frames 102 to 105"):
-        apex_index(clip, frames)
 
 
 def test_an_apex_that_is_the_onset_gives_zero_and_is_said(make_clip):

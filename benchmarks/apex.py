@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks.apex_clips import EXPRESSION, FPS, PreparedClip, prepare
 from mer_prep.ops.apex import KeyFrames, midpoint
-from mer_prep.stages.apex import Apex, ApexParams, smoothing_frames, spot
+from mer_prep.stages.apex import Apex, ApexParams, spot
 
 #: Seed of the clips that are reported, and of those that the methods were tuned on.
 SEED, TUNING_SEED = 2026, 7

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.signal import find_peaks
 
 #: Part of the height of a peak above which its top is fitted.
-TOP = 0.8
+TOP = 0.7
 
 #: Part of the height of a peak up to which its foot is fitted.
 FOOT = 0.5
@@ -78,13 +79,16 @@ def find_key_frames(score: np.ndarray, *, smoothing: float = 2.0) -> KeyFrames:
     return bounds(score, apex, smooth=smooth)
 
 
-def divide_and_conquer(score: np.ndarray, *, smoothing: float = 1.0) -> KeyFrames:
+def divide_and_conquer(score: np.ndarray, *, smoothing: float = 3.0) -> KeyFrames:
     """Return the key frames of a curve, its apex found by binary search among its peaks.
 
     Parameters
     ----------
-    score, smoothing
+    score : ndarray, shape (T,), float
         As in `find_key_frames`.
+    smoothing : float
+        Sigma of the Gaussian under which peaks are looked for, in frames. Every peak counts, so
+        it should be larger than for `find_key_frames`.
 
     Returns
     -------
@@ -134,23 +138,28 @@ def peak_position(score: np.ndarray, peak: int, smooth: np.ndarray) -> int:
     Returns
     -------
     int
-        The frame nearest to the maximum of the polynomial that fits the curve best where it is
-        within a fifth of its range of the highest value: of degree 4, or less if the top has
-        fewer than 9 frames. Smoothing moves the peak of a lopsided curve to its flatter side; a
-        polynomial of even degree above two does not.
+        The frame p from which two parabolas that meet in their common vertex,
+        ``c - k max(0, p - t)^2 - m max(0, t - p)^2``, fit the curve best where it is within
+        0.3 of its range of the highest value. Smoothing moves the peak of a lopsided curve to
+        its flatter side, and so does one parabola; two do not.
     """
     low = _baseline(smooth)
     first, last = _stretch(smooth, peak, low + TOP * (smooth[peak] - low))
-    degree = min(4, (last - first) // 2)
-    if degree < 2:
+    top = score[first : last + 1]
+    if len(top) < 5:
         return peak
-    time = np.arange(first, last + 1) - peak
-    scale = max(abs(int(time[0])), int(time[-1]))
-    polynomial = np.polynomial.Polynomial.fit(
-        time, score[first : last + 1], degree, [-scale, scale]
-    )
-    fine = np.linspace(time[0], time[-1], 32 * len(time) + 1)
-    return peak + int(np.rint(fine[polynomial(fine).argmax()]))
+    time = np.arange(first, last + 1, dtype=np.float64)
+    best, place = np.inf, peak
+    # One frame more on either side would leave one of the parabolas undefined.
+    for candidate in range(first + 1, last):
+        distance = time - candidate
+        sides = (np.minimum(distance, 0) ** 2, np.maximum(distance, 0) ** 2)
+        basis = np.stack([np.ones(len(time)), *sides], axis=1)
+        height, *curvatures = np.linalg.lstsq(basis, top, rcond=None)[0]
+        error = float(((basis @ (height, *curvatures) - top) ** 2).sum())
+        if max(curvatures) <= 0 and error < best:
+            best, place = error, candidate
+    return place
 
 
 def bounds(score: np.ndarray, apex: int, *, smooth: np.ndarray) -> KeyFrames:
@@ -216,10 +225,10 @@ def _stretch(curve: np.ndarray, peak: int, level: float) -> tuple[int, int]:
 
 
 def _confidence(score: np.ndarray, smooth: np.ndarray) -> float:
-    noise = 1.4826 * float(np.median(np.abs(np.diff(score, 2)))) / np.sqrt(6)
+    noise = 1.4826 * float(np.median(np.abs(np.diff(score, 2)))) / math.sqrt(6)
     if noise == 0:
         return 1.0
-    ratio = float(np.ptp(smooth)) / noise
+    ratio = float(np.ptp(smooth) / noise)
     return ratio**2 / (ratio**2 + _HALF_CONFIDENCE**2)
 
 

@@ -24,6 +24,9 @@ MOVING_PARTS = (slice(17, 22), slice(22, 27), slice(27, 36), slice(48, 68))
 #: the mouth.
 LBP_PARTS = ((*range(17, 22), *range(36, 42)), (*range(22, 27), *range(42, 48)), range(48, 68))
 
+#: Sigma of the blur before local binary patterns are taken, in px.
+LBP_BLUR = 1.0
+
 #: Width of the seam between the covered eyes and the face, in distances of the eye centres.
 _SEAM = 0.1
 
@@ -146,7 +149,8 @@ def lbp_score(
         1 - d in [0, 1], averaged over each eye with its brow and the mouth, where
         ``d = sum(h g) / sqrt(sum(h^2) sum(g^2))`` compares the histograms h and g of the uniform
         patterns of 8 neighbours at radius 1. Zero in the reference frame. Liong et al. leave the
-        eyes uncovered, which is a radius of 0.
+        eyes uncovered, which is a radius of 0, and do not blur; here frames are blurred by
+        `LBP_BLUR` first, without which the noise of a camera decides the patterns of smooth skin.
 
     References
     ----------
@@ -156,7 +160,10 @@ def lbp_score(
     grey = _greys(frames)
     shape = typical_shape(landmarks)
     score = np.zeros(len(grey))
-    codes = [_uniform_patterns(image) for image in _prepared(grey, shape, reference, eye_radius)]
+    codes = [
+        _uniform_patterns(cv2.GaussianBlur(image, (0, 0), LBP_BLUR))
+        for image in _prepared(grey, shape, reference, eye_radius)
+    ]
     for points in LBP_PARTS:
         part = _box(shape[list(points)], size=grey.shape[1], margin=0.1 * _interocular(shape))
         histograms = np.stack([np.bincount(one[part].ravel(), minlength=59) for one in codes])

@@ -25,6 +25,9 @@ METHODS = ("flow", "divide-and-conquer", "frame-difference")
 #: Frames per second of clips that do not say.
 ASSUMED_FPS = 200.0
 
+#: Smoothing of the binary search, which counts every peak, relative to that of the other methods.
+SEARCH_SMOOTHING = 1.5
+
 #: Confidence below which a spotted apex may be one of noise alone.
 LOW_CONFIDENCE = 0.6
 
@@ -37,8 +40,8 @@ class ApexParams:
     ----------
     method : {'flow', 'divide-and-conquer', 'frame-difference'}
         `flow`: the peak of the main motion of the face against the onset frame, by far the most
-        exact. `divide-and-conquer`: binary search among the peaks of local binary patterns, as
-        published by Liong et al.; for comparison. `frame-difference`: the peak of grey-value
+        exact. `divide-and-conquer`: binary search among the peaks of local binary patterns, after
+        Liong et al.; for comparison. `frame-difference`: the peak of grey-value
         differences to both ends of the clip, 20 times faster than `flow`.
     flow : {'dis', 'tvl1', 'farneback'}
         Flow of the method `flow`. TV-L1 places the apex a little better and takes three times as
@@ -186,8 +189,10 @@ def spot(
     else:
         of_frames = lbp_score if params.method == "divide-and-conquer" else difference_score
         score = of_frames(frames, landmarks, reference=reference, eye_radius=params.eye_radius)
-    search = divide_and_conquer if params.method == "divide-and-conquer" else find_key_frames
-    return score, search(score, smoothing=smoothing_frames(params.smoothing, fps, len(score)))
+    smoothing = smoothing_frames(params.smoothing, fps, len(score))
+    if params.method == "divide-and-conquer":
+        return score, divide_and_conquer(score, smoothing=SEARCH_SMOOTHING * smoothing)
+    return score, find_key_frames(score, smoothing=smoothing)
 
 
 def smoothing_frames(seconds: float, fps: float | None, count: int) -> float:

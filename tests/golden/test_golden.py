@@ -24,7 +24,17 @@ from mer_prep.synth.corpus import write_corpus
 PINNED = Path(__file__).with_name("stages.json")
 
 #: Largest accepted difference of a statistic, in the units of the dataset.
-TOLERANCE = {"frames": 1.0, "landmarks": 0.1, "box": 1.0, "transform": 0.05, "flow": 0.015}
+TOLERANCE = {
+    "frames": 1.0,
+    "landmarks": 0.1,
+    "box": 1.0,
+    "transform": 0.05,
+    "flow": 0.015,
+    "score": 2.0,
+    "key_frames": 1.0,
+    "key_frame_numbers": 1.0,
+    "confidence": 0.05,
+}
 
 
 def outputs() -> dict[str, Arrays]:

@@ -100,6 +100,40 @@ def test_consecutive_pairs():
     np.testing.assert_array_equal(consecutive_pairs(4), [(0, 1), (1, 2), (2, 3)])
 
 
+SPOTTED = {
+    "apex": {
+        "key_frames": np.array([1, 2, 3], np.int32),
+        "confidence": np.array([0.9], np.float32),
+    }
+}
+
+
+def test_spotted_key_frames_are_used_and_said(make_clip):
+    clip, frames = make_clip([TINY] * 5)
+    params = FlowParams(method="dis", apex="spotted", onset="spotted")
+    output = Flow(params).run(clip, frames, {**aligned([9, 0, 2, 0, 0]), **SPOTTED})
+    np.testing.assert_array_equal(output.arrays["pair_numbers"], [(102, 103)])
+    assert (output.facts["apex_source"], output.facts["onset_source"]) == ("spotted", "spotted")
+    middle = output.arrays["flow"][0, :, 12:-12, 12:-12]
+    np.testing.assert_allclose(middle.mean(axis=(1, 2)), (2, 0), atol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({}, ("align",)),
+        ({"apex": "annotated-or-spotted"}, ("align", "apex")),
+        ({"onset": "spotted"}, ("align", "apex")),
+        ({"onset": "spotted", "apex": "spotted"}, ("align", "apex")),
+        ({"pairs": "onset-to-all", "apex": "spotted"}, ("align",)),
+        ({"pairs": "onset-to-all", "onset": "annotated-or-spotted"}, ("align", "apex")),
+        ({"pairs": "consecutive", "apex": "spotted"}, ("align",)),
+    ],
+)
+def test_the_stage_apex_is_required_only_where_it_is_used(values, expected):
+    assert Flow(FlowParams(**values)).requirements() == expected
+
+
 def test_an_apex_that_is_the_onset_gives_zero_and_is_said(make_clip):
     clip, frames = make_clip([TINY] * 3, onset=101, apex=101, apex_source="annotated")
     output = Flow().run(clip, frames, aligned([0, 1, 2]))
@@ -138,6 +172,7 @@ def test_finite_flow_passes():
         ({"method": "dis", "engine": "cpu"}, "'dis' has no engine 'cpu'"),
         ({"pairs": "onset"}, "'flow.pairs'"),
         ({"apex": "annotate"}, "Did you mean 'annotated'"),
+        ({"onset": "midpoint"}, "'flow.onset'"),
         ({"dtype": "uint8"}, "'flow.dtype'"),
         ({"lag_divisor": 1}, "'flow.lag_divisor' is out of range"),
     ],

@@ -42,10 +42,10 @@ class ApexParams:
         `flow`: the peak of the main motion of the face against the onset frame, by far the most
         exact. `divide-and-conquer`: binary search among the peaks of local binary patterns, after
         Liong et al.; for comparison. `frame-difference`: the peak of grey-value
-        differences to both ends of the clip, 20 times faster than `flow`.
+        differences to both ends of the clip, 30 times faster than `flow`.
     flow : {'dis', 'tvl1', 'farneback'}
-        Flow of the method `flow`. TV-L1 places the apex a little better and takes three times as
-        long, or 40 times where its C engine was not built.
+        Flow of the method `flow`. TV-L1 places the apex no worse and takes four times as long,
+        or far longer where its C engine was not built.
     engine : {'auto', 'cpu', 'opencv'}
         Implementation of the flow; see the stage ``flow``.
     eye_radius : float

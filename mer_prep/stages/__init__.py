@@ -8,6 +8,7 @@ from mer_prep.stages.base import Stage
 def all_stages() -> dict[str, type[Stage]]:
     """Return the stages by name, in the order in which they can run."""
     from mer_prep.stages.align import Align
+    from mer_prep.stages.apex import Apex
     from mer_prep.stages.difference import Difference
     from mer_prep.stages.dynamic_image import DynamicImage
     from mer_prep.stages.flow import Flow
@@ -20,6 +21,7 @@ def all_stages() -> dict[str, type[Stage]]:
     kinds: tuple[type[Stage], ...] = (
         Landmarks,
         Align,
+        Apex,
         Flow,
         Strain,
         MotionImage,

@@ -26,6 +26,7 @@ from mer_prep.ops.similarity import (
 from mer_prep.ops.stabilization import HeadFollower
 from mer_prep.sources.frames import ClipFrames
 from mer_prep.stages.base import Arrays, Field, Inputs, Stage, StageOutput, StageStream
+from mer_prep.stages.key_frames import onset_index
 from mer_prep.store.blocks import Blocks
 
 MODES = ("stabilized", "onset", "median", "per-frame")
@@ -313,8 +314,3 @@ def head_motion(landmarks: np.ndarray, reference: int) -> float:
     """
     centres = np.stack([five_points(points).mean(axis=0) for points in landmarks])
     return float(np.hypot(*(centres - centres[reference]).T).max())
-
-
-def onset_index(clip: Clip, frames: ClipFrames) -> int:
-    """Return the zero-based index, among the frames seen, of the onset (0 if it is unknown)."""
-    return 0 if clip.onset is None else clip.position(clip.onset) - frames.start

@@ -129,7 +129,7 @@ class Stage:
     version : int
         Raised by the author whenever the output changes for the same input.
     requires : tuple of str
-        Stages whose results are given to `run`.
+        Stages whose results are given to `run` whatever the parameters; see `requirements`.
     reads_frames : bool
         Whether `run` looks at the source frames.
     key_frames : tuple of str

@@ -13,7 +13,7 @@ from mer_prep.manifest import Clip
 from mer_prep.ops.difference import signed_difference
 from mer_prep.sources.frames import ClipFrames
 from mer_prep.stages.base import Arrays, Field, Inputs, Stage, StageOutput, StageStream
-from mer_prep.stages.pairs import PAIR_FIELDS, check_pair_params, choose_pairs
+from mer_prep.stages.pairs import PAIR_FIELDS, check_pair_params, choose_pairs, pair_stages
 from mer_prep.store.blocks import Blocks
 
 
@@ -27,19 +27,19 @@ class DifferenceParams:
         Which frames are compared, as for the stage ``flow``.
     lag_divisor : int
         Frames of a lagged sample, 2 or more; 8 for MOL.
-    apex : {'annotated-or-midpoint', 'annotated', 'midpoint'}
-        Which frame is the apex: the manifest's where it has one, only an annotated one, or
-        always the middle frame from onset to offset.
+    apex : {'annotated-or-midpoint', 'annotated-or-spotted', 'annotated', 'spotted', 'midpoint'}
+        Which frame is the apex, as for the stage ``flow``.
+    onset : {'annotated-or-end', 'annotated-or-spotted', 'annotated', 'spotted'}
+        Which frame is the onset, as for the stage ``flow``.
     """
 
     pairs: str = "onset-apex"
     lag_divisor: int = 8
     apex: str = "annotated-or-midpoint"
+    onset: str = "annotated-or-end"
 
     def __post_init__(self) -> None:
-        check_pair_params(
-            "difference", pairs=self.pairs, lag_divisor=self.lag_divisor, apex=self.apex
-        )
+        check_pair_params("difference", self)
 
 
 class Difference(Stage):
@@ -47,7 +47,7 @@ class Difference(Stage):
 
     name = "difference"
     version = 1
-    requires = ("align",)
+    requires: tuple[str, ...] = ("align",)
     key_frames = ("onset", "apex", "offset")
     fields = (
         Field(
@@ -61,6 +61,10 @@ class Difference(Stage):
         *PAIR_FIELDS,
     )
     Params: ClassVar[type] = DifferenceParams
+
+    def __init__(self, params: DifferenceParams | None = None) -> None:
+        super().__init__(params)
+        self.requires = ("align", *pair_stages(self.params))
 
     def run(self, clip: Clip, frames: ClipFrames, inputs: Mapping[str, Arrays]) -> StageOutput:
         """Return the difference of every pair, and which frames the pairs are.
@@ -81,9 +85,8 @@ class Difference(Stage):
             clip,
             frames,
             len(aligned),
-            pairs=self.params.pairs,
-            lag_divisor=self.params.lag_divisor,
-            apex=self.params.apex,
+            self.params,
+            spotted=inputs.get("apex"),
             stage=self.name,
         )
         shape = (len(chosen.indices), *aligned.shape[1:])

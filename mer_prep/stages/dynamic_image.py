@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, overload
+from typing import Any, ClassVar, overload
 
 import numpy as np
 
@@ -14,9 +14,13 @@ from mer_prep.manifest import Clip
 from mer_prep.ops.images import to_grey
 from mer_prep.ops.rank_pooling import METHODS, approximate_weights, exact_weights, pool
 from mer_prep.sources.frames import ClipFrames
-from mer_prep.stages.align import onset_index
 from mer_prep.stages.base import Arrays, Field, Inputs, Stage, StageOutput, StageStream
-from mer_prep.stages.pairs import APEX_POLICIES, apex_index
+from mer_prep.stages.key_frames import (
+    APEX_POLICIES,
+    apex_index,
+    key_frame_stages,
+    onset_index,
+)
 
 #: What may be pooled, with the names of its channels and its units.
 INPUTS = {
@@ -49,7 +53,7 @@ class DynamicImageParams:
         frames.
     cost : float
         What a pair costs that exact rank pooling does not part, above 0.
-    apex : {'annotated-or-midpoint', 'annotated', 'midpoint'}
+    apex : {'annotated-or-midpoint', 'annotated-or-spotted', 'annotated', 'spotted', 'midpoint'}
         Which frame is the apex, for `span = onset-apex`.
     """
 
@@ -109,6 +113,8 @@ class DynamicImage(Stage):
             self.requires = ("align", "flow")
         elif self.params.input == "grey":
             self.libraries = ("opencv",)
+        if self.params.span == "onset-apex":
+            self.requires = (*self.requires, *key_frame_stages(self.params.apex))
         if self.params.method == "exact":
             units = f"1 / {units}"
             self.libraries = (*self.libraries, "scipy")
@@ -151,7 +157,7 @@ class DynamicImage(Stage):
             raise MotionError(
                 f"Dynamic-image needs 2 frames, and the clip has {count}.", where=clip.clip_id
             )
-        first, last, facts = self._span(clip, frames, count)
+        first, last, facts = self._span(clip, frames, count, inputs.get("apex"))
         pooled = _Pooled(self.params.input, inputs, first, last)
         warnings: tuple[str, ...] = ()
         indices = pooled.indices
@@ -188,7 +194,7 @@ class DynamicImage(Stage):
             raise MotionError(error.what, where=where, hint=error.hint) from None
 
     def _span(
-        self, clip: Clip, frames: ClipFrames, count: int
+        self, clip: Clip, frames: ClipFrames, count: int, spotted: Mapping[str, Any] | None
     ) -> tuple[int, int, dict[str, str | int | float | bool]]:
         """Return the first and the last index pooled, and facts about them."""
         if self.params.span == "all":
@@ -197,7 +203,9 @@ class DynamicImage(Stage):
             start, stop = clip.expression_span()
             return start - frames.start, stop - 1 - frames.start, {}
         onset = onset_index(clip, frames)
-        apex, source = apex_index(clip, frames, policy=self.params.apex, stage=self.name)
+        apex, source = apex_index(
+            clip, frames, policy=self.params.apex, spotted=spotted, stage=self.name
+        )
         if apex < onset:
             raise ManifestError(
                 f"The apex {frames.numbers[apex]} of clip {clip.clip_id} lies before its onset "

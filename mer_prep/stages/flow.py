@@ -19,7 +19,7 @@ from mer_prep.ops.stabilization import rigid_mask
 from mer_prep.ops.tvl1 import ENGINES, check_engine, kernel_version
 from mer_prep.sources.frames import ClipFrames
 from mer_prep.stages.base import Arrays, Field, Inputs, Stage, StageOutput, StageStream
-from mer_prep.stages.pairs import PAIR_FIELDS, check_pair_params, choose_pairs
+from mer_prep.stages.pairs import PAIR_FIELDS, check_pair_params, choose_pairs, pair_stages
 from mer_prep.store.blocks import Blocks, StoredArray, block_rows
 
 #: Of parameters that came later: at their defaults they are no part of the key.
@@ -56,9 +56,13 @@ class FlowParams:
         MOL samples them; neighbours; or the onset and every other frame seen.
     lag_divisor : int
         Frames of a lagged sample, 2 or more; 8 for MOL.
-    apex : {'annotated-or-midpoint', 'annotated', 'midpoint'}
-        Which frame is the apex: the manifest's where it has one, only an annotated one, or
-        always the middle frame from onset to offset.
+    apex : {'annotated-or-midpoint', 'annotated-or-spotted', 'annotated', 'spotted', 'midpoint'}
+        Which frame is the apex: the manifest's where it has one, and else the middle frame from
+        onset to offset or the one that the stage ``apex`` finds; only an annotated one; or
+        always the spotted one or the middle.
+    onset : {'annotated-or-end', 'annotated-or-spotted', 'annotated', 'spotted'}
+        Which frame is the onset: the manifest's where it has one, and else the first frame or the
+        one that the stage ``apex`` finds; only an annotated one; or always the spotted one.
     dtype : {'float32', 'float16'}
         How the flow is stored.
     remove_global : {'none', 'translation', 'similarity'}
@@ -78,6 +82,7 @@ class FlowParams:
     pairs: str = "onset-apex"
     lag_divisor: int = 8
     apex: str = "annotated-or-midpoint"
+    onset: str = field(default="annotated-or-end", metadata=_LATER)
     dtype: str = "float32"
     remove_global: str = field(default="none", metadata=_LATER)
     mask: str = field(default="none", metadata=_LATER)
@@ -88,7 +93,7 @@ class FlowParams:
         check_option("flow.engine", self.engine, ENGINES)
         if self.engine != "auto":
             flow_engine(self.method, self.engine)
-        check_pair_params("flow", pairs=self.pairs, lag_divisor=self.lag_divisor, apex=self.apex)
+        check_pair_params("flow", self)
         check_option("flow.dtype", self.dtype, ("float32", "float16"))
         check_option("flow.remove_global", self.remove_global, ("none", *GLOBAL_MODELS))
         check_option("flow.mask", self.mask, ("none", "eyes"))
@@ -100,7 +105,7 @@ class Flow(Stage):
 
     name = "flow"
     version = 2
-    requires = ("align",)
+    requires: tuple[str, ...] = ("align",)
     key_frames = ("onset", "apex", "offset")
     libraries = ("opencv",)
     fields: tuple[Field, ...] = (
@@ -122,15 +127,13 @@ class Flow(Stage):
         # Resolved once, here: every worker of a run must use the engine that the keys name.
         engine = flow_engine(self.params.method, self.params.engine)
         self.params = replace(self.params, engine=engine)
+        self.requires = ("align", *pair_stages(self.params))
         if self.params.remove_global != "none":
             self.fields = (*self.fields, GLOBAL_MOTION)
 
     def identity(self) -> dict[str, str]:
         """Return the engine, and the version of our own; engines never share a shard."""
-        if self.params.engine == "opencv":
-            return {"engine": "opencv"}
-        version = kernel_version()
-        return {"engine": "cpu", "cpu_engine": "missing" if version is None else str(version)}
+        return engine_identity(self.params.engine)
 
     def check(self) -> None:
         """Raise `DependencyError` if the engine of TV-L1 asked for does not work here."""
@@ -157,9 +160,8 @@ class Flow(Stage):
             clip,
             frames,
             len(aligned),
-            pairs=self.params.pairs,
-            lag_divisor=self.params.lag_divisor,
-            apex=self.params.apex,
+            self.params,
+            spotted=inputs.get("apex"),
         )
         pairs = chosen.indices
         shape = (len(pairs), 2, *aligned.shape[1:3])
@@ -246,6 +248,14 @@ class Flow(Stage):
             flow[row, :, mask] = 0
             masked += int(mask.sum())
         return masked
+
+
+def engine_identity(engine: str) -> dict[str, str]:
+    """Return what a result owes to an engine of flow: its name, and the version of our own."""
+    if engine == "opencv":
+        return {"engine": "opencv"}
+    version = kernel_version()
+    return {"engine": "cpu", "cpu_engine": "missing" if version is None else str(version)}
 
 
 def largest_motion(motions: np.ndarray, shape: tuple[int, ...]) -> float:

@@ -27,13 +27,13 @@ def _models() -> tuple[Any, Any]:
     return dlib.get_frontal_face_detector(), dlib.shape_predictor(str(predictor_file()))
 
 
-def detect_landmarks(grey: np.ndarray) -> np.ndarray | None:
+def detect_landmarks(image: np.ndarray) -> np.ndarray | None:
     """Return the 68 landmarks of the largest face found in a picture doubled in size.
 
     Parameters
     ----------
-    grey : ndarray, shape (H, W), uint8
-        Grey picture.
+    image : ndarray, shape (H, W) or (H, W, 3), uint8
+        Grey or RGB picture; dlib takes longer over the latter.
 
     Returns
     -------
@@ -41,11 +41,11 @@ def detect_landmarks(grey: np.ndarray) -> np.ndarray | None:
         Whole numbers of px; None if no face was found.
     """
     detector, predictor = _models()
-    boxes = detector(grey, 1)
+    boxes = detector(image, 1)
     if not boxes:
         return None
     box = max(boxes, key=lambda one: one.width() * one.height())
-    return np.array([(point.x, point.y) for point in predictor(grey, box).parts()], np.float64)
+    return np.array([(point.x, point.y) for point in predictor(image, box).parts()], np.float64)
 
 
 def align(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
@@ -54,11 +54,12 @@ def align(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     return cv2.warpAffine(image, transform, (SIZE, SIZE), flags=cv2.INTER_LINEAR)
 
 
-def prepare_frame(path: Path) -> np.ndarray | None:
-    """Return the aligned face of an image file, decoded, detected and warped; None without one."""
+def prepare_frame(path: Path, *, grey: bool = True) -> np.ndarray | None:
+    """Return the aligned face of an image file: decoded, detected and warped; None without one."""
     image = cv2.imread(str(path))
     assert image is not None, path
-    landmarks = detect_landmarks(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY))
+    code = cv2.COLOR_BGR2GRAY if grey else cv2.COLOR_BGR2RGB
+    landmarks = detect_landmarks(cv2.cvtColor(image, code))
     return None if landmarks is None else align(image, landmarks)
 
 

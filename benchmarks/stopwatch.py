@@ -1,4 +1,4 @@
-"""Where the time of a call goes: functions of the package timed while something runs."""
+"""Where the processor time of a call goes: functions of the package timed while something runs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ PARTS = (
 
 @dataclass
 class Stopwatch:
-    """Seconds by part; a function's time is without that of watched functions it calls."""
+    """Processor seconds by part; a function's time is without that of watched ones it calls."""
 
     seconds: dict[str, float] = field(default_factory=dict)
     _inner: list[float] = field(default_factory=lambda: [0.0])
@@ -54,11 +54,11 @@ class Stopwatch:
         @functools.wraps(function)
         def run(*arguments: Any, **options: Any) -> Any:
             self._inner.append(0.0)
-            started = time.perf_counter()
+            started = time.process_time()
             try:
                 return function(*arguments, **options)
             finally:
-                taken = time.perf_counter() - started
+                taken = time.process_time() - started
                 own = taken - self._inner.pop()
                 self.seconds[part] = self.seconds.get(part, 0.0) + own
                 self._inner[-1] += taken

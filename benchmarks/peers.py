@@ -14,16 +14,17 @@ from typing import Any
 import cv2
 import numpy as np
 
+from mer_prep.checks import soft_import
 from mer_prep.ops.predictor import predictor_file
 from mer_prep.ops.similarity import face_transform
+from mer_prep.ops.tvl1 import check_tvl1
 
 SIZE = 144
 
 
 @functools.cache
 def _models() -> tuple[Any, Any]:
-    import dlib
-
+    dlib = soft_import("dlib", purpose="finds the faces of the usual way", install="mer-prep[dlib]")
     return dlib.get_frontal_face_detector(), dlib.shape_predictor(str(predictor_file()))
 
 
@@ -65,6 +66,7 @@ def prepare_frame(path: Path, *, grey: bool = True) -> np.ndarray | None:
 
 @functools.cache
 def _tvl1() -> Any:
+    check_tvl1()
     return cv2.optflow.DualTVL1OpticalFlow.create()
 
 

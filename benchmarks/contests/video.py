@@ -23,7 +23,7 @@ from benchmarks.clips import Prepared, find_landmarks, prepare
 from benchmarks.contests import Options
 from benchmarks.goals import rms
 from benchmarks.tables import Column, Table
-from mer_prep.errors import NoFaceError
+from mer_prep.errors import DecodeError, NoFaceError
 from mer_prep.manifest import Clip
 from mer_prep.ops.flow import dis
 from mer_prep.ops.images import to_grey
@@ -78,6 +78,8 @@ class Take:
 def read_take(video: Path, frames: int) -> Take:
     """Return the first frames of a video, as many as it has and at most `frames`."""
     count = sum(1 for _ in islice(iterate_video(video), frames))
+    if count < 2:
+        raise DecodeError("The video has fewer than two frames.", where=video)
     return Take(video.stem, make_clip(video.parent, video.stem, count, video=video.name))
 
 

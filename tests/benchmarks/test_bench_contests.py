@@ -10,9 +10,11 @@ from benchmarks.clips import make_scene, shoot, with_yaw
 from benchmarks.contests import composite, engines, flow, landmarks, precision, video
 from benchmarks.pairs import Pair
 from benchmarks.settings import landmark_settings
+from mer_prep.errors import DecodeError
 from mer_prep.ops.similarity import compose, face_transform, invert
 from mer_prep.stages.landmarks import LandmarkParams
 from mer_prep.synth.clips import scene_truth
+from mer_prep.synth.video import write_video
 
 SMALL = (200, 160)
 
@@ -130,6 +132,17 @@ def test_pictures_are_fitted_with_bars():
     assert fitted.shape == (100, 100, 3)
     rows = np.flatnonzero(fitted.any(axis=(1, 2)))
     assert (rows[0], rows[-1]) == (37, 61)
+
+
+def test_a_take_is_the_beginning_of_a_video(tmp_path):
+    images = [np.full((16, 16, 3), 40 * number, np.uint8) for number in range(5)]
+    write_video(tmp_path / "five.avi", images, fps=25)
+    take = video.read_take(tmp_path / "five.avi", 3)
+    assert [round(float(frame.mean()), -1) for frame in take.frames()] == [0, 40, 80]
+    assert len(video.read_take(tmp_path / "five.avi", 100).frames()) == 5
+    write_video(tmp_path / "one.avi", images[:1], fps=25)
+    with pytest.raises(DecodeError, match="fewer than two frames"):
+        video.read_take(tmp_path / "one.avi", 3)
 
 
 def test_landmark_distance_is_in_outer_eye_distances():

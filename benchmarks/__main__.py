@@ -48,7 +48,8 @@ def make_parser() -> argparse.ArgumentParser:
         const=Path(),
         metavar="FILE.json",
         help="write the results as JSON, and as Markdown beside it; without a file name, as "
-        "benchmarks/results/<cpu>-<date>.json",
+        "benchmarks/results/<cpu>-<date>.json; other contests in the file are kept if they are "
+        "of the same machine, versions and day",
     )
     return parser
 
@@ -105,11 +106,11 @@ def _run(names: Sequence[str], options: argparse.Namespace) -> Results:
                 say=lambda line: print(f"  {line} ...", file=sys.stderr, flush=True),
             ),
         )
-        done[name] = ContestResult(contest.about, tables, time.perf_counter() - started)
+        size = "full" if options.full else "quick"
+        done[name] = ContestResult(contest.about, tables, time.perf_counter() - started, size)
         for table in tables:
             print(markdown(table), flush=True)
-    size = "full" if options.full else "quick"
-    return Results(machine, size, datetime.date.today(), done)
+    return Results(machine, datetime.date.today(), done)
 
 
 if __name__ == "__main__":

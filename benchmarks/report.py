@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.tables import Table, markdown
+from benchmarks.tables import Column, Table, markdown
 
 FOLDER = Path(__file__).resolve().parent / "results"
 
@@ -21,11 +21,12 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class ContestResult:
-    """What a contest gave: its tables, and the seconds it took."""
+    """What a contest gave: its tables, the seconds it took, and the set: quick or full."""
 
     about: str
     tables: Sequence[Table]
     seconds: float
+    size: str = "quick"
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,6 @@ class Results:
     ----------
     machine : mapping
         See `benchmarks.machine.describe_machine`.
-    size : {'quick', 'full'}
-        Which set was run.
     date : date
         When.
     contests : mapping of str to ContestResult
@@ -45,7 +44,6 @@ class Results:
     """
 
     machine: Mapping[str, Any]
-    size: str
     date: datetime.date
     contests: Mapping[str, ContestResult]
 
@@ -61,13 +59,13 @@ def to_json(results: Results) -> str:
     document = {
         "schema": SCHEMA,
         "date": results.date.isoformat(),
-        "size": results.size,
         "machine": dict(results.machine),
         "contests": {
             name: {
                 "about": contest.about,
+                "size": contest.size,
                 "seconds": round(contest.seconds, 1),
-                "tables": [_table(table) for table in contest.tables],
+                "tables": [dataclasses.asdict(table) for table in contest.tables],
             }
             for name, contest in results.contests.items()
         },
@@ -75,9 +73,40 @@ def to_json(results: Results) -> str:
     return json.dumps(_plain(document), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
-def _table(table: Table) -> dict[str, Any]:
-    headings = {column.key: column.heading for column in table.columns}
-    return dataclasses.asdict(table) | {"columns": headings}
+def read(path: Path) -> Results:
+    """Return the results in a JSON file that `save` wrote."""
+    document = json.loads(path.read_text(encoding="utf-8"))
+    if document.get("schema") != SCHEMA:
+        raise ValueError(f"{path} is not a file of benchmark results of schema {SCHEMA}")
+    contests = {
+        name: ContestResult(
+            about=contest["about"],
+            tables=[
+                Table(**table | {"columns": [Column(**one) for one in table["columns"]]})
+                for table in contest["tables"]
+            ],
+            seconds=contest["seconds"],
+            size=contest["size"],
+        )
+        for name, contest in document["contests"].items()
+    }
+    date = datetime.date.fromisoformat(document["date"])
+    return Results(document["machine"], date, contests)
+
+
+def joined(earlier: Results, later: Results) -> Results:
+    """Return the later results with those earlier contests that they do not have.
+
+    Contests of another machine, other versions or another day are left out.
+    """
+
+    def facts(results: Results) -> dict[str, Any]:
+        kept = dict(results.machine) | {"date": results.date.isoformat()}
+        return {name: value for name, value in kept.items() if name != "load_before"}
+
+    if facts(earlier) != facts(later):
+        return later
+    return dataclasses.replace(later, contests={**earlier.contests, **later.contests})
 
 
 def _plain(value: Any) -> Any:
@@ -99,15 +128,20 @@ def to_markdown(results: Results) -> str:
         for name, value in results.machine.items()
         if value is not None
     )
-    parts = [f"# Benchmarks, {results.date.isoformat()}, {results.size} set", machine]
+    parts = [f"# Benchmarks, {results.date.isoformat()}", machine]
     for name, contest in results.contests.items():
-        parts.append(f"## {name}: {contest.about} ({contest.seconds:.0f} s)")
+        parts.append(f"## {name}: {contest.about} ({contest.size} set, {contest.seconds:.0f} s)")
         parts += [markdown(table).rstrip("\n") for table in contest.tables]
     return "\n\n".join(parts) + "\n"
 
 
 def save(results: Results, path: Path) -> tuple[Path, Path]:
-    """Write results as JSON to a path and as Markdown beside it; return both paths."""
+    """Write results as JSON to a path and as Markdown beside it; return both paths.
+
+    Contests that the file already holds, of the same machine, versions and day, are kept.
+    """
+    if path.exists():
+        results = joined(read(path), results)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(".md")
     path.write_text(to_json(results), encoding="utf-8")

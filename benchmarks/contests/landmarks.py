@@ -24,6 +24,9 @@ MODES = ("stabilized", "onset")
 FRAMES = 64
 PEER_FRAMES = {VGA: 8, MEGAPIXELS: 3}
 
+#: Turns of the quick set.
+TURNS = {VGA: 3, MEGAPIXELS: 2}
+
 
 def run(options: Options) -> list[Table]:
     """Return frames per second, and where the time goes, at both sizes."""
@@ -37,7 +40,7 @@ def run(options: Options) -> list[Table]:
                 scene = make_scene(face, frames=FRAMES, size=size)
                 films.append(shoot(Path(folder), f"face{face}", scene))
             options.say(f"landmarks and alignment at {size[0]}x{size[1]}")
-            tables.append(_speed(films, settings, size, turns=5 if options.full else 3))
+            tables.append(_speed(films, settings, size, turns=5 if options.full else TURNS[size]))
             tables.append(_split(films[0], settings, size))
     return tables
 

@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -14,7 +15,7 @@ from benchmarks.__main__ import chosen_contests, main, make_parser
 from benchmarks.contests import CONTESTS
 from benchmarks.goals import JUDGED, Goal, judged_row, rms
 from benchmarks.machine import CHECKOUT, commit, describe_machine
-from benchmarks.report import ContestResult, Results, default_path, save, to_json
+from benchmarks.report import ContestResult, Results, default_path, read, save, to_json
 from benchmarks.tables import STANDING, Column, Table, markdown, standing_row
 from benchmarks.timing import Way, race
 
@@ -26,7 +27,6 @@ TABLE = Table(
 )
 RESULTS = Results(
     {"cpu": "Some CPU (R) 7", "cores": 2, "torch": None},
-    "quick",
     datetime.date(2026, 11, 21),
     {"toys": ContestResult("toys against toys", [TABLE], 1.23456)},
 )
@@ -60,14 +60,15 @@ def test_json_holds_machine_and_every_value_of_a_row(tmp_path):
     path, beside = save(RESULTS, tmp_path / "new" / "toys.json")
     document = json.loads(path.read_text(encoding="utf-8"))
     assert document["machine"] == {"cpu": "Some CPU (R) 7", "cores": 2, "torch": None}
-    assert (document["date"], document["size"], document["schema"]) == ("2026-11-21", "quick", 1)
+    assert (document["date"], document["schema"]) == ("2026-11-21", 1)
     (table,) = document["contests"]["toys"]["tables"]
     # What is not a number is null: JSON has no other word for it.
     assert table["rows"] == [
         {"way": "a", "ms": 2.25, "hidden": [1.0, None]},
         {"way": "bb", "ms": None},
     ]
-    assert table["columns"] == {"way": "way", "ms": "ms"}
+    assert [column["heading"] for column in table["columns"]] == ["way", "ms"]
+    assert document["contests"]["toys"]["size"] == "quick"
     assert document["contests"]["toys"]["seconds"] == 1.2
     assert beside == tmp_path / "new" / "toys.md"
     assert markdown(TABLE) in beside.read_text(encoding="utf-8")
@@ -75,6 +76,36 @@ def test_json_holds_machine_and_every_value_of_a_row(tmp_path):
 
 def test_json_is_the_same_for_the_same_results():
     assert to_json(RESULTS) == to_json(RESULTS)
+
+
+def test_a_second_run_of_the_day_keeps_the_other_contests(tmp_path):
+    path, beside = save(RESULTS, tmp_path / "toys.json")
+    more = ContestResult("more", [replace(TABLE, title="more toys")], 2.0, "full")
+    save(replace(RESULTS, contests={"more": more}), path)
+    assert list(read(path).contests) == ["toys", "more"]
+    assert "### toys" in beside.read_text(encoding="utf-8")
+    assert markdown(read(path).contests["more"].tables[0]) == markdown(more.tables[0])
+    # A contest that ran again replaces its earlier result.
+    save(replace(RESULTS, contests={"toys": more}), path)
+    assert [one.about for one in read(path).contests.values()] == ["more", "more"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"machine": {"cpu": "Another CPU"}}, {"date": datetime.date(2026, 11, 22)}],
+    ids=["machine", "day"],
+)
+def test_results_of_other_conditions_are_not_mixed(tmp_path, other):
+    path, _ = save(RESULTS, tmp_path / "toys.json")
+    save(replace(RESULTS, contests={"more": RESULTS.contests["toys"]}, **other), path)
+    assert list(read(path).contests) == ["more"]
+
+
+def test_a_changing_load_is_no_other_machine(tmp_path):
+    busy = replace(RESULTS, machine={**RESULTS.machine, "load_before": [3.0, 2.0, 1.0]})
+    path, _ = save(busy, tmp_path / "toys.json")
+    save(replace(RESULTS, contests={"more": RESULTS.contests["toys"]}), path)
+    assert list(read(path).contests) == ["toys", "more"]
 
 
 def test_results_are_named_after_processor_and_date():

@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 
 from benchmarks.contests import CONTESTS, Options
-from benchmarks.machine import describe_machine
+from benchmarks.machine import CHECKOUT, commit, describe_machine
 from benchmarks.report import ContestResult, Results, default_path, save
 from benchmarks.tables import markdown
 from mer_prep.errors import MerPrepError
@@ -91,6 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(names: Sequence[str], options: argparse.Namespace) -> Results:
     machine = describe_machine()
     print(f"{machine['cpu']}, {machine['cores']} cores, one thread; mer-prep {machine['mer_prep']}")
+    state = commit(CHECKOUT)
     done = {}
     for name in names:
         contest = CONTESTS[name]
@@ -107,7 +108,8 @@ def _run(names: Sequence[str], options: argparse.Namespace) -> Results:
             ),
         )
         size = "full" if options.full else "quick"
-        done[name] = ContestResult(contest.about, tables, time.perf_counter() - started, size)
+        seconds = time.perf_counter() - started
+        done[name] = ContestResult(contest.about, tables, seconds, size, state)
         for table in tables:
             print(markdown(table), flush=True)
     return Results(machine, datetime.date.today(), done)

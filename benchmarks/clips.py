@@ -52,7 +52,7 @@ def make_scene(
     step: int = 1,
     size: tuple[int, int] = VGA,
     amplitude: float = 1.0,
-    head_motion: float = 1.5,
+    head_motion: float = 2.0,
     blinks: bool = False,
     flicker: float = 0.0,
     take: int = 0,
@@ -70,7 +70,7 @@ def make_scene(
     amplitude : float
         Peak of the expression, px at 144x144.
     head_motion : float
-        Scale of the head motion; at 1.5 up to about 3 px at 144x144 and about 1 degree.
+        Scale of the head motion; at 2 up to about 3 px at 144x144 and about 1 degree.
     blinks : bool
         Whether the face blinks.
     flicker : float

@@ -34,7 +34,6 @@ def describe_machine() -> dict[str, Any]:
         "os": _system(),
         "python": platform.python_version(),
         "mer_prep": __version__,
-        "commit": commit(CHECKOUT),
         "tvl1_engine": f"cpu {kernel_version()}, {paths[0]}" if paths else "opencv",
         "opencv": cv2.__version__,
         "dlib": dlib_version(),

@@ -21,12 +21,27 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class ContestResult:
-    """What a contest gave: its tables, the seconds it took, and the set: quick or full."""
+    """What a contest gave.
+
+    Parameters
+    ----------
+    about : str
+        What was compared.
+    tables : sequence of Table
+        The results.
+    seconds : float
+        Time it took.
+    size : {'quick', 'full'}
+        The set.
+    commit : str, optional
+        Commit of the checkout it ran in.
+    """
 
     about: str
     tables: Sequence[Table]
     seconds: float
     size: str = "quick"
+    commit: str | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +79,7 @@ def to_json(results: Results) -> str:
             name: {
                 "about": contest.about,
                 "size": contest.size,
+                "commit": contest.commit,
                 "seconds": round(contest.seconds, 1),
                 "tables": [dataclasses.asdict(table) for table in contest.tables],
             }
@@ -87,6 +103,7 @@ def read(path: Path) -> Results:
             ],
             seconds=contest["seconds"],
             size=contest["size"],
+            commit=contest["commit"],
         )
         for name, contest in document["contests"].items()
     }
@@ -130,7 +147,9 @@ def to_markdown(results: Results) -> str:
     )
     parts = [f"# Benchmarks, {results.date.isoformat()}", machine]
     for name, contest in results.contests.items():
-        parts.append(f"## {name}: {contest.about} ({contest.size} set, {contest.seconds:.0f} s)")
+        parts.append(f"## {name}: {contest.about}")
+        commit = f", commit {contest.commit}" if contest.commit else ""
+        parts.append(f"{contest.size.capitalize()} set, {contest.seconds:.0f} s{commit}")
         parts += [markdown(table).rstrip("\n") for table in contest.tables]
     return "\n\n".join(parts) + "\n"
 

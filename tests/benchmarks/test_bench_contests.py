@@ -62,6 +62,20 @@ def test_a_turn_of_the_head_is_no_similarity(scene):
     assert precision.head_residual(precision.best_similarities(still), still, yaw=True) < 1e-6
 
 
+def test_the_range_of_a_head(scene):
+    truth = scene_truth(scene)
+    scale = np.hypot(*face_transform(truth.landmarks[0])[0, :2])
+    motion = np.repeat(np.eye(2, 3)[None], 8, axis=0)
+    motion[3, :, 2] = (3 / scale, -4 / scale)
+    assert precision.head_range(dataclasses.replace(truth, head_motion=motion)) == pytest.approx(
+        (5, 0)
+    )
+    turn = np.deg2rad(2)
+    motion[3] = [[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0]]
+    found = precision.head_range(dataclasses.replace(truth, head_motion=motion))
+    assert found[1] == pytest.approx(2)
+
+
 def test_landmarks_of_a_turning_head_are_where_its_truth_says(scene):
     turned, straight = with_yaw(scene, degrees=0.5), scene_truth(scene)
     moved = turned.landmarks - straight.landmarks

@@ -80,11 +80,15 @@ def test_json_is_the_same_for_the_same_results():
 
 def test_a_second_run_of_the_day_keeps_the_other_contests(tmp_path):
     path, beside = save(RESULTS, tmp_path / "toys.json")
-    more = ContestResult("more", [replace(TABLE, title="more toys")], 2.0, "full")
+    more = ContestResult("more", [replace(TABLE, title="more toys")], 2.0, "full", "abc123")
     save(replace(RESULTS, contests={"more": more}), path)
     assert list(read(path).contests) == ["toys", "more"]
     assert "### toys" in beside.read_text(encoding="utf-8")
     assert markdown(read(path).contests["more"].tables[0]) == markdown(more.tables[0])
+    assert (read(path).contests["more"].size, read(path).contests["more"].commit) == (
+        "full",
+        "abc123",
+    )
     # A contest that ran again replaces its earlier result.
     save(replace(RESULTS, contests={"toys": more}), path)
     assert [one.about for one in read(path).contests.values()] == ["more", "more"]

@@ -325,6 +325,10 @@ def _print_summary(
                 "quarantined": sorted(quarantined),
                 "published": summary.published,
                 "seconds": round(summary.seconds, 3),
+                "stage_seconds": {
+                    name: round(one, 3) for name, one in summary.stage_seconds.items()
+                },
+                "frames_decoded": summary.decoded,
                 "cache": workspace.cache,
                 "warnings": summary.warnings,
             }

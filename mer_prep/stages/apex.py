@@ -46,7 +46,7 @@ class ApexParams:
     flow : {'dis', 'tvl1', 'farneback'}
         Flow of the method `flow`. TV-L1 places the apex no worse and takes four times as long,
         or far longer where its C engine was not built.
-    engine : {'auto', 'cpu', 'opencv'}
+    engine : {'auto', 'cuda', 'cpu', 'torch', 'opencv'}
         Implementation of the flow; see the stage ``flow``.
     eye_radius : float
         Radius around the eye centres that is covered so that blinks are not seen, in distances

@@ -12,13 +12,22 @@ from mer_prep.checks import check_option, check_range
 from mer_prep.errors import MotionError
 from mer_prep.manifest import Clip
 from mer_prep.ops.eyes import eye_mask
-from mer_prep.ops.flow import METHODS, flow_engine, optical_flow
+from mer_prep.ops.flow import METHODS, flow_engine, optical_flows
 from mer_prep.ops.global_motion import GLOBAL_MODELS, fit_global_motion, motion_field
 from mer_prep.ops.images import to_grey
 from mer_prep.ops.stabilization import rigid_mask
-from mer_prep.ops.tvl1 import ENGINES, check_engine, kernel_version
+from mer_prep.ops.tvl1 import BATCHED, ENGINES, check_engine, kernel_version
+from mer_prep.ops.tvl1_torch import VERSION
 from mer_prep.sources.frames import ClipFrames
-from mer_prep.stages.base import Arrays, Field, Inputs, Stage, StageOutput, StageStream
+from mer_prep.stages.base import (
+    Arrays,
+    Field,
+    Inputs,
+    Stage,
+    StageOutput,
+    StageStream,
+    library_versions,
+)
 from mer_prep.stages.pairs import PAIR_FIELDS, check_pair_params, choose_pairs, pair_stages
 from mer_prep.store.blocks import Blocks, StoredArray, block_rows
 
@@ -48,9 +57,10 @@ class FlowParams:
     ----------
     method : {'tvl1', 'farneback', 'dis'}
         Method of optical flow, at its own defaults (see `mer_prep.ops.flow`).
-    engine : {'auto', 'cpu', 'opencv'}
-        Implementation of the method. `cpu` is our own of TV-L1, some 20 times faster than
-        OpenCV's; `auto` takes it if it was built on this machine, and OpenCV's otherwise.
+    engine : {'auto', 'cuda', 'cpu', 'torch', 'opencv'}
+        Implementation of the method. `cuda` and `cpu` are our own of TV-L1, for GPUs and, some 25
+        times faster than OpenCV's, for a core; `torch` is slow and for comparison. `auto` takes
+        the first of `cuda`, `cpu` and `opencv` that works on this machine.
     pairs : {'onset-apex', 'lagged', 'consecutive', 'onset-to-all'}
         Which frames are compared: the onset and the apex; frames N // `lag_divisor` apart, as
         MOL samples them; neighbours; or the onset and every other frame seen.
@@ -215,13 +225,9 @@ class Flow(Stage):
 
     def _flow(self, firsts: Sequence[np.ndarray], seconds: Sequence[np.ndarray]) -> np.ndarray:
         """Return the flow of a block of pairs of grey pictures, (B, 2, H, W) of `dtype`."""
-        flow = np.empty((len(firsts), 2, *firsts[0].shape), self.params.dtype)
-        for row, (first, second) in enumerate(zip(firsts, seconds, strict=True)):
-            with np.errstate(over="ignore"):
-                flow[row] = optical_flow(
-                    first, second, method=self.params.method, engine=self.params.engine
-                )
-        return flow
+        flow = optical_flows(firsts, seconds, method=self.params.method, engine=self.params.engine)
+        with np.errstate(over="ignore"):
+            return flow.astype(self.params.dtype, copy=False)
 
     def _remove_global(self, flow: np.ndarray, landmarks: np.ndarray, where: str) -> np.ndarray:
         """Subtract the motion of the whole face from every flow; return it, (B, 2, 3)."""
@@ -254,6 +260,8 @@ def engine_identity(engine: str) -> dict[str, str]:
     """Return what a result owes to an engine of flow: its name, and the version of our own."""
     if engine == "opencv":
         return {"engine": "opencv"}
+    if engine in BATCHED:
+        return {"engine": engine, "torch_engine": str(VERSION), **library_versions(("torch",))}
     version = kernel_version()
     return {"engine": "cpu", "cpu_engine": "missing" if version is None else str(version)}
 

@@ -6,6 +6,7 @@ import pytest
 
 from mer_prep.errors import ConfigError, DependencyError, MotionError
 from mer_prep.ops.tvl1 import kernel_version
+from mer_prep.ops.tvl1_torch import cuda_here
 from mer_prep.stages.flow import Flow, FlowParams, check_finite
 from mer_prep.stages.pairs import consecutive_pairs, lagged_pairs
 
@@ -144,12 +145,12 @@ def test_half_precision_is_a_choice(make_clip):
 
 
 def test_flow_that_is_not_finite_is_refused(monkeypatch, make_clip):
-    def broken(first, second, *, method, engine):
-        flow = np.zeros((2, *first.shape), np.float32)
-        flow[1, 3, 5:7] = np.nan, np.inf
-        return flow
+    def broken(firsts, seconds, *, method, engine):
+        flows = np.zeros((len(firsts), 2, *firsts[0].shape), np.float32)
+        flows[0, 1, 3, 5:7] = np.nan, np.inf
+        return flows
 
-    monkeypatch.setattr("mer_prep.stages.flow.optical_flow", broken)
+    monkeypatch.setattr("mer_prep.stages.flow.optical_flows", broken)
     clip, frames = make_clip([TINY] * 2)
     with pytest.raises(MotionError, match=r"2 values.*v of pair 0 \(.*\) at x = 5, y = 3"):
         Flow(FlowParams(pairs="consecutive")).run(clip, frames, aligned([0, 1]))
@@ -163,7 +164,7 @@ def test_finite_flow_passes():
     ("values", "match"),
     [
         ({"method": "tvl"}, "Did you mean 'tvl1'"),
-        ({"engine": "cuda"}, "'flow.engine'"),
+        ({"engine": "gpu"}, "'flow.engine'"),
         ({"method": "dis", "engine": "cpu"}, "'dis' has no engine 'cpu'"),
         ({"pairs": "onset"}, "'flow.pairs'"),
         ({"apex": "annotate"}, "Did you mean 'annotated'"),
@@ -183,6 +184,7 @@ def without_the_cpu_engine(monkeypatch):
 
 def test_auto_becomes_the_engine_that_is_here():
     expected = "opencv" if kernel_version() is None else "cpu"
+    expected = "cuda" if cuda_here() else expected
     assert Flow().params.engine == expected
     assert Flow().identity()["engine"] == expected
     assert Flow(FlowParams(method="dis")).identity() == {"engine": "opencv"}

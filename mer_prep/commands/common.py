@@ -110,7 +110,7 @@ def run_options(command: Command) -> Command:
                 type=click.Choice(["loky", "dask", "ray"]),
                 default="loky",
                 show_default=True,
-                help="Processes of this machine, a Dask cluster, or Ray.",
+                help="Processes of this machine, a Dask cluster, or Ray on this machine.",
             ),
             click.option(
                 "--scheduler",

@@ -9,6 +9,7 @@ they go to the others. Workers may come and go during a run.
 from __future__ import annotations
 
 import contextlib
+import pickle
 import time
 import warnings
 from collections import deque
@@ -19,7 +20,7 @@ from typing import Any
 
 from mer_prep.checks import soft_import
 from mer_prep.errors import DependencyError
-from mer_prep.stages.errand import Process, make_errand, put_in_place, run_errand
+from mer_prep.stages.errand import Process, by_value, make_errand, put_in_place, run_errand
 from mer_prep.stages.interrupts import interrupts_held
 from mer_prep.stages.site import Needs, Sight, differences, look_around, packages
 from mer_prep.stages.worker import ClipReport, ClipWork
@@ -83,6 +84,7 @@ class Cluster:
         self._address = address
         self._jobs = jobs
         self._say = say
+        self._call = by_value()
         self._own = look_around(needs)
         self._own_packages = packages()()
         self._workers: dict[str, _Worker] = {}
@@ -283,9 +285,8 @@ class Cluster:
             shares_workspace=worker.shares_workspace,
             shares_sources=worker.shares_sources,
         )
-        future = self._client.submit(
-            run_errand, process, errand, workers=[address], allow_other_workers=False, pure=False
-        )
+        packed = pickle.dumps((run_errand, process, errand))
+        future = self._client.submit(self._call, packed, workers=[address], pure=False)
         worker.in_hand[future] = work
         worker.alone = alone
 
@@ -300,7 +301,7 @@ class Cluster:
             for future in [one for one in worker.in_hand if one.done()]:
                 work = worker.in_hand.pop(future)
                 if future.status == "finished":
-                    yield put_in_place(future.result(), work)
+                    yield put_in_place(pickle.loads(future.result()), work)
                 elif future.status == "error":
                     error = future.exception()
                     if isinstance(error, self._distributed.scheduler.KilledWorker):

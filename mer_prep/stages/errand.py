@@ -88,6 +88,22 @@ def run_errand(process: Process, errand: Errand) -> Delivery:
         return Delivery(report, {name: away.targets[name].read_bytes() for name in report.done})
 
 
+def by_value() -> Callable[[bytes], bytes]:
+    """Return a function that does a pickled call and pickles its result.
+
+    It is made within another, so that it travels by value, and what it is given are bytes: a
+    scheduler, which unpacks what passes through, then needs no mer-prep of its own.
+    """
+
+    def mer_prep_clip(packed: bytes) -> bytes:
+        import pickle
+
+        function, *arguments = pickle.loads(packed)
+        return pickle.dumps(function(*arguments))
+
+    return mer_prep_clip
+
+
 def _check_sources(work: ClipWork) -> ClipReport | None:
     """Return the report of a clip whose files are not those that the run has hashed."""
     clip = work.clip

@@ -21,7 +21,7 @@ from pathlib import Path
 from mer_prep.checks import check_option
 from mer_prep.errors import DependencyError, LockedError, MerPrepError, ShardError
 from mer_prep.manifest import Clip
-from mer_prep.stages.engines import ENGINES, run_joblib, worker_deaths
+from mer_prep.stages.engines import ENGINES, run_loky, run_ray, worker_deaths
 from mer_prep.stages.plan import (
     Recipe,
     ShardPlan,
@@ -74,7 +74,7 @@ class Runner:
     jobs : int
         Worker processes.
     engine : {'loky', 'dask', 'ray'}
-        What runs them: a backend of joblib, or a Dask cluster.
+        What runs them: processes of joblib, a Dask cluster, or Ray on this machine.
     scheduler : str, optional
         Address of a Dask scheduler; ``$DASK_SCHEDULER_ADDRESS`` by default, and without either
         workers are started on this machine.
@@ -356,7 +356,8 @@ class Runner:
         elif self._jobs == 1 and self._engine == "loky":
             yield from map(process_clip, works)
         else:
-            yield from run_joblib(process_clip, works, self._engine, self._jobs, alone=alone)
+            run_engine = run_ray if self._engine == "ray" else run_loky
+            yield from run_engine(process_clip, works, 1 if alone else self._jobs)
 
     def _on_cluster(self, works: Iterator[ClipWork]) -> Iterator[ClipReport]:
         from mer_prep.stages.cluster import Cluster

@@ -34,10 +34,13 @@ _PATIENCE = 30.0
 #: Seconds between looks at which workers there are.
 _LOOK = 1.0
 
+#: Seconds to fetch one result before it is looked whether its worker still lives.
+_FETCH = 5.0
+
 #: Clips a worker has waiting beyond those its threads are busy with.
 _AHEAD = 1
 
-#: Workers that may die with a clip in hand before it is given up; the last had nothing else.
+#: Workers that may die with a clip in hand until it is given up; the last had nothing else.
 _MOST_DEATHS = 2
 
 
@@ -263,7 +266,7 @@ class Cluster:
     def _hand_out(self, process: Process, works: Iterator[ClipWork]) -> bool:
         """Give the workers what they have room for; return whether there may be more work."""
         while True:
-            # A clip that a worker died over is given to one that has nothing else in hand.
+            # A clip that a worker died with is given to one that has nothing else in hand.
             alone = bool(self._again) and self._again[0].clip.clip_id in self._deaths
             address = self._freest(alone=alone)
             if address is None:
@@ -299,32 +302,49 @@ class Cluster:
             self._distributed.wait(futures, timeout=_LOOK, return_when="FIRST_COMPLETED")
         for worker in self._workers.values():
             for future in [one for one in worker.in_hand if one.done()]:
-                work = worker.in_hand.pop(future)
-                if future.status == "finished":
-                    yield put_in_place(pickle.loads(future.result()), work)
-                elif future.status == "error":
-                    error = future.exception()
-                    if isinstance(error, self._distributed.scheduler.KilledWorker):
-                        self._strike(work)
-                    else:
-                        raise error
-                else:  # cancelled or lost: the worker or the scheduler has gone
-                    self._again.append(work)
-                    self._looked = 0.0
+                report = self._take(worker, future)
+                if report is not None:
+                    yield report
+
+    def _take(self, worker: _Worker, future: Any) -> ClipReport | None:
+        """Fetch what became of a clip; None if it is to be done again or cannot be had yet."""
+        work = worker.in_hand[future]
+        delivery = None
+        if future.status == "finished":
+            try:
+                delivery = pickle.loads(future.result(timeout=_FETCH))
+            except TimeoutError:
+                # The worker may have died with the result; then the next look takes it back.
+                self._looked = 0.0
+                return None
+        del worker.in_hand[future]
+        if delivery is not None:
+            return put_in_place(delivery, work)
+        if future.status == "error":
+            error = future.exception()
+            if not isinstance(error, self._distributed.scheduler.KilledWorker):
+                raise error
+            self._strike(work)
+        else:  # cancelled or lost: the worker or the scheduler has gone
+            self._again.append(work)
+            self._looked = 0.0
+        return None
 
     def _bury(self, worker: _Worker) -> None:
         """Take back the clips of a worker that is gone."""
         works = list(worker.in_hand.values())
         self._client.cancel(list(worker.in_hand))
-        busy = works[: worker.threads]
-        names = ", ".join(work.clip.clip_id for work in busy) or "no clip"
+        names = ", ".join(work.clip.clip_id for work in works) or "no clip"
         self._say(f"worker {worker.name} is gone with {names} in hand; others take it up")
-        self._again.extend(works[worker.threads :])
-        for work in busy:
+        for work in works:
             self._strike(work)
 
     def _strike(self, work: ClipWork) -> None:
-        """Note that a worker died over a clip; hand it out again, or give it up."""
+        """Note that a worker died with a clip in hand; hand it out again, or give it up.
+
+        Which of its clips the worker was busy with is not known for certain. So each is given to
+        a worker that has nothing else; if that one dies too, there is no doubt left.
+        """
         clip_id = work.clip.clip_id
         self._deaths[clip_id] = self._deaths.get(clip_id, 0) + 1
         if self._deaths[clip_id] < _MOST_DEATHS:

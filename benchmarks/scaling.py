@@ -108,7 +108,7 @@ def _ideal(one: Turn, two: Turn) -> float:
 
 
 def _timed(jobs: int, *arguments: object) -> Turn:
-    busy, idle = _cores()
+    _, idle = _cores()
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.perf_counter()
     _program(*arguments)

@@ -13,30 +13,24 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from mer_prep.checks import check_option
-from mer_prep.errors import DependencyError, LockedError, MerPrepError, ShardError
+from mer_prep.errors import DependencyError, LockedError, MerPrepError
 from mer_prep.manifest import Clip
 from mer_prep.stages.engines import ENGINES, run_loky, run_ray, worker_deaths
 from mer_prep.stages.plan import (
     Recipe,
-    ShardPlan,
     SubjectPlan,
-    existing_shard,
-    shard_header,
 )
 from mer_prep.stages.scratch import scratch_folder
+from mer_prep.stages.subjects import Subject, Subjects
 from mer_prep.stages.summary import RunSummary
 from mer_prep.stages.worker import ClipReport, ClipWork, process_clip
-from mer_prep.store import files
 from mer_prep.store.cache import Cache
-from mer_prep.store.key import shard_key
-from mer_prep.store.lock import Lock, Owner, Watch
-from mer_prep.store.shard import Failure, check_shard, merge, read_clip
+from mer_prep.store.lock import Owner, Watch
 from mer_prep.store.verified import Verified
 from mer_prep.workspace import Workspace
 
@@ -47,19 +41,6 @@ _LOOK = 0.5
 
 #: Seconds between the signs of life that a run gives in its locks.
 _BEAT = 10.0
-
-
-@dataclass
-class _Subject:
-    """A subject in progress: its plan, its locks, and the clips still awaited."""
-
-    plan: SubjectPlan
-    missing: list[ShardPlan]
-    locks: ExitStack
-    held: list[Lock]
-    awaited: set[str]
-    files: dict[str, dict[str, Path]]
-    failures: dict[str, dict[str, Failure]]
 
 
 class Runner:
@@ -106,7 +87,7 @@ class Runner:
         self._cache = Cache(workspace.cache)
         self._verified = Verified(workspace.cache)
         self._recipe = recipe
-        self._facts = {name: recipe.facts(name) for name in recipe.stages}
+        self._subjects = Subjects(self._cache, recipe, self._verified, say)
         self._jobs = jobs
         self._engine = engine
         self._scheduler = scheduler
@@ -120,7 +101,7 @@ class Runner:
         self._queue: deque[ClipWork] = deque()
         self._alone: deque[ClipWork] = deque()
         self._handed: dict[str, ClipWork] = {}
-        self._open: dict[str, _Subject] = {}
+        self._open: dict[str, Subject] = {}
         self._clips: list[Clip] = []
         self._scratch = Path()
         self._idle_deaths = 0
@@ -236,12 +217,13 @@ class Runner:
 
     def _start_subject(self, plan: SubjectPlan) -> None:
         try:
-            subject = self._begin(plan)
+            subject = self._subjects.begin(plan)
         except LockedError as error:
             self._summary.locked.append(error)
             self._locked.append(plan)
             return
-        works = list(self._clip_works(subject))
+        self._summary.failures += subject.found_failures
+        works = list(self._subjects.works(subject, marker=self._scratch))
         finished = subject.awaited - {work.clip.clip_id for work in works}
         subject.awaited -= finished
         self._done += len(finished)
@@ -250,103 +232,7 @@ class Runner:
             self._open[f"{plan.corpus}/{plan.subject}"] = subject
             self._queue.extend(works)
         else:
-            self._publish(subject)
-
-    def _begin(self, plan: SubjectPlan) -> _Subject:
-        """Take the locks of a subject's missing shards, then look again what is missing."""
-        missing, held = [], []
-        headers = {name: shard.header for name, shard in plan.shards.items()}
-        with ExitStack() as stack:
-            for shard in self._to_make(plan):
-                held.append(stack.enter_context(Lock(shard.path, self._say)))
-                header, _ = existing_shard(shard, self._verified)
-                if shard.cached or shard.reason == "forced" or header is None:
-                    missing.append(shard)
-                    headers[shard.stage] = None
-                else:  # another run has made it meanwhile
-                    headers[shard.stage] = header
-                    self._summary.failures += header.failures
-            locks = stack.pop_all()
-        return _Subject(
-            plan=plan,
-            missing=missing,
-            locks=locks,
-            held=held,
-            awaited={clip.clip_id for clip in plan.clips},
-            files={
-                name: self._intact(shard.reusable)
-                if headers[name] is None
-                else {clip.clip_id: shard.path for clip in plan.clips}
-                for name, shard in plan.shards.items()
-            },
-            failures={
-                name: {failure.clip_id: failure for failure in header.failures} if header else {}
-                for name, header in headers.items()
-            },
-        )
-
-    def _to_make(self, plan: SubjectPlan) -> list[ShardPlan]:
-        """Return the missing shards, and those that these need and that turn out damaged."""
-        found: list[ShardPlan] = []
-        needed: set[str] = set()
-        for shard in reversed(list(plan.shards.values())):
-            if shard.cached and not (shard.stage in needed and self._is_damaged(shard.path)):
-                continue
-            found.append(shard)
-            needed.update(self._recipe.stages[shard.stage].requires)
-        return found[::-1]
-
-    def _is_damaged(self, path: Path) -> bool:
-        try:
-            check_shard(path)
-        except ShardError as error:
-            self._say(f"made again, since it is damaged: {path} ({error.what})")
-            return True
-        return False
-
-    def _intact(self, reusable: Mapping[str, Path]) -> dict[str, Path]:
-        """Return those of the reusable results that can be read."""
-        intact = {}
-        for clip_id, path in reusable.items():
-            try:
-                read_clip(path, clip_id)
-            except ShardError as error:
-                self._say(f"not reused, since it is damaged: {path} ({error.what})")
-            else:
-                intact[clip_id] = path
-        return intact
-
-    def _clip_works(self, subject: _Subject) -> Iterator[ClipWork]:
-        plan = subject.plan
-        for clip in plan.clips:
-            clip_id = clip.clip_id
-            targets = {
-                shard.stage: self._cache.part(shard.stage, shard.keys[clip_id])
-                for shard in subject.missing
-                if clip_id not in subject.files[shard.stage]
-            }
-            if not targets:
-                continue
-            yield ClipWork(
-                clip=clip,
-                source=self._recipe.source,
-                stages={name: stage.params for name, stage in self._recipe.stages.items()},
-                recipes=self._facts,
-                keys={name: shard.keys[clip_id] for name, shard in plan.shards.items()},
-                targets=targets,
-                available={
-                    name: paths[clip_id]
-                    for name, paths in subject.files.items()
-                    if clip_id in paths and clip_id not in subject.failures[name]
-                },
-                failed={
-                    name: failures[clip_id]
-                    for name, failures in subject.failures.items()
-                    if clip_id in failures
-                },
-                marker=self._scratch,
-                parent=os.getpid(),
-            )
+            self._summary.published += self._subjects.publish(subject)
 
     def _parallel(self, *, alone: bool) -> Iterator[ClipReport]:
         """Run the work left in worker processes; `alone` hands out one clip at a time."""
@@ -390,7 +276,7 @@ class Runner:
         self._done += 1
         self._progress(self._done, self._total)
         if not subject.awaited:
-            self._publish(self._open.pop(name))
+            self._summary.published += self._subjects.publish(self._open.pop(name))
 
     def _report_trouble(self, report: ClipReport) -> None:
         """Say what went wrong with a clip, or stop if errors are to be raised."""
@@ -414,31 +300,6 @@ class Runner:
                 f"quarantined {failure.clip_id} in stage {failure.stage}: "
                 f"{failure.error}: {message}"
             )
-
-    def _publish(self, subject: _Subject) -> None:
-        """Gather a subject's parts into its shards, leaving out clips to be tried again."""
-        try:
-            for shard in subject.missing:
-                paths = {
-                    clip_id: path
-                    for clip_id, path in subject.files[shard.stage].items()
-                    if clip_id in shard.keys and clip_id not in subject.failures[shard.stage]
-                }
-                failures = list(subject.failures[shard.stage].values())
-                settled = {*paths, *(failure.clip_id for failure in failures)}
-                if not settled:
-                    continue
-                keys = {clip_id: key for clip_id, key in shard.keys.items() if clip_id in settled}
-                key = shard_key(shard.stage, keys)
-                target = self._cache.shard(shard.stage, key, shard.corpus, shard.subject)
-                merge(target, shard_header(shard, self._recipe), key, paths, failures)
-                self._verified.note(target)
-                self._summary.published += 1
-                for path in paths.values():
-                    if path.parent.name == ".parts":
-                        files.remove(path)
-        finally:
-            subject.locks.close()
 
     def _after_death(self, death: BaseException) -> None:
         """Settle what a killed worker had in hand.

@@ -292,12 +292,12 @@ def test_an_interrupted_run_is_taken_up_clip_by_clip(
     def killed(*args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mer_prep.stages.runner.merge", killed)
+    monkeypatch.setattr("mer_prep.stages.subjects.merge", killed)
     with pytest.raises(KeyboardInterrupt):
         run(imported, recipe())
     assert digests(imported) == {}
     assert len(Cache(imported.cache).parts()) == 6
-    monkeypatch.setattr("mer_prep.stages.runner.merge", merge)
+    monkeypatch.setattr("mer_prep.stages.subjects.merge", merge)
     Means.runs.clear()
     summary = run(imported, recipe())
     assert Means.runs == ["toy/sub02/EP01_01"]

@@ -9,11 +9,13 @@ they go to the others. Workers may come and go during a run.
 from __future__ import annotations
 
 import contextlib
+import logging
 import pickle
 import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import CancelledError
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -103,6 +105,11 @@ class Cluster:
             stack.enter_context(warnings.catch_warnings())
             # Inputs that travel with a clip make a large task, which is what they are meant to.
             warnings.filterwarnings("ignore", message="Sending large graph")
+            for name in ("distributed", "distributed.client"):
+                # What it logs of a lost worker or scheduler is said by this module in a sentence.
+                logger = logging.getLogger(name)
+                stack.callback(logger.setLevel, logger.level)
+                logger.setLevel(logging.CRITICAL)
             address = self._address or self._start_workers(stack)
             self._client = self._connect(address, stack)
             self._stack = stack.pop_all()
@@ -298,7 +305,8 @@ class Cluster:
         futures = [one for worker in self._workers.values() for one in worker.in_hand]
         if not futures:
             return
-        with contextlib.suppress(TimeoutError):
+        # Cancelled are all when the scheduler is lost, which the next look will find.
+        with contextlib.suppress(TimeoutError, CancelledError, self._distributed.CancelledError):
             self._distributed.wait(futures, timeout=_LOOK, return_when="FIRST_COMPLETED")
         for worker in self._workers.values():
             for future in [one for one in worker.in_hand if one.done()]:

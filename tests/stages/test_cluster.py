@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
@@ -85,18 +86,23 @@ def end(process: subprocess.Popen[bytes]) -> None:
     process.wait(timeout=20)
 
 
-@pytest.fixture(scope="module")
-def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Start a scheduler and return its address."""
-    folder = tmp_path_factory.mktemp("scheduler")
+@contextmanager
+def running_scheduler(folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     facts = folder / "scheduler.json"
     options = ("--host", "127.0.0.1", "--port", 0, "--no-dashboard", "--scheduler-file", facts)
     process = start(folder, "distributed.cli.dask_scheduler", *options)
     try:
         until(facts.exists, process, folder)
-        yield json.loads(facts.read_text())["address"]
+        yield json.loads(facts.read_text())["address"], process
     finally:
         end(process)
+
+
+@pytest.fixture(scope="module")
+def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Start a scheduler and return its address."""
+    with running_scheduler(tmp_path_factory.mktemp("scheduler")) as (address, _):
+        yield address
 
 
 def until(condition: Callable[[], bool], process: subprocess.Popen[bytes], folder: Path) -> None:
@@ -112,14 +118,14 @@ def start_worker(scheduler: str, tmp_path: Path) -> Iterator[StartWorker]:
     """Return a function that starts a worker in a folder of its own and waits for it."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def make(preload: str = "") -> subprocess.Popen[bytes]:
+    def make(preload: str = "", *, address: str = scheduler) -> subprocess.Popen[bytes]:
         folder = tmp_path / f"worker{len(started)}"
         folder.mkdir()
         options = ["--nthreads", 1, "--no-nanny", "--no-dashboard", "--host", "127.0.0.1"]
         if preload:
             (folder / "preload.py").write_text(preload)
             options += ["--preload", folder / "preload.py"]
-        process = start(folder, "distributed.cli.dask_worker", scheduler, *options)
+        process = start(folder, "distributed.cli.dask_worker", address, *options)
         started.append(process)
         log = folder / "log"
         until(lambda: "Starting established connection" in log.read_text(), process, folder)
@@ -345,6 +351,24 @@ def test_values_that_come_back_are_those_of_the_frames(
     with h5py.File(path) as file:
         means = [float(file[f"EP{k:02d}_01/mean"][0]) for k in range(5)]
     np.testing.assert_allclose(np.diff(means), 10, atol=0.5)
+
+
+def test_a_scheduler_that_dies_is_an_error_by_name_and_nothing_is_lost(
+    start_worker: StartWorker, many: Workspace, tmp_path: Path
+) -> None:
+    with running_scheduler(tmp_path / "scheduler") as (address, process):
+        start_worker(address=address)
+
+        def kill(done: int, total: int) -> None:
+            if done == 6:
+                end(process)
+
+        with pytest.raises(DependencyError, match="The Dask scheduler is gone") as caught:
+            run(many, address, means={"pause": 0.1}, progress=kill)
+    assert address in str(caught.value)
+    assert Cache(many.cache).locks() == []
+    assert run(many, means={"pause": 0.1}).cached in (6, 7, 8)
+    assert_tidy(many)
 
 
 def test_an_unreachable_scheduler_is_an_error_within_seconds(many: Workspace) -> None:

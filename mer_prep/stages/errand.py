@@ -14,7 +14,7 @@ from mer_prep.sources.index import UNREADABLE
 from mer_prep.stages.scratch import scratch_folder
 from mer_prep.stages.worker import ClipReport, ClipWork
 from mer_prep.store import files
-from mer_prep.store.shard import clip_image, read_clip, read_part_header
+from mer_prep.store.shard import check_clip, clip_image, read_part_header
 
 Process = Callable[[ClipWork], ClipReport]
 
@@ -169,7 +169,7 @@ def _check_part(path: Path, stage: str, work: ClipWork) -> None:
     clip_id = work.clip.clip_id
     try:
         found = read_part_header(path)[:3]
-        read_clip(path, clip_id)
+        check_clip(path, clip_id)
     except ShardError as error:
         raise _NotAsAskedError(f"What a worker sent back is damaged: {error.what}") from error
     if found != (stage, clip_id, work.keys[stage]):

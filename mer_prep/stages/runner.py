@@ -271,6 +271,8 @@ class Runner:
             summary.failures.append(failure)
         summary.warnings += [f"{report.clip_id}: {text}" for text in report.warnings]
         summary.decoded += report.decoded
+        for stage, seconds in report.seconds.items():
+            summary.stage_seconds[stage] = summary.stage_seconds.get(stage, 0.0) + seconds
         self._report_trouble(report)
         subject.awaited.discard(report.clip_id)
         self._done += 1

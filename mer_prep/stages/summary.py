@@ -35,6 +35,9 @@ class RunSummary:
         Wall time.
     decoded : int
         Frames decoded.
+    stage_seconds : dict of str to float
+        Time by stage, added up over clips and processes; the decoding of frames counts for the
+        stage that first looks at them.
     interrupted : bool
         Whether Ctrl-C stopped the run.
     """
@@ -49,6 +52,7 @@ class RunSummary:
     warnings: list[str] = field(default_factory=list)
     seconds: float = 0.0
     decoded: int = 0
+    stage_seconds: dict[str, float] = field(default_factory=dict)
     interrupted: bool = False
 
     @property

@@ -191,6 +191,7 @@ def test_evaluate_truth_prints_scores(run: Run, prepared: Workspace) -> None:
         (("dynamic-image", "--set", "dynamic-image.input=flow"), "no order in time"),
         (("flow", "--set", "flow.mask=eye"), "Did you mean 'eyes'"),
         (("flow", "--subject", "casme2/sub1"), "Did you mean 'casme2/sub01'"),
+        (("flow", "--scheduler", "tcp://host:8786"), "the engine is 'loky'"),
         (("run", "onset-apx"), "Did you mean 'onset-apex'"),
         (("composite", "--labels", "megc2019"), "Did you mean 'megc2019-3'"),
         (("import", "casme3", "."), "Did you mean 'casme2'"),

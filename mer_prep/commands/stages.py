@@ -154,6 +154,8 @@ def run_stages(
     settings: tuple[str, ...],
     jobs: int,
     engine: str,
+    scheduler: str | None,
+    patience: int,
     share: tuple[int, int],
     subjects: tuple[str, ...],
     on_error: str,
@@ -171,6 +173,7 @@ def run_stages(
     from mer_prep.stages.plan import Recipe, make_plan
     from mer_prep.stages.runner import Runner
 
+    _check_scheduler(engine, scheduler)
     recipe = Recipe(
         *build_stages(all_stages(), wanted, merge_settings(defaults, parse_settings(settings)))
     )
@@ -200,6 +203,8 @@ def run_stages(
             recipe,
             jobs=jobs,
             engine=engine,
+            scheduler=scheduler,
+            patience=patience,
             on_error=on_error,
             progress=progress,
             say=progress.say,
@@ -209,6 +214,16 @@ def run_stages(
     if not as_json:
         _print_apex_notes(plans, recipe)
     _print_summary(title, summary, workspace, recipe, as_json)
+
+
+def _check_scheduler(engine: str, scheduler: str | None) -> None:
+    if scheduler is not None and engine != "dask":
+        from mer_prep.errors import ConfigError
+
+        raise ConfigError(
+            f"--scheduler is the address of a Dask scheduler, and the engine is '{engine}'.",
+            hint=f"add --engine dask, or leave out --scheduler {scheduler}",
+        )
 
 
 def _check_sources(workspace: Workspace, corpora: list[str]) -> None:

@@ -278,6 +278,25 @@ def read_part_header(path: Path) -> tuple[str, str, str, Mapping[str, Any]]:
             raise ShardError(f"The part is damaged: {error}.", where=path) from None
 
 
+def clip_image(path: Path, clip_id: str) -> bytes:
+    """Return one clip of a shard or part as the bytes of an HDF5 file of its own.
+
+    Raises
+    ------
+    ShardError
+        If the file is damaged or has no such clip.
+    """
+    name = group_name(clip_id)
+    with open_hdf5(path) as source:
+        if name not in source:
+            raise ShardError(f"The shard has no clip {clip_id}.", where=path)
+        _check_hard_link(source, name, path)
+        with h5py.File(str(path), "w", driver="core", backing_store=False) as file:
+            source.copy(source[name], file, name)
+            file.flush()
+            return bytes(file.id.get_file_image())
+
+
 def _check_hard_link(group: h5py.Group, name: str, path: Path) -> None:
     if not isinstance(group.get(name, getlink=True), h5py.HardLink):
         raise ShardError(

@@ -115,7 +115,7 @@ def test_smoothing_in_frames(fps, count, expected):
     [
         ({"method": "flows"}, "Did you mean 'flow'"),
         ({"flow": "farnback"}, "Did you mean 'farneback'"),
-        ({"engine": "cuda"}, "'apex.engine'"),
+        ({"engine": "gpu"}, "'apex.engine'"),
         ({"flow": "dis", "engine": "cpu"}, "'dis' has no engine 'cpu'"),
         ({"eye_radius": 0.6}, "'apex.eye_radius' is out of range"),
         ({"smoothing": -1.0}, "'apex.smoothing' is out of range"),

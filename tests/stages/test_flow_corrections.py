@@ -35,10 +35,11 @@ def known_flow(monkeypatch) -> np.ndarray:
         away = (x - LANDMARKS[point, 0]) ** 2 + (y - LANDMARKS[point, 1]) ** 2
         smile += np.array([u, -1.0])[:, None, None] * np.exp(-away / (2 * 9.0**2))
 
-    def flow(first, second, *, method, engine):
-        return (motion_field(MOTION, (SIZE, SIZE)) + smile).astype(np.float32)
+    def flows(firsts, seconds, *, method, engine):
+        one = (motion_field(MOTION, (SIZE, SIZE)) + smile).astype(np.float32)
+        return np.stack([one] * len(firsts))
 
-    monkeypatch.setattr("mer_prep.stages.flow.optical_flow", flow)
+    monkeypatch.setattr("mer_prep.stages.flow.optical_flows", flows)
     return smile
 
 

@@ -295,13 +295,14 @@ def test_flow_that_is_not_finite_is_named_in_a_later_block(
 ) -> None:
     calls = []
 
-    def broken(first: np.ndarray, second: np.ndarray, **options: str) -> np.ndarray:
-        flow = np.zeros((2, *first.shape), np.float32)
-        calls.append(1)
-        flow[0, 2, 9] = np.nan if len(calls) == 5 else 0
-        return flow
+    def broken(firsts: list[np.ndarray], seconds: list[np.ndarray], **options: str) -> np.ndarray:
+        flows = np.zeros((len(firsts), 2, *firsts[0].shape), np.float32)
+        for flow in flows:
+            calls.append(1)
+            flow[0, 2, 9] = np.nan if len(calls) == 5 else 0
+        return flows
 
-    monkeypatch.setattr("mer_prep.stages.flow.optical_flow", broken)
+    monkeypatch.setattr("mer_prep.stages.flow.optical_flows", broken)
     monkeypatch.setattr("mer_prep.stages.flow.BLOCK_PAIRS", 2)
     clip, frames = make_clip([TINY] * 7)
     message = (

@@ -160,6 +160,8 @@ def apply_errata(
             if any(getattr(expression, name) != value for name, value in erratum.when.items()):
                 continue
             changes = dict(erratum.set)
+            if changes and all(getattr(expression, name) == changes[name] for name in changes):
+                continue
             corrected[index] = dataclasses.replace(expression, **changes)  # type: ignore[arg-type]
             what = ", ".join(
                 f"{name} {getattr(expression, name)} -> {value}" for name, value in changes.items()

@@ -46,9 +46,7 @@ def with_offset(reading: Reading, expression: Expression, policy: str) -> Expres
     if apex is None or onset is None:
         return expression
     offset = apex if policy == "apex" else max(2 * apex - onset, apex)
-    taken = (
-        "the apex" if policy == "apex" else "the frame as far after the apex as the onset before"
-    )
+    taken = "the apex" if policy == "apex" else "the mirror image of the onset"
     message = f"No offset is annotated; {taken}, {offset}, stands in."
     remark = Remark("warning", "offset-missing", message)
     return dataclasses.replace(expression, offset=offset, remarks=(*expression.remarks, remark))

@@ -5,7 +5,7 @@ import pytest
 
 from mer_prep.synth.action_units import EMOTIONS
 from mer_prep.synth.layouts import LAYOUTS
-from mer_prep.synth.plan import objective_class, plan_corpus, subject_name
+from mer_prep.synth.plan import objective_class, plan_corpus
 
 
 def plans(corpus, **changes):

@@ -5,7 +5,7 @@ import pytest
 
 from mer_prep.synth.action_units import EMOTIONS
 from mer_prep.synth.layouts import LAYOUTS
-from mer_prep.synth.plan import objective_class, plan_corpus, subject_name
+from mer_prep.synth.plan import objective_class, plan_corpus
 
 
 def plans(corpus, **changes):
@@ -123,7 +123,8 @@ def test_objective_classes(coding, expected):
 
 
 def test_subject_names():
-    assert [subject_name(c, 6) for c in LAYOUTS] == ["sub06", "006", "s06"]
+    names = [LAYOUTS[corpus].subject_name(6) for corpus in ("casme2", "samm", "smic")]
+    assert names == ["sub06", "006", "s06"]
 
 
 def test_apex_lies_on_both_sides_of_the_middle():

@@ -18,7 +18,7 @@ STOREYS: tuple[tuple[str, ...], ...] = (
     ("pictures", "evaluation"),
     ("sources",),
     ("synth", "stages"),
-    ("inspection", "truth_check", "doctor"),
+    ("inspection", "truth_check", "doctor", "export"),
     ("commands",),
     ("cli",),
 )

@@ -29,13 +29,18 @@ _ABOUT = {
     takes out the motion of the head. Brings landmarks up to date first. `--set align.mode=onset`
     leaves that motion in; `per-frame` aligns each frame on its own landmarks, as published code
     does, which adds jitter as large as a micro-expression.""",
+    "apex": """Find onset, apex and offset in the frames themselves.
+
+    For clips without annotation, and to check those with one: where a key frame is annotated, the
+    difference is kept beside the result. Brings landmarks and alignment up to date first. Other
+    stages use what is found if they are told to, e.g. `--set flow.apex=annotated-or-spotted`.""",
     "flow": """Compute TV-L1 optical flow of aligned faces.
 
     Flow is in px, channels (u, v). Brings landmarks and alignment up to date first. `--set
     flow.pairs=lagged` gives the pairs of MOL; onset-apex is the default. A missing apex is
-    replaced by the midpoint unless `--set flow.apex=annotated`. `--set
-    flow.remove_global=similarity` subtracts what is left of the head's motion, `--set
-    flow.mask=eyes` blinks.""",
+    replaced by the midpoint; `--set flow.apex=annotated-or-spotted` looks for it instead, and
+    `annotated` leaves the clip out. `--set flow.remove_global=similarity` subtracts what is left
+    of the head's motion, `--set flow.mask=eyes` blinks.""",
     "strain": """Compute optical strain of the flow.
 
     How much the skin is stretched, squeezed and sheared: the magnitude sqrt(e_xx^2 + e_yy^2 + 2
@@ -56,6 +61,17 @@ _ABOUT = {
     dynamic-image.method=exact` solves the ranking machine that it approximates, `--set
     dynamic-image.input=flow --set flow.pairs=consecutive` pools flow. Brings alignment up to date
     first.""",
+    "tim": """Bring every clip to one length in time.
+
+    Temporal interpolation model of the aligned frames from onset to offset, 10 frames; `--set
+    tim.length=20` makes 20, `--set tim.method=linear` blends neighbours. Brings landmarks and
+    alignment up to date first.""",
+    "magnify": """Magnify the motion of aligned faces.
+
+    Phase-based, against the onset frame: motion becomes 1 + amplification times as large, 5 times
+    by default. `--set magnify.method=linear` amplifies grey values instead; `--set
+    magnify.low_hz=1 --set magnify.high_hz=15` keeps a temporal band only. Brings landmarks and
+    alignment up to date first.""",
 }
 
 
@@ -77,6 +93,10 @@ def run(pipeline: str, **options: Any) -> None:
     """Run the stages of a pipeline file in one pass.
 
     PIPELINE is a name (`mer-prep run list` lists them) or the path of a .toml file.
+
+    Every worker (--jobs) takes about 250 MiB, and up to 256 MiB more for the decoded frames of
+    clips of up to 256 frames. Longer clips take no more, of whatever length; their frames are
+    decoded once for landmarks and once for alignment.
     """
     from mer_prep.pipeline import pipeline_names, read_pipeline
 
@@ -253,9 +273,18 @@ def _print_plan(plans: list[Any], as_json: bool) -> None:
     click.echo(f"dry run: {plural(len(rows), 'shard')} to make, {cached} cached; nothing was done")
 
 
+#: What stands in for a missing apex under the policies that allow it.
+_STAND_INS = {
+    "annotated-or-midpoint": "the midpoint of onset and offset is used "
+    "(--set {stage}.apex=annotated-or-spotted finds it, annotated leaves them out)",
+    "annotated-or-spotted": "the one that was spotted is used (--set {stage}.apex=annotated leaves "
+    "them out)",
+}
+
+
 def _print_apex_notes(plans: list[Any], recipe: Any) -> None:
-    """Say for how many clips the midpoint stands in for an apex."""
-    stage = next((name for name, one in recipe.stages.items() if _may_use_midpoint(one)), None)
+    """Say for how many clips something stands in for an annotated apex."""
+    stage = next((name for name, one in recipe.stages.items() if _may_stand_in(one)), None)
     if stage is None:
         return
     clips = [clip for plan in plans for clip in plan.clips]
@@ -265,16 +294,15 @@ def _print_apex_notes(plans: list[Any], recipe: Any) -> None:
         if without:
             click.echo(
                 f"  note {corpus}: {without} of {plural(len(of_corpus), 'clip')} have no annotated "
-                "apex; the midpoint of onset and offset is used "
-                f"(--set {stage}.apex=annotated leaves them out)"
+                f"apex; {_STAND_INS[recipe.stages[stage].params.apex].format(stage=stage)}"
             )
 
 
-def _may_use_midpoint(stage: Any) -> bool:
-    """Return whether a stage needs an apex and takes the midpoint where there is none."""
+def _may_stand_in(stage: Any) -> bool:
+    """Return whether a stage needs an apex and takes another frame where there is none."""
     params = stage.params
     needed = "onset-apex" in (getattr(params, "pairs", ""), getattr(params, "span", ""))
-    return needed and getattr(params, "apex", "") == "annotated-or-midpoint"
+    return needed and getattr(params, "apex", "") in _STAND_INS
 
 
 def _print_summary(

@@ -19,8 +19,8 @@ from mer_prep.sources.folders import not_this_corpus, walk
 from mer_prep.sources.trees import (
     Request,
     choose_tree,
-    data_rows,
     optional_text,
+    read_rows,
     read_table,
     recognise,
 )
@@ -78,9 +78,8 @@ def read(request: Request) -> Reading:
 
 
 def _expressions(reading: Reading, table: Table) -> list[Expression]:
-    rows = data_rows(reading, table, subject="Subject", clip="Filename", onset="OnsetF")
-    return [
-        Expression(
+    def parse(number: int, row: Row) -> Expression:
+        return Expression(
             key=episode_key(number, row.text("Filename")),
             number=number,
             subject=f"sub{number:02d}",
@@ -93,8 +92,8 @@ def _expressions(reading: Reading, table: Table) -> list[Expression]:
             where=row.where(),
             remarks=_remarks(row),
         )
-        for number, row in rows
-    ]
+
+    return read_rows(reading, table, parse, subject="Subject", clip="Filename", onset="OnsetF")
 
 
 def _remarks(row: Row) -> tuple[Remark, ...]:

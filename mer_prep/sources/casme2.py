@@ -15,7 +15,7 @@ import re
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 
-from mer_prep.sources.annotations import Column, Table, find_table, read_sheets
+from mer_prep.sources.annotations import Column, Row, Table, find_table, read_sheets
 from mer_prep.sources.episodes import episode_key, episode_trees
 from mer_prep.sources.expressions import (
     Expression,
@@ -32,9 +32,9 @@ from mer_prep.sources.folders import (
 from mer_prep.sources.trees import (
     Request,
     choose_tree,
-    data_rows,
     find_workbook,
     optional_text,
+    read_rows,
     read_table,
     recognise,
 )
@@ -109,36 +109,34 @@ def _objective_classes(reading: Reading, folders: Sequence[Folder]) -> dict[Hash
         reading.note("info", "objective-classes-missing", "No workbook of objective classes.")
         return {}
     table = find_table(read_sheets(path), _CLASS_COLUMNS)
-    rows = data_rows(reading, table, subject="Subject", clip="Filename", onset="Objective Class")
-    found = ((number, row, row.optional_whole("Objective Class")) for number, row in rows)
-    return {
-        episode_key(number, row.text("Filename")): value
-        for number, row, value in found
-        if value is not None
-    }
+
+    def parse(number: int, row: Row) -> tuple[Hashable, int | None]:
+        return episode_key(number, row.text("Filename")), row.optional_whole("Objective Class")
+
+    found = read_rows(
+        reading, table, parse, subject="Subject", clip="Filename", onset="Objective Class"
+    )
+    return {key: value for key, value in found if value is not None}
 
 
 def _expressions(reading: Reading, table: Table, classes: dict[Hashable, int]) -> list[Expression]:
-    expressions = []
-    rows = data_rows(reading, table, subject="Subject", clip="Filename", onset="OnsetFrame")
-    for number, row in rows:
+    def parse(number: int, row: Row) -> Expression:
         key = episode_key(number, row.text("Filename"))
-        expressions.append(
-            Expression(
-                key=key,
-                number=number,
-                subject=f"sub{number:02d}",
-                clip=row.text("Filename"),
-                onset=row.whole("OnsetFrame"),
-                apex=row.optional_whole("ApexFrame"),
-                offset=row.optional_whole("OffsetFrame"),
-                emotion_raw=optional_text(row, "Estimated Emotion"),
-                action_units_raw=optional_text(row, "Action Units"),
-                objective_class=classes.get(key),
-                where=row.where(),
-            )
+        return Expression(
+            key=key,
+            number=number,
+            subject=f"sub{number:02d}",
+            clip=row.text("Filename"),
+            onset=row.whole("OnsetFrame"),
+            apex=row.optional_whole("ApexFrame"),
+            offset=row.optional_whole("OffsetFrame"),
+            emotion_raw=optional_text(row, "Estimated Emotion"),
+            action_units_raw=optional_text(row, "Action Units"),
+            objective_class=classes.get(key),
+            where=row.where(),
         )
-    return expressions
+
+    return read_rows(reading, table, parse, subject="Subject", clip="Filename", onset="OnsetFrame")
 
 
 def _warn_of_version_a(reading: Reading) -> None:

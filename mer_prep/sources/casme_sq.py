@@ -31,6 +31,7 @@ from mer_prep.sources.trees import (
     choose_tree,
     find_workbook,
     no_workbook,
+    note_refused,
     optional_text,
     recognise,
 )
@@ -240,47 +241,54 @@ def _expressions(
     by_recording: bool,
 ) -> list[Expression]:
     column = "Estimated Emotion" if options["label"] == "estimated" else "Self-reported Emotion"
-    expressions = []
+    expressions: list[Expression] = []
+    refused: list[AnnotationError] = []
     for row in table:
-        problem = _problem(row, rules)
-        if problem is not None:
-            reading.note("error", "row-unreadable", problem[1], where=row.where(problem[0]))
-            continue
-        number = rules.subjects[int(row.text("Participant"))]
-        clip = row.text("Filename")
-        stimulus = clip.rsplit("_", 1)[0].casefold()
-        recording = Recording(number, rules.videos.get(stimulus, stimulus))
-        kind = _TYPES.fullmatch(row.text("Type"))
-        assert kind is not None
-        expressions.append(
-            Expression(
-                key=recording if by_recording else clip_key(number, clip),
-                number=number,
-                subject=f"s{number}",
-                clip=clip,
-                onset=row.whole("Onset"),
-                # Zero stands for none: frames are numbered from 1.
-                apex=row.optional_whole("Apex") or None,
-                offset=row.optional_whole("Offset") or None,
-                emotion_raw=optional_text(row, column),
-                action_units_raw=optional_text(row, "Action Units"),
-                where=row.where(),
-                expression_type=kind[1].lower(),
-            )
-        )
+        try:
+            if row.filled("Filename") or row.filled("Onset"):
+                expressions.append(_expression(row, rules, column, by_recording))
+        except AnnotationError as error:
+            refused.append(error)
+    note_refused(reading, refused, total=len(expressions) + len(refused))
     return expressions
 
 
-def _problem(row: Row, rules: NamingRules) -> tuple[str, str] | None:
-    """Return the column and the reason why a row cannot be read, or None."""
+def _expression(row: Row, rules: NamingRules, column: str, by_recording: bool) -> Expression:
+    """Return the expression of a row.
+
+    Raises
+    ------
+    AnnotationError
+        If a cell is not what it must be.
+    """
     participant, clip = row.text("Participant"), row.text("Filename")
     if not participant.isdecimal() or int(participant) not in rules.subjects:
-        return "Participant", f"{participant!r} is no participant (1 to 22); left out."
+        message = f"{participant!r} is no participant (1 to 22)."
+        raise AnnotationError(message, where=row.where("Participant"))
     if _CLIP.fullmatch(clip) is None:
-        return "Filename", f"{clip!r} is no clip such as 'disgust2_3'; left out."
-    if _TYPES.fullmatch(row.text("Type")) is None:
-        return "Type", f"{row.text('Type')!r} is neither micro- nor macro-expression; left out."
-    return None
+        message = f"{clip!r} is no clip such as 'disgust2_3'."
+        raise AnnotationError(message, where=row.where("Filename"))
+    kind = _TYPES.fullmatch(row.text("Type"))
+    if kind is None:
+        message = f"{row.text('Type')!r} is neither micro- nor macro-expression."
+        raise AnnotationError(message, where=row.where("Type"))
+    number = rules.subjects[int(participant)]
+    stimulus = clip.rsplit("_", 1)[0].casefold()
+    recording = Recording(number, rules.videos.get(stimulus, stimulus))
+    return Expression(
+        key=recording if by_recording else clip_key(number, clip),
+        number=number,
+        subject=f"s{number}",
+        clip=clip,
+        onset=row.whole("Onset"),
+        # Zero stands for none: frames are numbered from 1.
+        apex=row.optional_whole("Apex") or None,
+        offset=row.optional_whole("Offset") or None,
+        emotion_raw=optional_text(row, column),
+        action_units_raw=optional_text(row, "Action Units"),
+        where=row.where(),
+        expression_type=kind[1].lower(),
+    )
 
 
 def _chosen(reading: Reading, expressions: Sequence[Expression], kind: str) -> list[Expression]:

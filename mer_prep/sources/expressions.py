@@ -18,7 +18,7 @@ from mer_prep.manifest import Clip, Finding, check_relative, make_clip_id
 from mer_prep.sources.annotations import Row
 from mer_prep.sources.facts import Erratum
 from mer_prep.sources.folders import Folder
-from mer_prep.sources.frames import list_frames
+from mer_prep.sources.frames import copies_of_frames, list_frames
 
 #: Offsets that annotators write for "none".
 _NO_OFFSET = (None, 0)
@@ -277,6 +277,7 @@ def build_clips(
             continue
         if expression.key not in indexed:
             indexed[expression.key] = index_frames(reading.root, folder)
+            note_copies(reading, folder)
         frames = indexed[expression.key]
         if isinstance(frames, str):
             code = "clip-empty" if not folder.images else "frames-unusable"
@@ -306,6 +307,16 @@ def build_clips(
                 f"The folder ({len(folder.images)} frames) has no row in the annotation; left out.",
                 where=folder.relative,
             )
+
+
+def note_copies(reading: Reading, folder: Folder) -> None:
+    """Note the frames of a folder that are copies of others, which are left out."""
+    copies = copies_of_frames(folder.images)
+    if copies:
+        copy, original = next(iter(copies.items()))
+        message = f"{len(copies)} files are copies of other frames and left out; the first is "
+        message += f"'{copy}', of '{original}'."
+        reading.note("warning", "frames-copied", message, where=folder.relative or None)
 
 
 def _around(
@@ -457,6 +468,9 @@ def with_flags(clips: Sequence[Clip], findings: Sequence[Finding]) -> list[Clip]
 
 
 def subject_number(row: Row, column: str) -> int | None:
-    """Return the number of a subject cell: 1 for ``01``, ``sub01``, ``s1`` and 1.0, or None."""
-    match = re.fullmatch(r"(?i)(?:sub|s)?[-_ ]?0*(\d{1,3})", row.text(column))
+    """Return the number of a subject cell: 1 for ``01``, ``sub01``, ``s1`` and 1.0, or None.
+
+    Subjects count from 1; annotators and programs write 0 for "none".
+    """
+    match = re.fullmatch(r"(?i)(?:sub|s)?[-_ ]?0*([1-9]\d{0,2})", row.text(column))
     return int(match[1]) if match else None

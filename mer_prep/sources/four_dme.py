@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Sequence
 
+from mer_prep.errors import AnnotationError
 from mer_prep.sources.annotations import BLANKS, Column, Row, Table
 from mer_prep.sources.expressions import (
     Expression,
@@ -30,8 +31,8 @@ from mer_prep.sources.trees import (
     Request,
     Tree,
     choose_tree,
-    data_rows,
     optional_text,
+    read_rows,
     read_table,
     recognise,
 )
@@ -137,36 +138,34 @@ def _trees(reading: Reading, folders: Sequence[Folder]) -> list[Tree]:
 
 
 def _expressions(reading: Reading, table: Table) -> list[Expression]:
-    expressions = []
-    rows = data_rows(reading, table, subject="sub_ID", clip="fold_name", onset="Onset")
-    for number, row in rows:
+    def parse(number: int, row: Row) -> Expression:
         clip = row.text("fold_name")
         named = _CLIP.fullmatch(clip)
         if named is None or int(named[1]) != number:
-            message = f"'{clip}' is no clip of subject {number}; left out, since a wrong subject "
-            message += "would leak between folds."
-            reading.note("error", "row-unreadable", message, where=row.where("fold_name"))
-            continue
+            raise AnnotationError(
+                f"'{clip}' is no clip of subject {number}; a wrong subject would leak between "
+                "folds.",
+                where=row.where("fold_name"),
+            )
         emotions = split_emotions(row.text("Emotion"))
         units = optional_text(row, "AUs")
-        expressions.append(
-            Expression(
-                key=clip_key(clip),
-                number=number,
-                subject=f"S{number:02d}",
-                clip=clip,
-                onset=row.whole("Onset"),
-                apex=row.optional_whole("Apex"),
-                offset=row.optional_whole("Offset"),
-                emotion_raw=optional_text(row, "Emotion"),
-                emotion=emotions[0] if emotions else None,
-                action_units_raw=units,
-                action_units=moving_action_units(units or ""),
-                where=row.where(),
-                remarks=tuple(_remarks(row, emotions)),
-            )
+        return Expression(
+            key=clip_key(clip),
+            number=number,
+            subject=f"S{number:02d}",
+            clip=clip,
+            onset=row.whole("Onset"),
+            apex=row.optional_whole("Apex"),
+            offset=row.optional_whole("Offset"),
+            emotion_raw=optional_text(row, "Emotion"),
+            emotion=emotions[0] if emotions else None,
+            action_units_raw=units,
+            action_units=moving_action_units(units or ""),
+            where=row.where(),
+            remarks=tuple(_remarks(row, emotions)),
         )
-    return expressions
+
+    return read_rows(reading, table, parse, subject="sub_ID", clip="fold_name", onset="Onset")
 
 
 def _remarks(row: Row, emotions: Sequence[str]) -> list[Remark]:

@@ -14,7 +14,8 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from mer_prep.sources.annotations import Column, Table
+from mer_prep.errors import AnnotationError
+from mer_prep.sources.annotations import Column, Row, Table
 from mer_prep.sources.expressions import (
     Expression,
     Reading,
@@ -30,8 +31,8 @@ from mer_prep.sources.trees import (
     Request,
     Tree,
     choose_tree,
-    data_rows,
     optional_text,
+    read_rows,
     read_table,
     recognise,
 )
@@ -126,31 +127,29 @@ def _is_emotion(name: str, emotions: Sequence[str]) -> bool:
 
 
 def _expressions(reading: Reading, table: Table) -> list[Expression]:
-    expressions = []
-    rows = data_rows(reading, table, subject="Subject", clip="Filename", onset="OnsetFrame")
-    for number, row in rows:
+    def parse(number: int, row: Row) -> Expression:
         clip = row.text("Filename")
         code = clip_code(clip)
         if code is None or code[0] != number:
-            message = f"'{clip}' is no clip of subject {number}; left out, since a wrong subject "
-            message += "would leak between folds."
-            reading.note("error", "row-unreadable", message, where=row.where("Filename"))
-            continue
-        expressions.append(
-            Expression(
-                key=code,
-                number=number,
-                subject=f"S{number:02d}",
-                clip=clip,
-                onset=row.whole("OnsetFrame"),
-                apex=row.optional_whole("ApexFrame"),
-                offset=row.optional_whole("OffsetFrame"),
-                emotion_raw=optional_text(row, "Estimated Emotion"),
-                action_units_raw=optional_text(row, "Action Units"),
-                where=row.where(),
+            raise AnnotationError(
+                f"'{clip}' is no clip of subject {number}; a wrong subject would leak between "
+                "folds.",
+                where=row.where("Filename"),
             )
+        return Expression(
+            key=code,
+            number=number,
+            subject=f"S{number:02d}",
+            clip=clip,
+            onset=row.whole("OnsetFrame"),
+            apex=row.optional_whole("ApexFrame"),
+            offset=row.optional_whole("OffsetFrame"),
+            emotion_raw=optional_text(row, "Estimated Emotion"),
+            action_units_raw=optional_text(row, "Action Units"),
+            where=row.where(),
         )
-    return expressions
+
+    return read_rows(reading, table, parse, subject="Subject", clip="Filename", onset="OnsetFrame")
 
 
 def _with_folder_labels(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Sequence
 
+from mer_prep.errors import AnnotationError
 from mer_prep.manifest import make_clip_id
 from mer_prep.sources.annotations import Column, Row, Table
 from mer_prep.sources.expressions import (
@@ -25,8 +26,8 @@ from mer_prep.sources.trees import (
     Request,
     Tree,
     choose_tree,
-    data_rows,
     optional_text,
+    read_rows,
     read_table,
     recognise,
 )
@@ -113,33 +114,34 @@ def _expressions(
     reading: Reading, table: Table
 ) -> tuple[list[Expression], list[tuple[int | None, Row]]]:
     """Return the expressions, and for each the duration its row states."""
-    expressions = []
-    durations = []
-    rows = data_rows(reading, table, subject="Subject", clip="Filename", onset="Onset Frame")
-    for number, row in rows:
+
+    def parse(number: int, row: Row) -> tuple[Expression, tuple[int | None, Row]]:
         key = clip_key(row.text("Filename"))
         if isinstance(key, tuple) and key[0] != number:
-            message = f"'{row.text('Filename')}' is no clip of subject {number:03d}; left out, "
-            message += "since a wrong subject would leak between folds."
-            reading.note("error", "row-unreadable", message, where=row.where("Filename"))
-            continue
-        expressions.append(
-            Expression(
-                key=key,
-                number=number,
-                subject=f"{number:03d}",
-                clip=row.text("Filename"),
-                onset=row.whole("Onset Frame"),
-                apex=row.optional_whole("Apex Frame"),
-                offset=row.optional_whole("Offset Frame"),
-                emotion_raw=optional_text(row, "Estimated Emotion"),
-                action_units_raw=optional_text(row, "Action Units"),
-                objective_class=row.optional_whole("Objective Classes"),
-                where=row.where(),
+            raise AnnotationError(
+                f"'{row.text('Filename')}' is no clip of subject {number:03d}; a wrong subject "
+                "would leak between folds.",
+                where=row.where("Filename"),
             )
+        expression = Expression(
+            key=key,
+            number=number,
+            subject=f"{number:03d}",
+            clip=row.text("Filename"),
+            onset=row.whole("Onset Frame"),
+            apex=row.optional_whole("Apex Frame"),
+            offset=row.optional_whole("Offset Frame"),
+            emotion_raw=optional_text(row, "Estimated Emotion"),
+            action_units_raw=optional_text(row, "Action Units"),
+            objective_class=row.optional_whole("Objective Classes"),
+            where=row.where(),
         )
-        durations.append((row.optional_whole("Duration"), row))
-    return expressions, durations
+        return expression, (row.optional_whole("Duration"), row)
+
+    found = read_rows(
+        reading, table, parse, subject="Subject", clip="Filename", onset="Onset Frame"
+    )
+    return [expression for expression, _ in found], [duration for _, duration in found]
 
 
 def _check_durations(

@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from mer_prep.errors import AnnotationError
 from mer_prep.sources.annotations import Column, Row, Table
 from mer_prep.sources.expressions import (
     Expression,
@@ -32,8 +33,8 @@ from mer_prep.sources.trees import (
     Request,
     Tree,
     choose_tree,
-    data_rows,
     optional_text,
+    read_rows,
     read_table,
 )
 
@@ -203,21 +204,23 @@ def _cut_expressions(reading: Reading, tree: Tree) -> list[Expression]:
 
 def _long_expressions(reading: Reading, table: Table) -> list[Expression]:
     """Return up to three expressions per row."""
-    expressions = []
-    rows = data_rows(reading, table, subject="Subject", clip="Filename", onset="OnsetF")
-    for number, row in rows:
+
+    def parse(number: int, row: Row) -> list[Expression]:
         code = clip_code(row.text("Filename"))
         if code is None or code[0] != number:
-            message = f"'{row.text('Filename')}' is no clip of subject {number}; left out."
-            reading.note("error", "row-unreadable", message, where=row.where("Filename"))
-            continue
+            raise AnnotationError(
+                f"'{row.text('Filename')}' is no clip of subject {number}.",
+                where=row.where("Filename"),
+            )
         label = optional_text(row, "Emotion")
         if label and normalise_emotion(label) != _LABELS[code[1]]:
             message = f"The row says '{label}', the clip's code {_LABELS[code[1]]}; the code is "
             message += "believed."
             reading.note("warning", "label-disagrees", message, where=row.where("Emotion"))
-        expressions += _row_expressions(row, code)
-    return expressions
+        return _row_expressions(row, code)
+
+    rows = read_rows(reading, table, parse, subject="Subject", clip="Filename", onset="OnsetF")
+    return [expression for row in rows for expression in row]
 
 
 def _row_expressions(row: Row, code: Code) -> list[Expression]:

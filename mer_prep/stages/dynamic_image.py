@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, overload
+from typing import Any, ClassVar, overload
 
 import numpy as np
 
@@ -14,9 +14,13 @@ from mer_prep.manifest import Clip
 from mer_prep.ops.images import to_grey
 from mer_prep.ops.rank_pooling import METHODS, approximate_weights, exact_weights, pool
 from mer_prep.sources.frames import ClipFrames
-from mer_prep.stages.align import onset_index
-from mer_prep.stages.base import Arrays, Field, Stage, StageOutput
-from mer_prep.stages.pairs import APEX_POLICIES, apex_index
+from mer_prep.stages.base import Arrays, Field, Inputs, Stage, StageOutput, StageStream
+from mer_prep.stages.key_frames import (
+    APEX_POLICIES,
+    apex_index,
+    key_frame_stages,
+    onset_index,
+)
 
 #: What may be pooled, with the names of its channels and its units.
 INPUTS = {
@@ -49,7 +53,7 @@ class DynamicImageParams:
         frames.
     cost : float
         What a pair costs that exact rank pooling does not part, above 0.
-    apex : {'annotated-or-midpoint', 'annotated', 'midpoint'}
+    apex : {'annotated-or-midpoint', 'annotated-or-spotted', 'annotated', 'spotted', 'midpoint'}
         Which frame is the apex, for `span = onset-apex`.
     """
 
@@ -109,6 +113,8 @@ class DynamicImage(Stage):
             self.requires = ("align", "flow")
         elif self.params.input == "grey":
             self.libraries = ("opencv",)
+        if self.params.span == "onset-apex":
+            self.requires = (*self.requires, *key_frame_stages(self.params.apex))
         if self.params.method == "exact":
             units = f"1 / {units}"
             self.libraries = (*self.libraries, "scipy")
@@ -138,12 +144,20 @@ class DynamicImage(Stage):
         ManifestError
             If the apex is needed and missing, or lies before the onset or outside the frames.
         """
+        return self.stream(clip, frames, inputs).whole()
+
+    def stream(self, clip: Clip, frames: ClipFrames, inputs: Inputs) -> StageStream:
+        """Return as `run` does; frames are read one at a time, as they are pooled."""
+        output = self._output(clip, frames, inputs)
+        return StageStream({}, lambda: output)
+
+    def _output(self, clip: Clip, frames: ClipFrames, inputs: Inputs) -> StageOutput:
         count = len(inputs["align"]["frames"])
         if count < 2:
             raise MotionError(
                 f"Dynamic-image needs 2 frames, and the clip has {count}.", where=clip.clip_id
             )
-        first, last, facts = self._span(clip, frames, count)
+        first, last, facts = self._span(clip, frames, count, inputs.get("apex"))
         pooled = _Pooled(self.params.input, inputs, first, last)
         warnings: tuple[str, ...] = ()
         indices = pooled.indices
@@ -180,7 +194,7 @@ class DynamicImage(Stage):
             raise MotionError(error.what, where=where, hint=error.hint) from None
 
     def _span(
-        self, clip: Clip, frames: ClipFrames, count: int
+        self, clip: Clip, frames: ClipFrames, count: int, spotted: Mapping[str, Any] | None
     ) -> tuple[int, int, dict[str, str | int | float | bool]]:
         """Return the first and the last index pooled, and facts about them."""
         if self.params.span == "all":
@@ -189,7 +203,9 @@ class DynamicImage(Stage):
             start, stop = clip.expression_span()
             return start - frames.start, stop - 1 - frames.start, {}
         onset = onset_index(clip, frames)
-        apex, source = apex_index(clip, frames, policy=self.params.apex, stage=self.name)
+        apex, source = apex_index(
+            clip, frames, policy=self.params.apex, spotted=spotted, stage=self.name
+        )
         if apex < onset:
             raise ManifestError(
                 f"The apex {frames.numbers[apex]} of clip {clip.clip_id} lies before its onset "
@@ -203,7 +219,7 @@ class DynamicImage(Stage):
 class _Pooled(Sequence[np.ndarray]):
     """What is pooled, one (H, W, C) array at a time, in order of time."""
 
-    def __init__(self, kind: str, inputs: Mapping[str, Arrays], first: int, last: int) -> None:
+    def __init__(self, kind: str, inputs: Inputs, first: int, last: int) -> None:
         self._kind = kind
         frames = inputs["align"]["frames"]
         self._values = inputs["flow"]["flow"] if kind == "flow" else frames
@@ -224,7 +240,7 @@ class _Pooled(Sequence[np.ndarray]):
     def __getitem__(self, index: int | slice) -> np.ndarray | Sequence[np.ndarray]:
         if isinstance(index, slice):
             return [self[one] for one in range(*index.indices(len(self)))]
-        value = np.asarray(self._values[self._rows[index]])
+        value = np.asarray(self._values[int(self._rows[index])])
         if self._kind == "grey":
             return to_grey(value)[..., None]
         return value.transpose(1, 2, 0) if self._kind == "flow" else value

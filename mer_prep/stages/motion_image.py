@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,7 +12,8 @@ from mer_prep.checks import check_option, check_range
 from mer_prep.manifest import Clip
 from mer_prep.ops.motion_image import CHANNELS, NORMALISATIONS, motion_image, resizing
 from mer_prep.sources.frames import ClipFrames
-from mer_prep.stages.base import Arrays, Field, Stage, StageOutput
+from mer_prep.stages.base import Arrays, Field, Inputs, Stage, StageOutput, StageStream
+from mer_prep.store.blocks import Blocks
 
 
 @dataclass(frozen=True)
@@ -72,17 +73,28 @@ class MotionImage(Stage):
 
     def run(self, clip: Clip, frames: ClipFrames, inputs: Mapping[str, Arrays]) -> StageOutput:
         """Return the picture of every pair, in the order of the flow's pairs."""
+        return self.stream(clip, frames, inputs).whole()
+
+    def stream(self, clip: Clip, frames: ClipFrames, inputs: Inputs) -> StageStream:
+        """Return as `run` does, one pair at a time."""
         flow = inputs["flow"]["flow"]
         size = self.params.size
-        images = np.empty((len(flow), len(CHANNELS), size, size), np.float32)
-        for row in range(len(flow)):
-            images[row] = motion_image(
-                np.asarray(flow[row]), size=size, normalise=self.params.normalise
+
+        def images() -> Iterator[np.ndarray]:
+            for row in range(len(flow)):
+                image = motion_image(
+                    np.asarray(flow[row]), size=size, normalise=self.params.normalise
+                )
+                yield image[None].astype(np.float32, copy=False)
+
+        def finish() -> StageOutput:
+            return StageOutput(
+                {},
+                facts={
+                    "resize": resizing(min(flow.shape[2:]), size),
+                    "normalise": self.params.normalise,
+                },
             )
-        return StageOutput(
-            arrays={"motion_image": images},
-            facts={
-                "resize": resizing(min(flow.shape[2:]), size),
-                "normalise": self.params.normalise,
-            },
-        )
+
+        shape = (len(flow), len(CHANNELS), size, size)
+        return StageStream({"motion_image": Blocks(shape, np.float32, images())}, finish)

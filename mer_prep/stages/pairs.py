@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 
 from mer_prep.checks import check_option, check_range
-from mer_prep.errors import ManifestError, MotionError
+from mer_prep.errors import MotionError
 from mer_prep.manifest import Clip
 from mer_prep.sources.frames import ClipFrames
-from mer_prep.stages.align import onset_index
 from mer_prep.stages.base import Field
+from mer_prep.stages.key_frames import (
+    APEX_POLICIES,
+    BOUND_POLICIES,
+    apex_index,
+    bound_index,
+    key_frame_stages,
+)
 
 PAIRS = ("onset-apex", "lagged", "consecutive", "onset-to-all")
-APEX_POLICIES = ("annotated-or-midpoint", "annotated", "midpoint")
 
 #: The datasets that say which frames were compared.
 PAIR_FIELDS = (
@@ -57,21 +64,51 @@ class ChosenPairs:
         return {"pairs": self.indices, "pair_numbers": self.numbers}
 
 
-def check_pair_params(stage: str, *, pairs: str, lag_divisor: int, apex: str) -> None:
+class PairParams(Protocol):
+    """The parameters that choose pairs, as every stage that compares frames has them.
+
+    Parameters
+    ----------
+    pairs : {'onset-apex', 'lagged', 'consecutive', 'onset-to-all'}
+        The onset and the apex; frames N // `lag_divisor` apart, see `lagged_pairs`; neighbours;
+        or the onset and every other frame seen.
+    lag_divisor : int
+        Frames of a lagged sample.
+    apex, onset : str
+        Which frames they are; see `mer_prep.stages.key_frames`.
+    """
+
+    @property
+    def pairs(self) -> str: ...  # noqa: D102
+    @property
+    def lag_divisor(self) -> int: ...  # noqa: D102
+    @property
+    def apex(self) -> str: ...  # noqa: D102
+    @property
+    def onset(self) -> str: ...  # noqa: D102
+
+
+def check_pair_params(stage: str, params: PairParams) -> None:
     """Raise `ConfigError` if the parameters that choose pairs are not what they must be."""
-    check_option(f"{stage}.pairs", pairs, PAIRS)
-    check_range(f"{stage}.lag_divisor", lag_divisor, low=2)
-    check_option(f"{stage}.apex", apex, APEX_POLICIES)
+    check_option(f"{stage}.pairs", params.pairs, PAIRS)
+    check_range(f"{stage}.lag_divisor", params.lag_divisor, low=2)
+    check_option(f"{stage}.apex", params.apex, APEX_POLICIES)
+    check_option(f"{stage}.onset", params.onset, BOUND_POLICIES)
+
+
+def pair_stages(params: PairParams) -> tuple[str, ...]:
+    """Return the stages that the pairs need: ``apex`` where a key frame may be a spotted one."""
+    needed = {"onset-apex": (params.onset, params.apex), "onset-to-all": (params.onset,)}
+    return key_frame_stages(*needed.get(params.pairs, ()))
 
 
 def choose_pairs(
     clip: Clip,
     frames: ClipFrames,
     count: int,
+    params: PairParams,
     *,
-    pairs: str = "onset-apex",
-    lag_divisor: int = 8,
-    apex: str = "annotated-or-midpoint",
+    spotted: Mapping[str, Any] | None = None,
     stage: str = "flow",
 ) -> ChosenPairs:
     """Return the pairs of frames of a clip that are compared.
@@ -84,13 +121,10 @@ def choose_pairs(
         The frames seen.
     count : int
         Number of aligned frames.
-    pairs : {'onset-apex', 'lagged', 'consecutive', 'onset-to-all'}
-        The onset and the apex; frames N // `lag_divisor` apart, see `lagged_pairs`; neighbours;
-        or the onset and every other frame seen.
-    lag_divisor : int
-        Frames of a lagged sample.
-    apex : {'annotated-or-midpoint', 'annotated', 'midpoint'}
-        See `apex_index`.
+    params : PairParams
+        Which pairs.
+    spotted : mapping, optional
+        What the stage ``apex`` gave, where `pair_stages` names it.
     stage : str
         Name of the stage that asks, for the hint of an error.
 
@@ -99,7 +133,7 @@ def choose_pairs(
     MotionError
         If the clip is too short for the pairs.
     ManifestError
-        If the apex is needed and missing, or lies outside the frames seen.
+        If a key frame is needed and missing, or lies outside the frames seen.
     """
     if count < 2:
         raise MotionError(
@@ -107,20 +141,25 @@ def choose_pairs(
         )
     facts: dict[str, str | int | float | bool] = {}
     warnings: list[str] = []
-    if pairs == "consecutive":
+    if params.pairs == "consecutive":
         indices = consecutive_pairs(count)
-    elif pairs == "lagged":
+    elif params.pairs == "lagged":
         try:
-            indices = lagged_pairs(count, divisor=lag_divisor)
+            indices = lagged_pairs(count, divisor=params.lag_divisor)
         except MotionError as error:
             raise MotionError(error.what, where=clip.clip_id, why=error.why) from None
     else:
-        onset = onset_index(clip, frames)
+        onset, source = bound_index(
+            clip, frames, "onset", policy=params.onset, spotted=spotted, stage=stage
+        )
+        facts = {"onset_source": source, "onset_number": int(frames.numbers[onset])}
         others = [index for index in range(count) if index != onset]
-        if pairs == "onset-apex":
-            peak, source = apex_index(clip, frames, policy=apex, stage=stage)
+        if params.pairs == "onset-apex":
+            peak, source = apex_index(
+                clip, frames, policy=params.apex, spotted=spotted, stage=stage
+            )
             others = [peak]
-            facts = {"apex_source": source, "apex_number": int(frames.numbers[peak])}
+            facts |= {"apex_source": source, "apex_number": int(frames.numbers[peak])}
             if peak == onset:
                 warnings.append(
                     f"The apex is the onset frame {frames.numbers[onset]}; what lies between "
@@ -167,60 +206,3 @@ def lagged_pairs(count: int, *, divisor: int = 8) -> np.ndarray:
     frames = np.arange(divisor)[None, :] * interval + np.arange(interval)[:, None]
     pairs = np.stack([frames[:, :-1], frames[:, 1:]], axis=-1)
     return pairs.reshape(-1, 2).astype(np.int32)
-
-
-def midpoint(first: int, stop: int) -> int:
-    """Return the middle index of the frames `first` to `stop` - 1.
-
-    Of N frames it is the one at position floor((N + 1) / 2), counted from one: the middle of an
-    odd number, the earlier of the two middle ones of an even number.
-    """
-    return first + (stop - first + 1) // 2 - 1
-
-
-def apex_index(
-    clip: Clip,
-    frames: ClipFrames,
-    *,
-    policy: str = "annotated-or-midpoint",
-    stage: str = "flow",
-) -> tuple[int, str]:
-    """Return the zero-based index of the apex among the frames seen, and where it comes from.
-
-    Parameters
-    ----------
-    clip : Clip
-        The clip.
-    frames : ClipFrames
-        The frames seen.
-    policy : {'annotated-or-midpoint', 'annotated', 'midpoint'}
-        The manifest's where it has one, or else the middle frame from onset to offset; only an
-        annotated one; or always the middle frame.
-    stage : str
-        Name of the stage that asks, for the hint of an error.
-
-    Raises
-    ------
-    ManifestError
-        If an annotated apex is demanded and there is none, or if the apex lies outside the
-        frames seen.
-    """
-    annotated = clip.apex is not None and clip.apex_source == "annotated"
-    if policy == "annotated" and not annotated:
-        raise ManifestError(
-            f"Clip {clip.clip_id} has no annotated apex.",
-            where=clip.root,
-            hint=f"use --set {stage}.apex=annotated-or-midpoint",
-        )
-    if policy == "midpoint" or clip.apex is None:
-        first, stop = clip.expression_span()
-        return midpoint(first, stop) - frames.start, "midpoint"
-    index = clip.position(clip.apex) - frames.start
-    if not 0 <= index < len(frames):
-        raise ManifestError(
-            f"The apex {clip.apex} of clip {clip.clip_id} lies outside its frames "
-            f"{frames.numbers[0]} to {frames.numbers[-1]}.",
-            where=clip.root,
-            hint="check the annotation with `mer-prep validate`",
-        )
-    return index, str(clip.apex_source)

@@ -32,7 +32,7 @@ from mer_prep.store import files
 from mer_prep.store.cache import Cache
 from mer_prep.store.key import shard_key
 from mer_prep.store.lock import Lock
-from mer_prep.store.shard import Failure, check_shard, merge, read_clip
+from mer_prep.store.shard import Failure, check_clip, check_shard, merge
 from mer_prep.workspace import Workspace
 
 ENGINES = ("loky", "dask", "ray")
@@ -292,7 +292,7 @@ class Runner:
         intact = {}
         for clip_id, path in reusable.items():
             try:
-                read_clip(path, clip_id)
+                check_clip(path, clip_id)
             except ShardError as error:
                 self._say(f"not reused, since it is damaged: {path} ({error.what})")
             else:

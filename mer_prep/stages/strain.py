@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,7 +12,8 @@ from mer_prep.checks import check_option
 from mer_prep.manifest import Clip
 from mer_prep.ops.strain import strain_magnitude, strain_tensor
 from mer_prep.sources.frames import ClipFrames
-from mer_prep.stages.base import Arrays, Field, Stage, StageOutput
+from mer_prep.stages.base import Arrays, Field, Inputs, Stage, StageOutput, StageStream
+from mer_prep.store.blocks import Blocks
 
 MAGNITUDE = Field(
     "strain",
@@ -64,17 +65,26 @@ class Strain(Stage):
 
     def run(self, clip: Clip, frames: ClipFrames, inputs: Mapping[str, Arrays]) -> StageOutput:
         """Return the strain of every pair, in the order of the flow's pairs."""
+        return self.stream(clip, frames, inputs).whole()
+
+    def stream(self, clip: Clip, frames: ClipFrames, inputs: Inputs) -> StageStream:
+        """Return as `run` does, one pair at a time."""
         flow = inputs["flow"]["flow"]
         shape = (flow.shape[0], *flow.shape[2:])
         if self.params.components == "tensor":
             shape = (flow.shape[0], 3, *flow.shape[2:])
-        strain = np.empty(shape, np.float32)
         total = 0.0
-        for row in range(len(flow)):
-            tensor = strain_tensor(np.asarray(flow[row]))
-            magnitude = strain_magnitude(tensor)
-            total += float(magnitude.mean(dtype=np.float64))
-            strain[row] = tensor if self.params.components == "tensor" else magnitude
-        return StageOutput(
-            arrays={"strain": strain}, facts={"mean_magnitude": total / max(1, len(flow))}
-        )
+
+        def strains() -> Iterator[np.ndarray]:
+            nonlocal total
+            for row in range(len(flow)):
+                tensor = strain_tensor(np.asarray(flow[row]))
+                magnitude = strain_magnitude(tensor)
+                total += float(magnitude.mean(dtype=np.float64))
+                strain = tensor if self.params.components == "tensor" else magnitude
+                yield strain[None].astype(np.float32, copy=False)
+
+        def finish() -> StageOutput:
+            return StageOutput({}, facts={"mean_magnitude": total / max(1, len(flow))})
+
+        return StageStream({"strain": Blocks(shape, np.float32, strains())}, finish)

@@ -35,6 +35,10 @@ TOLERANCE = {
     "difference": 0.5,
     "dynamic_image": 0.1,
     "weights": 0.0001,
+    "score": 2.0,
+    "key_frames": 1.0,
+    "key_frame_numbers": 1.0,
+    "confidence": 0.05,
 }
 
 

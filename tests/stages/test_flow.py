@@ -4,10 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
-from mer_prep.errors import ConfigError, DependencyError, ManifestError, MotionError
+from mer_prep.errors import ConfigError, DependencyError, MotionError
 from mer_prep.ops.tvl1 import kernel_version
 from mer_prep.stages.flow import Flow, FlowParams, check_finite
-from mer_prep.stages.pairs import apex_index, consecutive_pairs, lagged_pairs, midpoint
+from mer_prep.stages.pairs import consecutive_pairs, lagged_pairs
 
 TINY = np.zeros((4, 4, 3), np.uint8)
 
@@ -95,44 +95,38 @@ def test_consecutive_pairs():
     np.testing.assert_array_equal(consecutive_pairs(4), [(0, 1), (1, 2), (2, 3)])
 
 
-@pytest.mark.parametrize(
-    ("first", "stop", "expected"), [(0, 1, 0), (0, 2, 0), (0, 3, 1), (0, 4, 1), (5, 10, 7)]
-)
-def test_midpoint_by_hand(first, stop, expected):
-    assert midpoint(first, stop) == expected
+SPOTTED = {
+    "apex": {
+        "key_frames": np.array([1, 2, 3], np.int32),
+        "confidence": np.array([0.9], np.float32),
+    }
+}
+
+
+def test_spotted_key_frames_are_used_and_said(make_clip):
+    clip, frames = make_clip([TINY] * 5)
+    params = FlowParams(method="dis", apex="spotted", onset="spotted")
+    output = Flow(params).run(clip, frames, {**aligned([9, 0, 2, 0, 0]), **SPOTTED})
+    np.testing.assert_array_equal(output.arrays["pair_numbers"], [(102, 103)])
+    assert (output.facts["apex_source"], output.facts["onset_source"]) == ("spotted", "spotted")
+    middle = output.arrays["flow"][0, :, 12:-12, 12:-12]
+    np.testing.assert_allclose(middle.mean(axis=(1, 2)), (2, 0), atol=0.1)
 
 
 @pytest.mark.parametrize(
-    ("facts", "policy", "expected"),
+    ("values", "expected"),
     [
-        ({"apex": 104, "apex_source": "annotated"}, "annotated-or-midpoint", (2, "annotated")),
-        ({"apex": 104, "apex_source": "annotated"}, "annotated", (2, "annotated")),
-        ({"apex": 104, "apex_source": "annotated"}, "midpoint", (3, "midpoint")),
-        ({"apex": 103, "apex_source": "spotted"}, "annotated-or-midpoint", (1, "spotted")),
-        ({}, "annotated-or-midpoint", (3, "midpoint")),
+        ({}, ("align",)),
+        ({"apex": "annotated-or-spotted"}, ("align", "apex")),
+        ({"onset": "spotted"}, ("align", "apex")),
+        ({"onset": "spotted", "apex": "spotted"}, ("align", "apex")),
+        ({"pairs": "onset-to-all", "apex": "spotted"}, ("align",)),
+        ({"pairs": "onset-to-all", "onset": "annotated-or-spotted"}, ("align", "apex")),
+        ({"pairs": "consecutive", "apex": "spotted"}, ("align",)),
     ],
 )
-def test_apex_policies(make_clip, facts, policy, expected):
-    clip, frames = make_clip([TINY] * 9, onset=102, offset=108, **facts)
-    assert apex_index(clip, frames, policy=policy) == expected
-
-
-def test_the_midpoint_is_that_of_the_expression_when_all_frames_are_seen(make_clip):
-    clip, frames = make_clip([TINY] * 9, onset=104, offset=108, seen=(0, 9))
-    assert apex_index(clip, frames) == (5, "midpoint")
-
-
-@pytest.mark.parametrize("facts", [{}, {"apex": 103, "apex_source": "spotted"}])
-def test_an_annotated_apex_may_be_demanded(make_clip, facts):
-    clip, frames = make_clip([TINY] * 4, **facts)
-    with pytest.raises(ManifestError, match="has no annotated apex"):
-        apex_index(clip, frames, policy="annotated")
-
-
-def test_an_apex_after_the_offset_is_refused(make_clip):
-    clip, frames = make_clip([TINY] * 9, onset=102, apex=108, offset=105, apex_source="annotated")
-    with pytest.raises(ManifestError, match=r"apex 108 .* outside its frames 102 to 105"):
-        apex_index(clip, frames)
+def test_the_stage_apex_is_required_only_where_it_is_used(values, expected):
+    assert Flow(FlowParams(**values)).requires == expected
 
 
 def test_an_apex_that_is_the_onset_gives_zero_and_is_said(make_clip):
@@ -173,6 +167,7 @@ def test_finite_flow_passes():
         ({"method": "dis", "engine": "cpu"}, "'dis' has no engine 'cpu'"),
         ({"pairs": "onset"}, "'flow.pairs'"),
         ({"apex": "annotate"}, "Did you mean 'annotated'"),
+        ({"onset": "midpoint"}, "'flow.onset'"),
         ({"dtype": "uint8"}, "'flow.dtype'"),
         ({"lag_divisor": 1}, "'flow.lag_divisor' is out of range"),
     ],

@@ -17,7 +17,8 @@ help:
 	@echo "make composite-dataset CASME2=DIR SAMM=DIR SMIC=DIR   the 442-clip composite"
 	@echo "make lint                linters and type checks"
 	@echo "make wheel               build the wheel and try it outside the checkout"
-	@echo "make bench               side-by-side timings, as ratios"
+	@echo "make bench               side-by-side measurements, written to benchmarks/results"
+	@echo "                         (BENCH='--full', '--only composite', '--videos a.mp4 b.mp4' ...)"
 	@echo "make clean               remove the environment, the demo and caches; never a workspace"
 
 # The C sources are built by the installation, so a change of theirs asks for another one.
@@ -66,7 +67,7 @@ wheel: $(INSTALLED)
 	PYTHON=$(PYTHON) .ci/wheel $(abspath $(BIN)/python)
 
 bench: $(INSTALLED)
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks $(BENCH) --save
 
 clean:
 	rm -rf $(VENV) $(DEMO) build dist *.egg-info mer_prep/ops/_tvl1.*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis

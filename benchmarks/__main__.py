@@ -1,215 +1,118 @@
-"""Run the benchmarks: ``python -m benchmarks [--only NAME] [--save FILE]``."""
+"""Run the benchmarks: ``python -m benchmarks --help``."""
 
 from __future__ import annotations
 
 import argparse
-import functools
-import platform
-import statistics
-import tempfile
+import datetime
+import os
+import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
-import numpy as np
 
-from benchmarks.pairs import end_point, known_pairs
-from mer_prep import __version__
-from mer_prep.ops.flow import optical_flow
-from mer_prep.ops.images import to_grey
-from mer_prep.ops.similarity import face_transform, warp
-from mer_prep.ops.tvl1 import kernel_paths, kernel_version, tvl1
-from mer_prep.sources.corpus import import_corpus
-from mer_prep.sources.frames import ClipFrames
-from mer_prep.synth.corpus import write_corpus
-
-REPEATS = 5
-
-#: Methods of optical flow with their engines; the first is what the others are compared with.
-FLOW_WAYS = (("tvl1", "opencv"), ("tvl1", "cpu"), ("dis", "opencv"), ("farneback", "opencv"))
-
-#: Turns of the engines of TV-L1 on every pair; the first is not counted.
-ENGINE_TURNS = 4
+from benchmarks.contests import CONTESTS, Options
+from benchmarks.machine import CHECKOUT, commit, describe_machine
+from benchmarks.report import ContestResult, Results, default_path, save
+from benchmarks.tables import markdown
+from mer_prep.errors import MerPrepError
 
 
-@dataclass(frozen=True)
-class Contest:
-    """Ways to do one thing; the first is what the others are compared with."""
-
-    title: str
-    unit: str
-    ways: dict[str, Callable[[], object]]
-    units_a_call: int = 1
-
-
-def measure(contest: Contest) -> list[tuple[str, float, float]]:
-    """Return (way, median ms a unit, median ratio to the first way), measured in turn."""
-    times: dict[str, list[float]] = {name: [] for name in contest.ways}
-    for way in contest.ways.values():
-        way()
-    for _ in range(REPEATS):
-        for name, way in contest.ways.items():
-            started = time.perf_counter()
-            way()
-            times[name].append((time.perf_counter() - started) * 1000 / contest.units_a_call)
-    base = next(iter(times.values()))
-    return [
-        (
-            name,
-            statistics.median(taken),
-            statistics.median(b / t for b, t in zip(base, taken, strict=True)),
-        )
-        for name, taken in times.items()
-    ]
-
-
-def faces(count: int = 16) -> list[np.ndarray]:
-    """Return the first frames of a synthetic CASME II clip, 640x480, as they are decoded."""
-    with tempfile.TemporaryDirectory() as folder:
-        made = write_corpus("casme2", Path(folder), subjects=1, clips=1, frames=count)
-        (clip,) = import_corpus("casme2", made.root).clips
-        return list(ClipFrames(clip, 0, len(clip.frame_numbers)))
-
-
-def landmark_contest(images: Sequence[np.ndarray]) -> Contest:
-    """Compare what scripts do, detecting in every frame, with detecting once and following."""
-    import dlib
-
-    from mer_prep.ops.faces import FaceFinder
-    from mer_prep.ops.predictor import predictor_file
-    from mer_prep.ops.tracking import track_face
-
-    detector = dlib.get_frontal_face_detector()
-    predictor = dlib.shape_predictor(str(predictor_file()))
-
-    def script() -> None:
-        for image in images:
-            (box, *_) = detector(image, 1)
-            points = [(p.x, p.y) for p in predictor(image, box).parts()]
-            warp(image, face_transform(np.array(points, float)))
-
-    def ours(samples: int) -> Callable[[], None]:
-        finder = FaceFinder(samples=samples)
-
-        def run() -> None:
-            track = track_face(finder, images)
-            transform = face_transform(track.landmarks[0])
-            for image in images:
-                warp(image, transform)
-
-        return run
-
-    return Contest(
-        "landmarks and alignment, 640x480",
-        "frame",
-        {
-            "detect upsampled in every frame": script,
-            "detect once and follow, samples=1": ours(1),
-            "detect once and follow, samples=5 (default)": ours(5),
-            "detect once and follow, samples=9": ours(9),
-        },
-        units_a_call=len(images),
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    listed = "\n".join(f"  {name:<10} {contest.about}" for name, contest in CONTESTS.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Measures mer-prep against the usual way, side by side, on one core.",
+        epilog=f"contests:\n{listed}\n\nWithout --only: all but the last two.",
     )
+    parser.add_argument(
+        "--only", nargs="+", choices=list(CONTESTS), metavar="NAME", help="run these contests"
+    )
+    parser.add_argument("--full", action="store_true", help="more faces and more turns")
+    parser.add_argument(
+        "--videos", nargs="+", type=Path, default=[], metavar="FILE", help="videos of faces"
+    )
+    parser.add_argument(
+        "--no-face", type=Path, metavar="FILE", help="video without a face, to cut to"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=2, metavar="N", help="processes of 'composite' (default: 2)"
+    )
+    parser.add_argument(
+        "--save",
+        nargs="?",
+        type=Path,
+        const=Path(),
+        metavar="FILE.json",
+        help="write the results as JSON, and as Markdown beside it; without a file name, as "
+        "benchmarks/results/<cpu>-<date>.json; other contests in the file are kept if they are "
+        "of the same machine, versions and day",
+    )
+    return parser
 
 
-def flow_contest(images: Sequence[np.ndarray]) -> Contest:
-    """Compare the methods of optical flow on one aligned pair."""
-    from mer_prep.ops.faces import FaceFinder
-    from mer_prep.ops.tracking import track_face
-
-    transform = face_transform(track_face(FaceFinder(), images[:1]).landmarks[0])
-    first, second = (to_grey(warp(image, transform)) for image in (images[0], images[-1]))
-    ways: dict[str, Callable[[], object]] = {
-        f"{method}, {engine}": functools.partial(
-            optical_flow, first, second, method=method, engine=engine
-        )
-        for method, engine in FLOW_WAYS
-        if engine == "opencv" or kernel_version() is not None
-    }
-    return Contest("optical flow, one 144x144 pair", "pair", ways)
-
-
-def engine_contest() -> list[str]:
-    """Compare the engines of TV-L1 pair by pair: time, agreement, and error against the truth.
-
-    The calls take turns, so that both engines meet the same load of the machine. The ratio of a
-    pair is that of its median times.
-    """
-    pairs = known_pairs(seed=1)
-    ratios, ours_ms, reference_ms, differences, errors = [], [], [], [], []
-    for pair in pairs:
-        taken: dict[str, list[float]] = {"opencv": [], "cpu": []}
-        flows = {}
-        for turn in range(ENGINE_TURNS):
-            # The slow engine has one call a turn, the fast one several around it.
-            for engine, calls in (("cpu", 3), ("opencv", 1), ("cpu", 3)):
-                for _ in range(calls):
-                    started = time.perf_counter()
-                    flows[engine] = tvl1(pair.first, pair.second, engine=engine)
-                    if turn:  # the first turn warms up
-                        taken[engine].append((time.perf_counter() - started) * 1000)
-        ours, reference = (statistics.median(taken[engine]) for engine in ("cpu", "opencv"))
-        ours_ms.append(ours)
-        reference_ms.append(reference)
-        ratios.append(reference / ours)
-        differences.append(end_point(flows["cpu"], flows["opencv"]))
-        errors.append([end_point(flows[name], pair.flow).mean() for name in ("cpu", "opencv")])
-    mean_error = np.mean(errors, axis=0)
-    largest_mean = max(one.mean() for one in differences)
-    largest_99 = max(np.percentile(one, 99) for one in differences)
+def chosen_contests(options: argparse.Namespace) -> list[str]:
+    """Return the names of the contests to run; videos given without `--only` add theirs."""
+    if options.only:
+        return list(dict.fromkeys(options.only))
     return [
-        f"## TV-L1 at its defaults, {len(pairs)} pairs of 144x144, engine {kernel_paths()[0]}",
-        "",
-        "| | cpu | opencv |",
-        "|---|---:|---:|",
-        f"| ms a pair, median | {statistics.median(ours_ms):.1f} | "
-        f"{statistics.median(reference_ms):.1f} |",
-        f"| mean end-point error, px | {mean_error[0]:.4f} | {mean_error[1]:.4f} |",
-        "",
-        f"Times faster: median {statistics.median(ratios):.1f}, worst pair {min(ratios):.1f}. "
-        f"Difference between the engines: mean {np.mean(differences):.4f} px, worst pair's mean "
-        f"{largest_mean:.4f} px, worst pair's 99th percentile {largest_99:.3f} px.",
-        "",
+        name
+        for name, contest in CONTESTS.items()
+        if contest.quick or (name == "video" and options.videos)
     ]
 
 
-def main() -> None:
-    """Print every contest as a table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=["landmarks", "flow", "engines"])
-    parser.add_argument("--save", type=Path)
-    options = parser.parse_args()
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the contests asked for, print their tables, and save them if asked to."""
+    parser = make_parser()
+    options = parser.parse_args(arguments)
+    names = chosen_contests(options)
+    if "video" in names and not options.videos:
+        parser.error("the contest 'video' needs --videos FILE...")
+    for path in (*options.videos, *([options.no_face] if options.no_face else [])):
+        if not path.is_file():
+            parser.error(f"there is no file {path}")
+    if options.save and options.save != Path() and options.save.suffix != ".json":
+        parser.error("--save takes a file name that ends in .json")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     cv2.setNumThreads(1)
-    images = [] if options.only == "engines" else faces()
-    contests = {"landmarks": landmark_contest, "flow": flow_contest}
-    lines = [
-        f"mer-prep {__version__}, OpenCV {cv2.__version__}, Python {platform.python_version()}, "
-        f"{platform.machine()}, one thread; median of {REPEATS} interleaved calls",
-        "",
-    ]
-    for name, make in contests.items():
-        if options.only not in (None, name):
-            continue
-        contest = make(images)
-        lines += [
-            f"## {contest.title}",
-            "",
-            f"| way | ms a {contest.unit} | times faster |",
-            "|---|---:|---:|",
-        ]
-        lines += [f"| {way} | {ms:.1f} | {ratio:.1f} |" for way, ms, ratio in measure(contest)]
-        lines.append("")
-    if options.only in (None, "engines"):
-        if kernel_version() is None:
-            lines += ["The CPU engine of TV-L1 was not built here; see `mer-prep doctor`.", ""]
-        else:
-            lines += engine_contest()
-    text = "\n".join(lines)
-    print(text)
+    try:
+        results = _run(names, options)
+    except MerPrepError as error:
+        sys.exit(f"error: {error}")
     if options.save:
-        options.save.write_text(text, encoding="utf-8")
+        path = default_path(results) if options.save == Path() else options.save
+        print("written:", *(os.path.relpath(one) for one in save(results, path)))
+
+
+def _run(names: Sequence[str], options: argparse.Namespace) -> Results:
+    machine = describe_machine()
+    print(f"{machine['cpu']}, {machine['cores']} cores, one thread; mer-prep {machine['mer_prep']}")
+    state = commit(CHECKOUT)
+    done = {}
+    for name in names:
+        contest = CONTESTS[name]
+        print(f"\n## {name}: {contest.about}\n", flush=True)
+        started = time.perf_counter()
+        tables = contest.run(
+            name,
+            Options(
+                full=options.full,
+                videos=tuple(options.videos),
+                no_face=options.no_face,
+                jobs=options.jobs,
+                say=lambda line: print(f"  {line} ...", file=sys.stderr, flush=True),
+            ),
+        )
+        size = "full" if options.full else "quick"
+        seconds = time.perf_counter() - started
+        done[name] = ContestResult(contest.about, tables, seconds, size, state)
+        for table in tables:
+            print(markdown(table), flush=True)
+    return Results(machine, datetime.date.today(), done)
 
 
 if __name__ == "__main__":

@@ -94,7 +94,7 @@ def run(pipeline: str, **options: Any) -> None:
 
     PIPELINE is a name (`mer-prep run list` lists them) or the path of a .toml file.
 
-    Every worker (--jobs) takes about 250 MiB, and up to 256 MiB more for the decoded frames of
+    Every worker (--jobs) takes about 250 MiB, and up to 512 MiB more for the decoded frames of
     clips of up to 256 frames. Longer clips take no more, of whatever length; their frames are
     decoded once for landmarks and once for alignment.
     """
@@ -325,6 +325,10 @@ def _print_summary(
                 "quarantined": sorted(quarantined),
                 "published": summary.published,
                 "seconds": round(summary.seconds, 3),
+                "stage_seconds": {
+                    name: round(one, 3) for name, one in summary.stage_seconds.items()
+                },
+                "frames_decoded": summary.decoded,
                 "cache": workspace.cache,
                 "warnings": summary.warnings,
             }

@@ -16,7 +16,6 @@ import cv2
 import numpy as np
 
 from mer_prep.errors import NoFaceError
-from mer_prep.ops.images import to_grey
 from mer_prep.ops.registration import (
     IDENTITY,
     MIN_PIXELS,
@@ -252,7 +251,7 @@ class HeadFollower:
         fine = place * DENSITY
         fine[:, 2] += DENSITY * (MARGIN + 0.5) - 0.5
         side = DENSITY * (SIZE + 2 * MARGIN)
-        return _Cutout(warp(to_grey(image), fine, size=side), invert(fine), guess)
+        return _Cutout(warp(image, fine, size=side, grey=True), invert(fine), guess)
 
     def _measure(self, index: int, neighbour: int, cutout: _Cutout) -> None:
         """Register a frame from its neighbour's motion, else from afar, else give it up."""

@@ -22,7 +22,7 @@ VIDEO_SUFFIXES = (".avi", ".mp4", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpe
 #: Decoded frames of one clip kept in memory between stages: all of them if the clip is no longer
 #: than `KEPT_FRAMES` (an expression; 1.3 s at 200 frames per second) and they fit into
 #: `FRAME_MEMORY` bytes, else none. Longer clips are decoded anew by each stage that reads frames.
-FRAME_MEMORY = 256 * 2**20
+FRAME_MEMORY = 512 * 2**20
 KEPT_FRAMES = 256
 
 _DIGITS = re.compile(r"\d+")

@@ -66,6 +66,9 @@ class RunSummary:
         Wall time.
     decoded : int
         Frames decoded.
+    stage_seconds : dict of str to float
+        Time by stage, added up over clips and processes; the decoding of frames counts for the
+        stage that first looks at them.
     interrupted : bool
         Whether Ctrl-C stopped the run.
     """
@@ -80,6 +83,7 @@ class RunSummary:
     warnings: list[str] = field(default_factory=list)
     seconds: float = 0.0
     decoded: int = 0
+    stage_seconds: dict[str, float] = field(default_factory=dict)
     interrupted: bool = False
 
     @property
@@ -367,6 +371,8 @@ class Runner:
             summary.failures.append(failure)
         summary.warnings += [f"{report.clip_id}: {text}" for text in report.warnings]
         summary.decoded += report.decoded
+        for stage, seconds in report.seconds.items():
+            summary.stage_seconds[stage] = summary.stage_seconds.get(stage, 0.0) + seconds
         self._report_trouble(report)
         subject.awaited.discard(report.clip_id)
         self._done += 1

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 from pathlib import Path
@@ -86,6 +87,15 @@ def test_values_are_those_of_the_frames(imported: Workspace) -> None:
 def test_each_frame_is_decoded_once_for_all_stages(imported: Workspace) -> None:
     summary = run(imported, recipe())
     assert summary.decoded == sum(len(clip.frame_numbers) for clip in imported.clips("toy"))
+
+
+def test_the_time_of_every_stage_is_added_up_over_clips(
+    imported: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = itertools.count()  # one second between any two looks at the clock
+    monkeypatch.setattr("mer_prep.stages.worker.time.perf_counter", lambda: float(next(ticks)))
+    assert run(imported, recipe()).stage_seconds == {"means": 4.0, "change": 4.0}
+    assert run(imported, recipe()).stage_seconds == {}
 
 
 def test_a_second_run_computes_nothing_and_changes_nothing(imported: Workspace) -> None:

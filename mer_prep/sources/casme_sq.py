@@ -85,9 +85,11 @@ def read(request: Request) -> Reading:
     if reading.annotations is None:
         raise no_workbook(reading, facts, "CAS(ME)^2code_final.xlsx")
     sheets = read_sheets(reading.annotations)
-    rules = _naming_rules(reading, sheets, facts)
+    codes = codes_table(sheets)
+    others = [sheet for sheet in sheets if sheet is not codes.sheet]
+    rules = _naming_rules(reading, others, facts)
     by_recording = any(isinstance(key, Recording) for key in tree.folders)
-    expressions = _expressions(reading, codes_table(sheets), rules, request.options, by_recording)
+    expressions = _expressions(reading, codes, rules, request.options, by_recording)
     recognise(reading, facts, expressions)
     expressions = apply_errata(reading, expressions, errata)
     expressions = _chosen(reading, expressions, request.options["expressions"])
@@ -194,7 +196,12 @@ def codes_table(sheets: Sequence[Sheet]) -> Table:
         rows = [Row(sheet, number, columns) for number in numbers]
         coded = [row.number for row in rows if _CLIP.fullmatch(row.text("Filename"))]
         if coded and 2 * len(coded) >= sum(bool(row.text("Filename")) for row in rows):
-            return Table(sheet, coded[0] - 1, columns, ())
+            first = next(
+                row.number
+                for row in rows
+                if row.number == coded[0] or row.text("Participant").isdecimal()
+            )
+            return Table(sheet, first - 1, columns, ())
     raise AnnotationError(
         "No sheet holds the codes of CAS(ME)^2.",
         where=sheets[0].file if sheets else None,

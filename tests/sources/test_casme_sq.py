@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 from pathlib import Path
 
 import openpyxl
@@ -16,6 +17,7 @@ from mer_prep.sources.validation import expected_findings, validate_clips
 from mer_prep.synth.layouts import PlannedClip
 
 WORKBOOK = "CAS(ME)^2code_final.xlsx"
+DATE = datetime.date(2020, 4, 9)
 CODES = "CASFEcode_final"
 
 CLIPS = (
@@ -203,12 +205,28 @@ def test_naming_rules_of_the_workbook_win_and_are_reported(root):
     assert (recording.level, recording.where) == ("info", "rawpic/s15/15_0101disgustingteeth")
 
 
-def test_rows_that_cannot_be_read_are_named(root):
-    edit(root, {"A1": 23, "B2": "disgust", "H3": "subtle"})
+@pytest.mark.parametrize(
+    ("cell", "value"),
+    [
+        ("A1", 23),
+        ("B1", "disgust"),
+        ("C1", "?"),
+        ("H1", "subtle"),
+        ("F1", datetime.date(2020, 4, 9)),
+    ],
+)
+def test_a_row_that_cannot_be_read_is_named_and_left_out(root, cell, value):
+    edit(root, {cell: value})
     imported = import_corpus("casme_sq", root)
-    assert [clip.clip_id for clip in imported.clips] == IDS[3:]
-    found = [f.where for f in imported.record.findings if f.code == "row-unreadable"]
-    assert found == [f"{WORKBOOK}, {CODES}!{cell}" for cell in ("A1", "B2", "H3")]
+    assert [clip.clip_id for clip in imported.clips] == IDS[1:]
+    refused = only(imported.record, "row-unreadable")
+    assert (refused.level, refused.where) == ("error", f"{WORKBOOK}, {CODES}!{cell}")
+
+
+def test_a_table_that_cannot_be_read_for_the_most_part_is_refused(root):
+    edit(root, {"A1": 23, "A2": 24, "A3": "x"})
+    with pytest.raises(AnnotationError, match="3 of 4 rows cannot be read"):
+        import_corpus("casme_sq", root)
 
 
 def test_an_expression_beyond_its_recording_is_left_out(root):

@@ -74,7 +74,8 @@ def score_plans(
                 for failure in plan.shards[name].failures
             }
             if clip.clip_id not in failed:
-                scores.append(_score(plan, clip.clip_id, f"{clip.subject}/{clip.clip}", truth))
+                name = clip.clip_id.partition("/")[2]
+                scores.append(_score(plan, clip.clip_id, name, truth))
             progress(done, total)
     return [CorpusScores(corpus, tuple(scores)) for corpus, scores in by_corpus.items()]
 

@@ -194,7 +194,7 @@ def test_evaluate_truth_prints_scores(run: Run, prepared: Workspace) -> None:
         (("flow", "--scheduler", "tcp://host:8786"), "the engine is 'loky'"),
         (("run", "onset-apx"), "Did you mean 'onset-apex'"),
         (("composite", "--labels", "megc2019"), "Did you mean 'megc2019-3'"),
-        (("import", "casme3", "."), "Did you mean 'casme2'"),
+        (("import", "casme22", "."), "Did you mean 'casme2'"),
         (("import", "casme2", "no-such-folder"), "does not exist"),
     ],
 )

@@ -63,6 +63,6 @@ def test_the_mathematics_knows_no_files_of_corpora_and_no_command_line(path: Pat
 
 
 def test_synthesis_needs_no_landmark_detector() -> None:
-    for path in (PACKAGE / "synth").glob("*.py"):
+    for path in (PACKAGE / "synth").rglob("*.py"):
         assert "dlib" not in imported_rooms(path)
         assert "import dlib" not in path.read_text(encoding="utf-8")

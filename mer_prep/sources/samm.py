@@ -13,26 +13,23 @@ from collections.abc import Hashable, Sequence
 
 from mer_prep.errors import AnnotationError
 from mer_prep.manifest import make_clip_id
-from mer_prep.sources.annotations import Column, Row, Table, find_table, read_sheets
+from mer_prep.sources.annotations import Column, Row, Table
 from mer_prep.sources.expressions import (
     Expression,
     Reading,
     apply_errata,
     build_clips,
-    normalise_emotion,
 )
-from mer_prep.sources.facts import chosen_errata, corpus_facts, recognise_version
+from mer_prep.sources.facts import chosen_errata, corpus_facts
 from mer_prep.sources.folders import Folder, corpus_of_folder, not_this_corpus, walk
 from mer_prep.sources.trees import (
     Request,
     Tree,
-    check_own_table,
     choose_tree,
-    find_workbook,
-    holds_table,
-    no_workbook,
     optional_text,
     read_rows,
+    read_table,
+    recognise,
 )
 
 PREFERENCE = ("official", "cropped")
@@ -70,22 +67,17 @@ def read(request: Request) -> Reading:
     if not trees:
         raise not_this_corpus(request.root, folders, "samm")
     tree = choose_tree(reading, trees, PREFERENCE, facts, request.variant)
-    reading.annotations = request.annotations or find_workbook(
+    table = read_table(
         reading,
+        request,
         folders,
-        r"samm.*(micro.*facs|facs.*codes)",
-        lambda path: holds_table(path, COLUMNS),
+        facts,
+        columns=COLUMNS,
+        pattern=r"samm.*(micro.*facs|facs.*codes)",
+        expected="SAMM_Micro_FACS_Codes_v2.xlsx",
     )
-    if reading.annotations is None:
-        raise no_workbook(reading, facts, "SAMM_Micro_FACS_Codes_v2.xlsx")
-    table = find_table(read_sheets(reading.annotations), COLUMNS)
-    check_own_table(table, "samm", "Filename")
     expressions, durations = _expressions(reading, table)
-    labels = [
-        (item.number, item.clip, normalise_emotion(item.emotion_raw or "")) for item in expressions
-    ]
-    reading.version, findings = recognise_version(facts, labels)
-    reading.findings += findings
+    recognise(reading, facts, expressions)
     expressions = apply_errata(reading, expressions, errata)
     _check_durations(reading, expressions, durations)
     build_clips(reading, expressions, tree.folders, emotions=facts.emotions)

@@ -18,7 +18,7 @@ import re
 from collections.abc import Sequence
 
 from mer_prep.errors import AnnotationError
-from mer_prep.sources.annotations import Column, Row, Table, find_table, read_sheets
+from mer_prep.sources.annotations import Column, Row, Table
 from mer_prep.sources.expressions import (
     Expression,
     Reading,
@@ -32,12 +32,10 @@ from mer_prep.sources.folders import Folder, corpus_of_folder, not_this_corpus, 
 from mer_prep.sources.trees import (
     Request,
     Tree,
-    check_own_table,
     choose_tree,
-    find_workbook,
-    no_workbook,
     optional_text,
     read_rows,
+    read_table,
 )
 
 CAMERAS = ("HS", "VIS", "NIR")
@@ -79,14 +77,15 @@ def read(request: Request) -> Reading:
     if tree.variant.startswith("SMIC-E-"):
         reading.cut = False
         camera = tree.variant.removeprefix("SMIC-E-")
-        name = f"SMIC-{camera}-E_annotation.xlsx"
-        pattern = rf"smic[-_ ]{camera}[-_ ]e[-_ ]annotation"
-        reading.annotations = request.annotations or find_workbook(reading, folders, pattern)
-        if reading.annotations is None:
-            raise no_workbook(reading, facts, name)
-        columns = long_columns(camera)
-        table = find_table(read_sheets(reading.annotations), columns)
-        check_own_table(table, "smic", "Filename")
+        table = read_table(
+            reading,
+            request,
+            folders,
+            facts,
+            columns=long_columns(camera),
+            pattern=rf"smic[-_ ]{camera}[-_ ]e[-_ ]annotation",
+            expected=f"SMIC-{camera}-E_annotation.xlsx",
+        )
         expressions = _long_expressions(reading, table)
     else:
         if request.annotations is not None:

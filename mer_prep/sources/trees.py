@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -21,8 +21,8 @@ from mer_prep.sources.annotations import (
     find_table,
     read_sheets,
 )
-from mer_prep.sources.expressions import Reading, subject_number
-from mer_prep.sources.facts import CorpusFacts
+from mer_prep.sources.expressions import Expression, Reading, normalise_emotion, subject_number
+from mer_prep.sources.facts import CorpusFacts, recognise_version
 from mer_prep.sources.folders import TITLES, Folder, corpus_of_clip_name
 
 #: What an importer makes of a row.
@@ -45,6 +45,8 @@ class Request:
         Form of the corpus; chosen if None.
     errata : bool or collection of str
         All errata, none, or those named.
+    options : mapping of str to str
+        What to do where the corpus leaves a choice; complete, see `Source.options`.
     """
 
     root: Path
@@ -52,6 +54,7 @@ class Request:
     annotations: Path | None = None
     variant: str | None = None
     errata: bool | Collection[str] = True
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -165,6 +168,61 @@ def find_workbook(
             "Choose with --annotations.",
         )
     return chosen
+
+
+def read_table(
+    reading: Reading,
+    request: Request,
+    folders: Sequence[Folder],
+    facts: CorpusFacts,
+    *,
+    columns: Sequence[Column],
+    pattern: str,
+    expected: str,
+    clip: str = "Filename",
+    named_as: str | None = None,
+) -> Table:
+    """Find and read the annotation, and remember in `reading` which file it was.
+
+    Parameters
+    ----------
+    reading, request, folders, facts
+        The import as it stands.
+    columns : sequence of Column
+        Columns of the table.
+    pattern : str
+        Regular expression that file names of the workbook hold.
+    expected : str
+        File name of the release, for the message if there is none.
+    clip : str
+        Column of the clip names.
+    named_as : str, optional
+        Corpus whose clip names these are taken for; `facts.name` if None.
+
+    Raises
+    ------
+    AnnotationError
+        If it is missing, cannot be understood, or is that of another corpus.
+    """
+    reading.annotations = request.annotations or find_workbook(
+        reading, folders, pattern, lambda path: holds_table(path, columns)
+    )
+    if reading.annotations is None:
+        raise no_workbook(reading, facts, expected)
+    table = find_table(read_sheets(reading.annotations), columns)
+    check_own_table(table, named_as or facts.name, clip)
+    return table
+
+
+def recognise(reading: Reading, facts: CorpusFacts, expressions: Sequence[Expression]) -> None:
+    """Recognise the version of the annotation by the expressions as they stand in it."""
+    labels = [
+        (item.number, item.clip, item.emotion or normalise_emotion(item.emotion_raw or ""))
+        for item in expressions
+    ]
+    types = [item.expression_type for item in expressions]
+    reading.version, findings = recognise_version(facts, labels, types=types)
+    reading.findings += findings
 
 
 def holds_table(path: Path, columns: Sequence[Column]) -> bool:

@@ -228,8 +228,9 @@ def _confidence(score: np.ndarray, smooth: np.ndarray) -> float:
     noise = 1.4826 * float(np.median(np.abs(np.diff(score, 2)))) / math.sqrt(6)
     if noise == 0:
         return 1.0
-    ratio = float(np.ptp(smooth) / noise)
-    return ratio**2 / (ratio**2 + _HALF_CONFIDENCE**2)
+    height, half = float(np.ptp(smooth)), _HALF_CONFIDENCE * noise
+    # Parts of the hypotenuse, so that nothing overflows whatever the ratio.
+    return (height / math.hypot(height, half)) ** 2
 
 
 def _smoothed(score: np.ndarray, smoothing: float) -> np.ndarray:

@@ -132,3 +132,8 @@ def test_noise_lowers_the_confidence():
 def test_what_is_no_curve_is_refused(score, match):
     with pytest.raises(ValueError, match=match):
         find_key_frames(score)
+
+
+def test_a_curve_that_is_almost_without_noise_has_full_confidence():
+    found = find_key_frames(np.array([0.0, 0.0, 0.0, 1.3e-191, 1.0]), smoothing=0.0)
+    assert found.confidence == 1

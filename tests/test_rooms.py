@@ -14,11 +14,22 @@ PACKAGE = Path(mer_prep.__file__).parent
 #: Rooms and modules by storey; a storey imports from itself and from those below.
 STOREYS: tuple[tuple[str, ...], ...] = (
     ("errors", "checks", "config", "resources", "progress", "__init__"),
-    ("manifest", "labels", "protocols", "pipeline", "workspace", "composite", "ops", "store"),
-    ("pictures", "evaluation"),
+    (
+        "manifest",
+        "labels",
+        "protocols",
+        "metrics",
+        "pipeline",
+        "workspace",
+        "composite",
+        "ops",
+        "store",
+    ),
+    ("pictures", "evaluation", "models"),
+    ("dataset",),
     ("sources",),
     ("synth", "stages"),
-    ("inspection", "truth_check", "doctor", "export"),
+    ("inspection", "truth_check", "doctor", "export", "training"),
     ("commands",),
     ("cli",),
 )

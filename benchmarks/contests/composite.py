@@ -131,8 +131,8 @@ def _table(rows: list[dict[str, Any]], jobs: int) -> Table:
         f"`mer-prep run {PIPELINE}` over synthetic corpora, projected by frames; start-up is "
         "scaled with the rest. SAMM's frames have 2040x1088 px, the others 640x480. The aim of "
         f"{AIM_MINUTES:.0f} minutes at 640x480 is {'reached' if fast else 'missed'}. Decoding "
-        "counts for landmarks, writing shards for every stage. 'By CPU time' is the processor time of "
-        "all processes shared by the jobs: what the run would take if nothing else ran.",
+        "counts for landmarks, writing shards for every stage. 'By CPU time' is the processor time "
+        "of all processes shared by the jobs: what the run would take if nothing else ran.",
     )
 
 

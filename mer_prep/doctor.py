@@ -58,6 +58,7 @@ def examine(workspace: Path) -> list[Diagnosis]:
         _core_packages,
         _opencv,
         _cpu_engine,
+        _cuda_engine,
         _dlib,
         _predictor,
         _engines,
@@ -146,6 +147,22 @@ def _cpu_engine() -> Iterator[Diagnosis]:
         )
     else:
         yield Diagnosis("TV-L1 engine cpu", "ok", f"version {version}, {kernel_paths()[0]}")
+
+
+def _cuda_engine() -> Iterator[Diagnosis]:
+    from mer_prep.ops.tvl1_torch import cuda_here, fused_here, torch_here
+
+    if not torch_here():
+        detail = "PyTorch is not installed; needed only on a machine with a GPU"
+        yield Diagnosis("TV-L1 engine cuda", "missing", detail, 'pip install "mer-prep[train]"')
+    elif not cuda_here():
+        detail = "PyTorch sees no CUDA device; needed only on a machine with a GPU"
+        yield Diagnosis("TV-L1 engine cuda", "missing", detail)
+    else:
+        import torch
+
+        kernels = "fused kernels" if fused_here() else "no Triton, so no fused kernels"
+        yield Diagnosis("TV-L1 engine cuda", "ok", f"{torch.cuda.get_device_name()}, {kernels}")
 
 
 def _dlib() -> Iterator[Diagnosis]:

@@ -98,6 +98,10 @@ class DependencyError(MerPrepError):
     """A package or model file that is needed is missing or clashes with another."""
 
 
+class TrainingError(MerPrepError):
+    """Training cannot go on: the loss is no number, memory is short, or a checkpoint is foreign."""
+
+
 class ConfigError(MerPrepError):
     """An option or a configuration key is unknown or out of range."""
 

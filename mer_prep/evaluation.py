@@ -1,4 +1,4 @@
-"""Prepared clips against the truth of synthetic ones: landmarks, alignment and flow.
+"""Prepared clips against the truth of synthetic ones: landmarks, alignment, flow, key frames.
 
 Only synthetic clips have a truth: where every landmark is, and how every source pixel moves.
 """
@@ -6,12 +6,14 @@ Only synthetic clips have a truth: where every landmark is, and how every source
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
+from mer_prep.ops.apex import midpoint
 from mer_prep.ops.similarity import (
     apply_transform,
     compose,
@@ -20,6 +22,10 @@ from mer_prep.ops.similarity import (
     invert,
     transform_jitter,
 )
+from mer_prep.store.blocks import StoredArray
+
+#: Length of an expression, in frames, to which errors of key frames are scaled.
+FRAMES_COMPARED = 60
 
 #: Returns the true flow (2, H, W) in source px from one frame to another, by index.
 TrueFlow = Callable[[int, int], np.ndarray]
@@ -60,6 +66,11 @@ class TruthScores:
         the first frame; aligned px.
     frames, pairs : int
         Numbers of frames and of frame pairs that were compared.
+    apex_error, onset_error, offset_error : float
+        Distance of the spotted key frames from the true ones, in frames of an expression that is
+        60 frames long (see `key_frame_errors`). Not a number if none were spotted.
+    midpoint_error : float
+        The same distance of the midpoint of onset and offset from the true apex.
     """
 
     clip_id: str
@@ -74,6 +85,10 @@ class TruthScores:
     jitter_px: float
     frames: int
     pairs: int
+    apex_error: float = math.nan
+    midpoint_error: float = math.nan
+    onset_error: float = math.nan
+    offset_error: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +106,7 @@ def evaluate_truth(
     *,
     landmarks: np.ndarray,
     transforms: np.ndarray,
-    flow: np.ndarray,
+    flow: np.ndarray | StoredArray,
     pairs: np.ndarray,
     true_landmarks: np.ndarray,
     true_flow: TrueFlow,
@@ -107,7 +122,7 @@ def evaluate_truth(
         Landmarks found, in aligned px.
     transforms : ndarray, shape (T, 2, 3)
         Source to aligned px.
-    flow : ndarray, shape (P, 2, S, S)
+    flow : ndarray or StoredArray, shape (P, 2, S, S)
         Flow found, (u, v) in aligned px.
     pairs : ndarray, shape (P, 2), int
         Zero-based indices of the two frames of every flow.
@@ -188,6 +203,28 @@ class _PairErrors:
         self.errors.append(float(np.hypot(*(found.astype(np.float64) - truth))[inside].mean()))
         self.magnitudes.append(float(magnitude.mean()))
         self.peaks.append(float(np.percentile(magnitude, 99)))
+
+
+def key_frame_errors(spotted: Mapping[str, int], true: Mapping[str, int]) -> dict[str, float]:
+    """Return how far spotted key frames, and the midpoint, are from the true ones.
+
+    Parameters
+    ----------
+    spotted, true : mapping of str to int
+        Frame numbers by ``onset``, ``apex`` and ``offset``.
+
+    Returns
+    -------
+    dict of str to float
+        ``onset_error``, ``apex_error``, ``offset_error`` and ``midpoint_error``, as in
+        `TruthScores`: ``60 |found - true| / (offset - onset + 1)``, so that clips of different
+        frame rates and lengths compare.
+    """
+    length = true["offset"] - true["onset"] + 1
+    middle = midpoint(true["onset"], true["offset"] + 1)
+    errors = {f"{name}_error": abs(spotted[name] - true[name]) for name in spotted}
+    errors["midpoint_error"] = abs(middle - true["apex"])
+    return {name: FRAMES_COMPARED * error / length for name, error in errors.items()}
 
 
 def _mean(values: Sequence[float]) -> float:

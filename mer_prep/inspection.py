@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from mer_prep.errors import ShardError
 from mer_prep.manifest import Clip
 from mer_prep.pictures import KeyFrame, clip_sheet, write_png
 from mer_prep.sources.frames import ClipFrames
-from mer_prep.store.shard import read_clip
+from mer_prep.store.shard import open_clip
 
 
 def draw_clip(clip: Clip, results: Sequence[Mapping[str, Any]], out: Path) -> None:
@@ -34,16 +35,16 @@ def draw_clip(clip: Clip, results: Sequence[Mapping[str, Any]], out: Path) -> No
         If landmarks, aligned frames and flow are not all there.
     """
     chain, result = _chain(results, clip)
-    flow, flow_facts = read_clip(chain["flow"], clip.clip_id)
-    aligned, align_facts = read_clip(chain["align"], clip.clip_id)
-    landmarks, _ = read_clip(chain["landmarks"], clip.clip_id, ("landmarks", "frame_numbers"))
-    numbers = [int(number) for number in aligned["frame_numbers"]]
-    start = clip.position(numbers[0])
-    frames = ClipFrames(clip, start, start + len(numbers))
-    first, second = (int(index) for index in flow["pairs"][0])
-    key_frames = []
-    for index, name in sorted(_key_indices(clip, numbers, first, second).items()):
-        key_frames.append(
+    with ExitStack() as files:
+        flow, flow_facts = files.enter_context(open_clip(chain["flow"], clip.clip_id))
+        aligned, align_facts = files.enter_context(open_clip(chain["align"], clip.clip_id))
+        landmarks, _ = files.enter_context(open_clip(chain["landmarks"], clip.clip_id))
+        numbers = [int(number) for number in aligned["frame_numbers"]]
+        start = clip.position(numbers[0])
+        frames = ClipFrames(clip, start, start + len(numbers))
+        first, second = (int(index) for index in flow["pairs"][0])
+        drawn = flow["flow"][0].astype(np.float32)
+        key_frames = [
             KeyFrame(
                 title=f"{name} {numbers[index]}",
                 source=np.asarray(frames[index]),
@@ -51,7 +52,8 @@ def draw_clip(clip: Clip, results: Sequence[Mapping[str, Any]], out: Path) -> No
                 aligned=aligned["frames"][index],
                 aligned_landmarks=aligned["landmarks"][index],
             )
-        )
+            for index, name in sorted(_key_indices(clip, numbers, first, second).items())
+        ]
     facts: dict[str, Any] = {
         "emotion": clip.emotion or "unlabelled",
         "frames": len(numbers),
@@ -67,7 +69,7 @@ def draw_clip(clip: Clip, results: Sequence[Mapping[str, Any]], out: Path) -> No
         clip.clip_id,
         facts=facts,
         key_frames=key_frames,
-        flow=flow["flow"][0].astype(np.float32),
+        flow=drawn,
         flow_title=f"flow {numbers[first]} to {numbers[second]}",
     )
     write_png(out, sheet)

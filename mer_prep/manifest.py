@@ -12,7 +12,7 @@ import json
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -22,6 +22,8 @@ from mer_prep.errors import ManifestError
 SCHEMA = 1
 
 APEX_SOURCES = ("annotated", "spotted", "midpoint")
+
+EXPRESSION_TYPES = ("micro", "macro")
 
 LEVELS = ("error", "warning", "info")
 
@@ -107,6 +109,8 @@ class Clip:
         SHA-256 over the frame numbers and the bytes of all frames (see `sources.frames`).
     flags : tuple of str
         Codes of the findings that concern this clip.
+    expression_type : {'micro', 'macro'}
+        Kind of expression; manifests that do not say hold micro-expressions.
     """
 
     clip_id: str
@@ -132,6 +136,7 @@ class Clip:
     synthetic: bool = False
     source_digest: str = ""
     flags: tuple[str, ...] = ()
+    expression_type: str = "micro"
 
     @property
     def subject_id(self) -> str:
@@ -251,6 +256,8 @@ def clip_from_json(line: str, *, where: str) -> Clip:
         raise ManifestError(
             f"Apex {clip.apex!r} and its source {clip.apex_source!r} do not fit.", where=where
         )
+    if clip.expression_type not in EXPRESSION_TYPES:
+        raise ManifestError(f"A clip is {clip.expression_type!r}, not micro or macro.", where=where)
     _check_names(clip, where)
     return clip
 
@@ -411,6 +418,8 @@ class ImportRecord:
         Names of the errata that were applied.
     synthetic : bool
         True if the folder was made by ``mer-prep synth``.
+    options : mapping of str to str
+        What was chosen where the corpus leaves a choice, e.g. which column gives the emotion.
     findings : tuple of Finding
         What the importer noticed.
     manifest_sha256 : str, optional
@@ -426,6 +435,7 @@ class ImportRecord:
     annotation_version: str | None = None
     errata: tuple[str, ...] = ()
     synthetic: bool = False
+    options: Mapping[str, str] = field(default_factory=dict)
     findings: tuple[Finding, ...] = field(default=())
     manifest_sha256: str | None = field(default=None, compare=False)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mer_prep.errors import ManifestError
-from mer_prep.evaluation import TruthScores, evaluate_truth
+from mer_prep.evaluation import TruthScores, evaluate_truth, key_frame_errors
+from mer_prep.stages.key_frames import KEY_FRAMES
 from mer_prep.stages.plan import SubjectPlan
-from mer_prep.store.shard import read_clip
+from mer_prep.store.shard import open_clip, read_clip
 from mer_prep.synth.truth import read_truth, truth_path
 from mer_prep.workspace import Workspace
 
@@ -53,7 +54,8 @@ def score_plans(
     workspace : Workspace
         The workspace.
     plans : sequence of SubjectPlan
-        Up-to-date plans of a recipe with the stages align and flow.
+        Up-to-date plans of a recipe with the stages align, flow and, for the errors of the key
+        frames, apex.
     progress : callable
         Called with (clips scored, clips to score).
     """
@@ -65,9 +67,15 @@ def score_plans(
         scores = by_corpus.setdefault(plan.corpus, [])
         for clip in plan.clips:
             done += 1
-            failed = {failure.clip_id for failure in plan.shards["flow"].failures}
+            failed = {
+                failure.clip_id
+                for name in ("flow", "apex")
+                if name in plan.shards
+                for failure in plan.shards[name].failures
+            }
             if clip.clip_id not in failed:
-                scores.append(_score(plan, clip.clip_id, f"{clip.subject}/{clip.clip}", truth))
+                name = clip.clip_id.partition("/")[2]
+                scores.append(_score(plan, clip.clip_id, name, truth))
             progress(done, total)
     return [CorpusScores(corpus, tuple(scores)) for corpus, scores in by_corpus.items()]
 
@@ -76,17 +84,30 @@ def _score(plan: SubjectPlan, clip_id: str, name: str, truth_file: Path) -> Trut
     aligned, _ = read_clip(
         plan.shards["align"].path, clip_id, ("landmarks", "transform", "frame_numbers")
     )
-    flow, _ = read_clip(plan.shards["flow"].path, clip_id, ("flow", "pairs"))
     truth = read_truth(truth_file, name)
     numbers = [int(number) for number in aligned["frame_numbers"]]
     rows = [truth.position(number) for number in numbers]
-    return evaluate_truth(
-        clip_id,
-        landmarks=aligned["landmarks"],
-        transforms=aligned["transform"],
-        flow=flow["flow"],
-        pairs=flow["pairs"],
-        true_landmarks=truth.landmarks[rows],
-        true_flow=lambda first, second: truth.flow(numbers[first], numbers[second]),
-        true_motion=truth.head_motion[rows],
+    with open_clip(plan.shards["flow"].path, clip_id, ("flow", "pairs")) as (flow, _):
+        scores = evaluate_truth(
+            clip_id,
+            landmarks=aligned["landmarks"],
+            transforms=aligned["transform"],
+            flow=flow["flow"],
+            pairs=flow["pairs"].whole(),
+            true_landmarks=truth.landmarks[rows],
+            true_flow=lambda first, second: truth.flow(numbers[first], numbers[second]),
+            true_motion=truth.head_motion[rows],
+        )
+    if "apex" not in plan.shards:
+        return scores
+    spotted, _ = read_clip(plan.shards["apex"].path, clip_id, ("key_frame_numbers",))
+    found = dict(zip(KEY_FRAMES, map(int, spotted["key_frame_numbers"]), strict=True))
+    true = {name: int(truth.facts[name]) for name in KEY_FRAMES}
+    errors = key_frame_errors(found, true)
+    return replace(
+        scores,
+        apex_error=errors["apex_error"],
+        midpoint_error=errors["midpoint_error"],
+        onset_error=errors["onset_error"],
+        offset_error=errors["offset_error"],
     )

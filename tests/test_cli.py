@@ -144,6 +144,32 @@ def test_a_bad_clip_gives_exit_code_3_and_nothing_else_is_lost(
     assert "truncated or damaged" in run("validate", "--frames", "whole", code=1).output
 
 
+def test_motion_is_represented_in_every_way(run: Run, prepared: Workspace) -> None:
+    for pipeline in ("ststnet-uvos", "frl-dgt"):
+        output = run("run", pipeline, "--jobs", 1).output
+        assert "6 clips: 6 done, 0 cached, 0 failed" in output
+        assert "note smic: 2 of 2 clips have no annotated apex" in output
+    expected = {
+        "strain": {"strain": (1, 144, 144)},
+        "motion-image": {"motion_image": (1, 3, 28, 28)},
+        "difference": {"difference": (1, 144, 144, 3)},
+        "dynamic-image": {"dynamic_image": (144, 144, 3)},
+    }
+    for stage, shapes in expected.items():
+        assert "6 done" not in run(stage, "--jobs", 1).output
+        for shard in Cache(prepared.cache).shards(stage):
+            for clip_id in read_header(shard).clips:
+                arrays, _ = read_clip(shard, clip_id)
+                for name, shape in shapes.items():
+                    assert arrays[name].shape == shape
+                    assert arrays[name].std() > 0
+    assert "--set difference.apex=annotated" in run("difference", "--jobs", 1).output
+    refused = run("difference", "smic", "--jobs", 1, "--set", "difference.apex=annotated", code=3)
+    assert "0 done, 0 cached, 2 failed" in refused.output
+    options = ("--set", "dynamic-image.input=flow", "--set", "flow.pairs=onset-to-all")
+    assert "2 done" in run("dynamic-image", "smic", "--jobs", 1, *options).output
+
+
 def test_evaluate_truth_prints_scores(run: Run, prepared: Workspace) -> None:
     facts = json.loads(run("evaluate-truth", "--json", "--jobs", 1).stdout)
     pooled = facts["pooled"]["all"]
@@ -162,10 +188,13 @@ def test_evaluate_truth_prints_scores(run: Run, prepared: Workspace) -> None:
         (("flow", "--set", "align.mod=onset"), "Did you mean 'mode'"),
         (("flow", "--set", "aling.mode=onset"), "Did you mean 'align'"),
         (("flow", "--set", "align.size=-3"), "out of range"),
+        (("dynamic-image", "--set", "dynamic-image.input=flow"), "no order in time"),
+        (("flow", "--set", "flow.mask=eye"), "Did you mean 'eyes'"),
         (("flow", "--subject", "casme2/sub1"), "Did you mean 'casme2/sub01'"),
+        (("flow", "--scheduler", "tcp://host:8786"), "the engine is 'loky'"),
         (("run", "onset-apx"), "Did you mean 'onset-apex'"),
         (("composite", "--labels", "megc2019"), "Did you mean 'megc2019-3'"),
-        (("import", "casme3", "."), "Did you mean 'casme2'"),
+        (("import", "casme22", "."), "Did you mean 'casme2'"),
         (("import", "casme2", "no-such-folder"), "does not exist"),
     ],
 )

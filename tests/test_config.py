@@ -94,7 +94,7 @@ def test_errors_travel_between_processes_whole() -> None:
 
 
 def test_every_pipeline_that_is_shipped_can_be_built() -> None:
-    assert {"onset-apex", "mol"} <= set(pipeline_names())
+    assert {"onset-apex", "mol", "ststnet-uvos", "frl-dgt"} <= set(pipeline_names())
     for name in pipeline_names():
         pipeline = read_pipeline(name)
         _, stages = build_stages(all_stages(), pipeline.stages, pipeline.settings)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from mer_prep.evaluation import (
     aligned_true_flow,
     evaluate_truth,
     face_mask,
+    key_frame_errors,
     landmark_errors,
     pool_truth,
 )
@@ -304,3 +306,21 @@ def warp_forward(image: np.ndarray, flow: np.ndarray) -> np.ndarray:
 def add_noise(image: np.ndarray, seed: int) -> np.ndarray:
     noise = np.random.default_rng(seed).normal(0, 1.5, image.shape)
     return np.clip(np.rint(image + noise), 0, 255).astype(np.uint8)
+
+
+def test_key_frame_errors_are_scaled_to_sixty_frames():
+    true = {"onset": 100, "apex": 110, "offset": 129}  # 30 frames; the midpoint is frame 114
+    errors = key_frame_errors({"onset": 99, "apex": 113, "offset": 129}, true)
+    assert errors == {
+        "onset_error": 2.0,
+        "apex_error": 6.0,
+        "offset_error": 0.0,
+        "midpoint_error": 8.0,
+    }
+
+
+def test_clips_without_spotted_key_frames_are_left_out_of_their_means():
+    spotted = dataclasses.replace(score("b", 2, 0.1), apex_error=3.0, midpoint_error=5.0)
+    pooled = pool_truth([score("a", 1, 0.5), spotted])
+    assert (pooled["apex_error"].mean, pooled["apex_error"].worst_clip) == (3.0, "b")
+    assert "onset_error" not in pooled

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -24,6 +25,7 @@ class MeansParams:
     refuse: str = ""
     crash: str = ""
     kill: str = ""
+    pause: float = 0.0
 
 
 class Means(Stage):
@@ -42,6 +44,7 @@ class Means(Stage):
             raise ZeroDivisionError("a bug")
         if self.params.kill == clip.clip:
             os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(self.params.pause)
         means = [float(image.mean()) * self.params.gain for image in frames]
         return StageOutput({"mean": np.array(means)}, facts={"frames": len(means)})
 

@@ -16,7 +16,7 @@ from benchmarks.contests import Options
 from benchmarks.machine import CHECKOUT
 from benchmarks.tables import Column, Table
 from mer_prep.errors import MerPrepError
-from mer_prep.synth.corpus import FOLDERS
+from mer_prep.synth.layouts import LAYOUTS
 
 #: What is run: landmarks, alignment, and the flow that the MOL recogniser is trained on.
 PIPELINE = "mol"
@@ -143,7 +143,7 @@ def _prepare(corpus: str, folder: Path, jobs: int) -> dict[str, Any]:
     workspace = ["--workspace", str(folder / "workspace")]
     many = ["--jobs", str(jobs)]
     _mer_prep("synth", corpus, *size, "--out", str(folder), *many)
-    _mer_prep("import", corpus, str(folder / FOLDERS[corpus]), *workspace, *many)
+    _mer_prep("import", corpus, str(folder / LAYOUTS[corpus].folder), *workspace, *many)
     before = _children_seconds()
     printed = _mer_prep("run", PIPELINE, corpus, "--json", *workspace, *many)
     summary: dict[str, Any] = json.loads(printed)

@@ -31,7 +31,12 @@ TURNS = {VGA: 3, MEGAPIXELS: 2}
 def run(options: Options) -> list[Table]:
     """Return frames per second, and where the time goes, at both sizes."""
     tables = []
-    settings = landmark_settings()
+    # `published` is what the peers do; that the stages do it as slowly is no news.
+    settings = {
+        name: params
+        for name, params in landmark_settings().items()
+        if params.precision != "published"
+    }
     for size in (VGA, MEGAPIXELS):
         with tempfile.TemporaryDirectory() as folder:
             films = []
@@ -58,7 +63,8 @@ def _speed(
         Way("the same in the colour frame", _peer(count, grey=False)),
     ]
     for name, params in settings.items():
-        ways += [Way(f"{name}, {mode}", _ours(params, mode)) for mode in MODES]
+        modes = MODES if params == LandmarkParams() else MODES[:1]
+        ways += [Way(f"{name}, {mode}", _ours(params, mode)) for mode in modes]
     rows = [
         standing_row(one, fps=1000 / one.ms, fps_worst=1000 / one.ms_worst)
         for one in race(ways, films, turns=turns)
@@ -105,7 +111,7 @@ def _split(film: Film, settings: dict[str, LandmarkParams], size: tuple[int, int
     parts = list(dict.fromkeys(point.part for point in PARTS))
     rows = []
     for name, params in settings.items():
-        for mode in MODES:
+        for mode in MODES[:1]:
             with watching() as watch:
                 started = time.process_time()
                 prepare(film.clip, film.frames(), params=params, mode=mode)

@@ -110,7 +110,22 @@ def run_options(command: Command) -> Command:
                 type=click.Choice(["loky", "dask", "ray"]),
                 default="loky",
                 show_default=True,
-                help="joblib backend; dask uses $DASK_SCHEDULER_ADDRESS if set.",
+                help="Processes of this machine, a Dask cluster, or Ray on this machine.",
+            ),
+            click.option(
+                "--scheduler",
+                metavar="ADDRESS",
+                help="Dask scheduler, e.g. tcp://host:8786, with --engine dask. By default that "
+                "of $DASK_SCHEDULER_ADDRESS; without either, workers are started here.",
+            ),
+            click.option(
+                "--wait",
+                "patience",
+                type=click.IntRange(0),
+                default=600,
+                show_default=True,
+                metavar="SECONDS",
+                help="How long to wait for shards that another run is writing.",
             ),
             click.option(
                 "--shard",

@@ -23,7 +23,10 @@ from mer_prep.manifest import Clip, Finding
 from mer_prep.progress import Progress, duration
 from mer_prep.workspace import Workspace
 
-_SYNTHETIC = ("casme2", "samm", "smic")
+#: Those of the three-class composite; made where no corpus is named.
+_COMPOSITE = ("casme2", "samm", "smic")
+
+_SYNTHETIC = (*_COMPOSITE, "casme", "casme_sq", "mmew", "4dme")
 
 
 @click.command()
@@ -78,10 +81,10 @@ def synth(
 ) -> None:
     """Write synthetic corpora laid out as the real ones.
 
-    CORPUS is casme2, samm or smic; all three if none is named. Two public-domain portraits are
-    animated with action-unit-like motion. Folders, file names and annotation workbooks are those
-    of the real corpora, quirks included; the true landmarks, motion, onset, apex and offset lie
-    beside them in mer-prep-truth.h5.
+    CORPUS is casme, casme2, samm, smic, casme_sq, mmew or 4dme; casme2, samm and smic if none is
+    named. Two public-domain portraits are animated with action-unit-like motion. Folders, file
+    names and annotation workbooks are those of the real corpora, quirks included; the true
+    landmarks, motion, onset, apex and offset lie beside them in mer-prep-truth.h5.
     """
     from mer_prep.checks import check_option
     from mer_prep.synth.corpus import write_corpus
@@ -90,7 +93,7 @@ def synth(
         check_option("CORPUS", corpus, _SYNTHETIC)
     started = time.monotonic()
     written = current = 0
-    for corpus in corpora or _SYNTHETIC:
+    for corpus in corpora or _COMPOSITE:
         with Progress(f"synth {corpus}") as progress:
             made = write_corpus(
                 corpus,
@@ -148,6 +151,22 @@ def synth(
     "--replace", is_flag=True, help="Let clips of another folder replace those of this name."
 )
 @click.option(
+    "--missing-offset",
+    type=click.Choice(["apex", "mirror", "drop"]),
+    help="casme_sq: what stands in for an offset that nobody annotated: the apex, as many frames "
+    "after it as the onset is before it, or nothing (the clip is left out).  [default: apex]",
+)
+@click.option(
+    "--label",
+    type=click.Choice(["estimated", "self-report"]),
+    help="casme_sq: which column gives the emotion.  [default: estimated]",
+)
+@click.option(
+    "--expressions",
+    type=click.Choice(["all", "micro", "macro"]),
+    help="casme_sq: which expressions are read.  [default: all]",
+)
+@click.option(
     "--unrestricted",
     is_flag=True,
     help="The material is free: do not mark what is made from it as restricted.",
@@ -164,6 +183,9 @@ def import_(
     without: tuple[str, ...],
     name: str | None,
     replace: bool,
+    missing_offset: str | None,
+    label: str | None,
+    expressions: str | None,
     unrestricted: bool,
     workspace: Workspace,
     jobs: int,
@@ -171,16 +193,17 @@ def import_(
 ) -> None:
     """Read a corpus folder as it is distributed.
 
-    CORPUS is casme2, samm, smic or clips. `clips` is any folder of frame folders or video files,
-    with or without subject folders above them; onset, apex, offset, subject and label come from
-    an optional CSV (--annotations). The frames stay where they are; the manifest and what was
-    noticed go to the workspace.
+    CORPUS is casme, casme2, samm, smic, casme_sq (CAS(ME)^2), mmew, 4dme or clips. `clips` is any
+    folder of frame folders or video files, with or without subject folders above them; onset,
+    apex, offset, subject and label come from an optional CSV (--annotations). The frames stay
+    where they are; the manifest and what was noticed go to the workspace.
     """
     from mer_prep.manifest import write_manifest
     from mer_prep.sources.corpus import import_corpus
 
     require_folder(root, "corpus folder")
     corpus = corpus.casefold()
+    chosen = {"missing-offset": missing_offset, "label": label, "expressions": expressions}
     before = _replaced(workspace, corpus, root, name, replace)
     started = time.monotonic()
     with Progress(f"import {corpus}") as progress:
@@ -192,6 +215,7 @@ def import_(
             errata=_errata(corpus, errata, without),
             name=name,
             restricted=not unrestricted,
+            options={option: value for option, value in chosen.items() if value is not None},
             progress=progress,
             jobs=jobs,
         )
@@ -208,6 +232,7 @@ def import_(
             ("annotations", record.annotations),
             ("annotation version", record.annotation_version),
             ("errata applied", ", ".join(record.errata) or None),
+            *record.options.items(),
         ):
             if value:
                 click.echo(f"  {label}: {value}")
@@ -279,7 +304,11 @@ def _print_counts(clips: list[Clip]) -> None:
 
     subjects = len({clip.subject for clip in clips})
     emotions = ", ".join(f"{name} {count}" for name, count in emotion_counts(clips).items())
-    click.echo(f"  {plural(len(clips), 'clip')} of {plural(subjects, 'subject')}: {emotions}")
+    macro = sum(clip.expression_type == "macro" for clip in clips)
+    types = f" ({len(clips) - macro} micro, {macro} macro)" if macro else ""
+    click.echo(
+        f"  {plural(len(clips), 'clip')}{types} of {plural(subjects, 'subject')}: {emotions}"
+    )
 
 
 def _print_findings(findings: list[Finding], *, limit: int | None = None) -> None:

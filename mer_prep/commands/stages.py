@@ -1,4 +1,4 @@
-"""Commands that run stages: landmarks, align, flow, run."""
+"""Commands that run stages: one for every stage, and run."""
 
 from __future__ import annotations
 
@@ -29,11 +29,49 @@ _ABOUT = {
     takes out the motion of the head. Brings landmarks up to date first. `--set align.mode=onset`
     leaves that motion in; `per-frame` aligns each frame on its own landmarks, as published code
     does, which adds jitter as large as a micro-expression.""",
+    "apex": """Find onset, apex and offset in the frames themselves.
+
+    For clips without annotation, and to check those with one: where a key frame is annotated, the
+    difference is kept beside the result. Brings landmarks and alignment up to date first. Other
+    stages use what is found if they are told to, e.g. `--set flow.apex=annotated-or-spotted`.""",
     "flow": """Compute TV-L1 optical flow of aligned faces.
 
     Flow is in px, channels (u, v). Brings landmarks and alignment up to date first. `--set
     flow.pairs=lagged` gives the pairs of MOL; onset-apex is the default. A missing apex is
-    replaced by the midpoint unless `--set flow.apex=annotated`.""",
+    replaced by the midpoint; `--set flow.apex=annotated-or-spotted` looks for it instead, and
+    `annotated` leaves the clip out. `--set flow.remove_global=similarity` subtracts what is left
+    of the head's motion, `--set flow.mask=eyes` blinks.""",
+    "strain": """Compute optical strain of the flow.
+
+    How much the skin is stretched, squeezed and sheared: the magnitude sqrt(e_xx^2 + e_yy^2 + 2
+    e_xy^2), unitless. Brings flow up to date first. `--set strain.components=tensor` keeps e_xx,
+    e_yy and e_xy.""",
+    "motion-image": """Make small pictures of u, v and strain.
+
+    28x28, every channel from 0 to 1, as STSTNet takes them in; the pipeline ststnet-uvos states
+    all its parameters. Brings flow up to date first. `--set motion-image.normalise=none` keeps
+    px.""",
+    "difference": """Subtract the onset frame from the apex frame.
+
+    Signed, in grey levels, of aligned frames. Brings landmarks and alignment up to date first. A
+    missing apex is replaced by the midpoint unless `--set difference.apex=annotated`.""",
+    "dynamic-image": """Sum a clip up in one picture by rank pooling.
+
+    Approximate rank pooling of the aligned frames from onset to offset; `--set
+    dynamic-image.method=exact` solves the ranking machine that it approximates, `--set
+    dynamic-image.input=flow --set flow.pairs=consecutive` pools flow. Brings alignment up to date
+    first.""",
+    "tim": """Bring every clip to one length in time.
+
+    Temporal interpolation model of the aligned frames from onset to offset, 10 frames; `--set
+    tim.length=20` makes 20, `--set tim.method=linear` blends neighbours. Brings landmarks and
+    alignment up to date first.""",
+    "magnify": """Magnify the motion of aligned faces.
+
+    Phase-based, against the onset frame: motion becomes 1 + amplification times as large, 5 times
+    by default. `--set magnify.method=linear` amplifies grey values instead; `--set
+    magnify.low_hz=1 --set magnify.high_hz=15` keeps a temporal band only. Brings landmarks and
+    alignment up to date first.""",
 }
 
 
@@ -55,6 +93,10 @@ def run(pipeline: str, **options: Any) -> None:
     """Run the stages of a pipeline file in one pass.
 
     PIPELINE is a name (`mer-prep run list` lists them) or the path of a .toml file.
+
+    Every worker (--jobs) takes about 250 MiB, and up to 512 MiB more for the decoded frames of
+    clips of up to 256 frames. Longer clips take no more, of whatever length; their frames are
+    decoded once for landmarks and once for alignment.
     """
     from mer_prep.pipeline import pipeline_names, read_pipeline
 
@@ -112,6 +154,8 @@ def run_stages(
     settings: tuple[str, ...],
     jobs: int,
     engine: str,
+    scheduler: str | None,
+    patience: int,
     share: tuple[int, int],
     subjects: tuple[str, ...],
     on_error: str,
@@ -129,6 +173,7 @@ def run_stages(
     from mer_prep.stages.plan import Recipe, make_plan
     from mer_prep.stages.runner import Runner
 
+    _check_scheduler(engine, scheduler)
     recipe = Recipe(
         *build_stages(all_stages(), wanted, merge_settings(defaults, parse_settings(settings)))
     )
@@ -158,6 +203,8 @@ def run_stages(
             recipe,
             jobs=jobs,
             engine=engine,
+            scheduler=scheduler,
+            patience=patience,
             on_error=on_error,
             progress=progress,
             say=progress.say,
@@ -167,6 +214,16 @@ def run_stages(
     if not as_json:
         _print_apex_notes(plans, recipe)
     _print_summary(title, summary, workspace, recipe, as_json)
+
+
+def _check_scheduler(engine: str, scheduler: str | None) -> None:
+    if scheduler is not None and engine != "dask":
+        from mer_prep.errors import ConfigError
+
+        raise ConfigError(
+            f"--scheduler is the address of a Dask scheduler, and the engine is '{engine}'.",
+            hint=f"add --engine dask, or leave out --scheduler {scheduler}",
+        )
 
 
 def _check_sources(workspace: Workspace, corpora: list[str]) -> None:
@@ -231,13 +288,19 @@ def _print_plan(plans: list[Any], as_json: bool) -> None:
     click.echo(f"dry run: {plural(len(rows), 'shard')} to make, {cached} cached; nothing was done")
 
 
+#: What stands in for a missing apex under the policies that allow it.
+_STAND_INS = {
+    "annotated-or-midpoint": "the midpoint of onset and offset is used "
+    "(--set {stage}.apex=annotated-or-spotted finds it, annotated leaves them out)",
+    "annotated-or-spotted": "the one that was spotted is used (--set {stage}.apex=annotated leaves "
+    "them out)",
+}
+
+
 def _print_apex_notes(plans: list[Any], recipe: Any) -> None:
-    """Say for how many clips the midpoint stands in for an apex."""
-    flow = recipe.stages.get("flow")
-    if flow is None or (flow.params.pairs, flow.params.apex) != (
-        "onset-apex",
-        "annotated-or-midpoint",
-    ):
+    """Say for how many clips something stands in for an annotated apex."""
+    stage = next((name for name, one in recipe.stages.items() if _may_stand_in(one)), None)
+    if stage is None:
         return
     clips = [clip for plan in plans for clip in plan.clips]
     for corpus in sorted({clip.corpus for clip in clips}):
@@ -246,9 +309,15 @@ def _print_apex_notes(plans: list[Any], recipe: Any) -> None:
         if without:
             click.echo(
                 f"  note {corpus}: {without} of {plural(len(of_corpus), 'clip')} have no annotated "
-                "apex; the midpoint of onset and offset is used "
-                "(--set flow.apex=annotated leaves them out)"
+                f"apex; {_STAND_INS[recipe.stages[stage].params.apex].format(stage=stage)}"
             )
+
+
+def _may_stand_in(stage: Any) -> bool:
+    """Return whether a stage needs an apex and takes another frame where there is none."""
+    params = stage.params
+    needed = "onset-apex" in (getattr(params, "pairs", ""), getattr(params, "span", ""))
+    return needed and getattr(params, "apex", "") in _STAND_INS
 
 
 def _print_summary(

@@ -61,6 +61,17 @@ _COLUMNS = (
     ("jitter_px", "jitter px", 1),
 )
 
+_KEY_FRAME_COLUMNS = (
+    ("apex_error", "apex", 1),
+    ("midpoint_error", "midpoint", 1),
+    ("onset_error", "onset", 1),
+    ("offset_error", "offset", 1),
+)
+
+_KEY_FRAME_LEGEND = """\
+Mean over clips (worst clip): distance of the spotted key frames from the true ones, in frames of
+an expression of 60 frames; midpoint is that of the midpoint of onset and offset from the apex."""
+
 _LEGEND = """\
 Mean over clips (worst clip), inside the face at 144x144.
   landmarks   distance from the true ones, in % of the distance of the outer eye corners
@@ -99,7 +110,8 @@ def evaluate_truth(
 ) -> None:
     """Score prepared synthetic corpora by their truth.
 
-    Landmarks, alignment and flow are compared. What is missing of the pipeline is made first.
+    Landmarks, alignment, flow and spotted key frames are compared. What is missing of the
+    pipeline, and the stage apex, is made first.
     """
     from mer_prep.config import merge_settings, parse_settings
     from mer_prep.evaluation import pool_truth
@@ -115,7 +127,8 @@ def evaluate_truth(
     names = synthetic_corpora(workspace, workspace.select(corpora))
     pipeline = read_pipeline(pipeline_name)
     merged = merge_settings(pipeline.settings, parse_settings(settings))
-    recipe = Recipe(*build_stages(all_stages(), pipeline.stages, merged))
+    wanted = tuple(dict.fromkeys((*pipeline.stages, "apex")))
+    recipe = Recipe(*build_stages(all_stages(), wanted, merged))
     with Progress(f"run {pipeline.name}") as progress:
         Runner(workspace, recipe, jobs=jobs, progress=progress, say=progress.say).run(
             make_plan(workspace, names, recipe)
@@ -141,13 +154,14 @@ def evaluate_truth(
         )
     else:
         counts = {one.corpus: len(one.clips) for one in scores} | {"all": len(everything)}
-        rows = [
-            (name, counts[name], *(_cell(one[key], factor) for key, _, factor in _COLUMNS))
-            for name, one in pooled.items()
-        ]
-        head = ("SYNTHETIC", "clips", *(title for _, title, _ in _COLUMNS))
-        click.echo(table(rows, head))
-        click.echo(_LEGEND)
+        for columns, legend in ((_COLUMNS, _LEGEND), (_KEY_FRAME_COLUMNS, _KEY_FRAME_LEGEND)):
+            rows = [
+                (name, counts[name], *(_cell(one.get(key), factor) for key, _, factor in columns))
+                for name, one in pooled.items()
+            ]
+            head = ("SYNTHETIC", "clips", *(title for _, title, _ in columns))
+            click.echo(table(rows, head))
+            click.echo(legend)
     click.echo(
         f"evaluate-truth: {plural(len(everything), 'clip')}, "
         f"{duration(time.monotonic() - started)}, SYNTHETIC, in {workspace.root}",
@@ -156,7 +170,7 @@ def evaluate_truth(
 
 
 def _cell(pooled: Any, factor: float) -> str:
-    if math.isnan(pooled.mean):
+    if pooled is None or math.isnan(pooled.mean):
         return "-"
     return f"{pooled.mean * factor:.3f} ({pooled.worst * factor:.3f})"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from mer_prep.checks import check_option
 from mer_prep.errors import ConfigError
 from mer_prep.ops.images import check_grey_pair
-from mer_prep.ops.tvl1 import ENGINES, resolve_engine, tvl1
+from mer_prep.ops.tvl1 import BATCHED, ENGINES, resolve_engine, tvl1, tvl1_batch
 
 
 def farneback(
@@ -106,7 +106,7 @@ def flow_engine(method: str, engine: str = "auto") -> str:
     ----------
     method : {'tvl1', 'farneback', 'dis'}
         The method.
-    engine : {'auto', 'cpu', 'opencv'}
+    engine : {'auto', 'cuda', 'cpu', 'torch', 'opencv'}
         The engine asked for; see `mer_prep.ops.tvl1.resolve_engine`. Methods other than TV-L1
         have OpenCV's only.
 
@@ -118,9 +118,9 @@ def flow_engine(method: str, engine: str = "auto") -> str:
     check_option("method", method, METHODS)
     if method == "tvl1":
         return resolve_engine(engine)
-    if check_option("engine", engine, ENGINES) == "cpu":
+    if check_option("engine", engine, ENGINES) not in ("auto", "opencv"):
         raise ConfigError(
-            f"The method '{method}' has no engine 'cpu'.",
+            f"The method '{method}' has no engine '{engine}'.",
             hint="choose the engine 'opencv' (or 'auto'), or the method 'tvl1'",
         )
     return "opencv"
@@ -137,7 +137,7 @@ def optical_flow(
         Grey pictures; TV-L1 needs 16 px or more in height and width.
     method : {'tvl1', 'farneback', 'dis'}
         The method.
-    engine : {'auto', 'cpu', 'opencv'}
+    engine : {'auto', 'cuda', 'cpu', 'torch', 'opencv'}
         Its implementation; see `flow_engine`.
 
     Returns
@@ -153,3 +153,39 @@ def optical_flow(
     if method == "tvl1":
         return tvl1(first, second, engine=engine)
     return METHODS[method](first, second)
+
+
+def optical_flows(
+    firsts: Sequence[np.ndarray],
+    seconds: Sequence[np.ndarray],
+    *,
+    method: str = "tvl1",
+    engine: str = "auto",
+) -> np.ndarray:
+    """Return the flow of many pairs of grey pictures; at once, where the engine can.
+
+    Parameters
+    ----------
+    firsts, seconds : sequence of ndarray, shape (H, W), uint8
+        Grey pictures of one size; one pair or more.
+    method, engine
+        As for `optical_flow`.
+
+    Returns
+    -------
+    ndarray, shape (N, 2, H, W), float32
+        As `optical_flow` gives it pair by pair.
+    """
+    engine = flow_engine(method, engine)
+    if method != "tvl1" or engine not in BATCHED:
+        return np.stack(
+            [
+                optical_flow(first, second, method=method, engine=engine)
+                for first, second in zip(firsts, seconds, strict=True)
+            ]
+        )
+    flows = tvl1_batch(np.stack(firsts), np.stack(seconds), engine=engine)
+    for row, (first, second) in enumerate(zip(firsts, seconds, strict=True)):
+        if np.array_equal(first, second):
+            flows[row] = 0
+    return flows

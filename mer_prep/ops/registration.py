@@ -49,6 +49,10 @@ WORSE = 1.05
 #: Standard deviation in grey levels below which a picture shows nothing.
 NO_CONTRAST = 0.01
 
+#: Pixels of a mask beyond which every second one, like the white fields of a chessboard, is enough:
+#: neighbours in a smoothed picture say the same.
+ENOUGH_PIXELS = 6000
+
 #: Fewest pixels of a mask; six unknowns and their weights need a multiple of them.
 MIN_PIXELS = 200
 
@@ -165,6 +169,8 @@ class Reference:
         self._blur = blur
         self._centre = np.argwhere(mask)[:, ::-1].mean(axis=0)
         grid = sampled(_smoothed(image, blur / scale_of(placement)), placement, mask.shape[::-1])
+        if int(mask.sum()) > ENOUGH_PIXELS:
+            mask = mask & (np.indices(mask.shape).sum(axis=0) % 2 == 0)
         self._levels = [
             Level(level, level_mask, degrees=degrees)
             for level, level_mask in zip(

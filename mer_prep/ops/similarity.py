@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from mer_prep.errors import NoFaceError
+from mer_prep.ops.images import to_grey
 
 #: Rows of the 68-point scheme (iBUG 300-W, counted from zero).
 RIGHT_EYE = slice(36, 42)
@@ -19,7 +20,10 @@ LEFT_EYE = slice(42, 48)
 NOSE_TIP, MOUTH_RIGHT, MOUTH_LEFT = 30, 48, 54
 OUTER_EYE_CORNERS = (36, 45)
 
-#: Largest oversampling when a picture is shrunk; 8 covers faces up to 1,152 px at 144 px.
+#: Px of the grid a picture is warped to per source px, at least, when it is shrunk.
+FINE_ENOUGH = 0.8
+
+#: Largest oversampling then; 8 covers faces up to 1,440 px at 144 px.
 MAX_OVERSAMPLING = 8
 
 #: Smallest distance between the eye centres that is believed, in source px.
@@ -157,7 +161,12 @@ def scale_of(transform: np.ndarray) -> float:
 
 
 def warp(
-    image: np.ndarray, transform: np.ndarray, *, size: int = 144, border: float = 128
+    image: np.ndarray,
+    transform: np.ndarray,
+    *,
+    size: int = 144,
+    border: float = 128,
+    grey: bool = False,
 ) -> np.ndarray:
     """Return a picture in aligned pixels.
 
@@ -171,6 +180,8 @@ def warp(
         Side of the result in px.
     border : float
         Grey value where the source has no pixels, 0 to 255.
+    grey : bool
+        Whether a colour picture becomes a grey one; only what is seen of it is converted.
 
     Returns
     -------
@@ -180,14 +191,21 @@ def warp(
     -----
     Shrinking by linear interpolation alone skips source pixels, so that fine texture flickers
     with every sub-pixel movement and looks like motion. The picture is therefore warped to a
-    grid `k` times finer (`k` the least whole number that makes it no coarser than the source, at
-    most `MAX_OVERSAMPLING`) and averaged over k x k cells. Values are rounded once, at the end.
+    grid `k` times finer (`k` the least whole number that leaves it no more than a quarter
+    coarser than the source, at most `MAX_OVERSAMPLING`) and averaged over k x k cells. Before
+    that, sources of more than twice the density needed are averaged over whole cells of their
+    own, which lie where they lie whatever the transform.
     """
     if image.dtype not in (np.uint8, np.float32):
         raise ValueError(f"a picture to warp must be uint8 or float32, not {image.dtype}")
     transform = np.asarray(transform, np.float64)
-    factor = min(MAX_OVERSAMPLING, max(1, math.ceil(1 / scale_of(transform) - 1e-9)))
-    part, offset = _source_part(image, transform, size)
+    cell = max(1, math.floor(0.5 / scale_of(transform) + 1e-9))
+    part, offset = _source_part(image, transform, size, cell)
+    if grey:
+        part = to_grey(part)
+    if cell > 1:
+        part, transform, offset = _reduced(part, transform, offset, cell)
+    factor = min(MAX_OVERSAMPLING, max(1, math.ceil(FINE_ENOUGH / scale_of(transform) - 1e-9)))
     # Fine pixel X lies at the aligned position (X + 0.5) / factor - 0.5.
     fine = transform * factor
     fine[:, 2] += 0.5 * factor - 0.5 + fine[:, :2] @ offset
@@ -206,19 +224,36 @@ def warp(
     return np.asarray(warped)
 
 
+def _reduced(
+    part: np.ndarray, transform: np.ndarray, offset: np.ndarray, cell: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return a part averaged over cells, and transform and offset in px of the result."""
+    height, width = (max(1, math.ceil(side / cell)) for side in part.shape[:2])
+    missing = (height * cell - part.shape[0], width * cell - part.shape[1])
+    if any(missing):
+        part = cv2.copyMakeBorder(part, 0, missing[0], 0, missing[1], cv2.BORDER_REPLICATE)
+    part = np.asarray(cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA))
+    # Source px x = cell * X + (cell - 1) / 2 for the px X of the result.
+    coarser = transform.copy()
+    coarser[:, :2] *= cell
+    coarser[:, 2] += transform[:, :2].sum(axis=1) * (cell - 1) / 2
+    return part, coarser, offset / cell
+
+
 def _source_part(
-    image: np.ndarray, transform: np.ndarray, size: int
+    image: np.ndarray, transform: np.ndarray, size: int, cell: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the part of the source that the aligned square shows, and its (x, y) offset.
 
-    Only this part is turned to floating point, which matters for frames of megapixels.
+    Only this part is turned to floating point, which matters for frames of megapixels. It begins
+    at a whole multiple of `cell`.
     """
     edge = size - 0.5
     corners = np.array([[-0.5, -0.5], [edge, -0.5], [edge, edge], [-0.5, edge]])
     seen = apply_transform(invert(transform), corners)
     height, width = image.shape[:2]
-    left, top = np.floor(seen.min(axis=0)).astype(int) - 2
-    right, bottom = np.ceil(seen.max(axis=0)).astype(int) + 3
+    left, top = (np.floor(seen.min(axis=0)).astype(int) - 2 * cell) // cell * cell
+    right, bottom = np.ceil(seen.max(axis=0)).astype(int) + 2 * cell + 1
     left, right = np.clip([left, right], 0, width)
     top, bottom = np.clip([top, bottom], 0, height)
     if right - left < 1 or bottom - top < 1:

@@ -7,6 +7,8 @@ would add their own noise, and the expression moves them.
 from __future__ import annotations
 
 import dataclasses
+import tempfile
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,7 +16,6 @@ import cv2
 import numpy as np
 
 from mer_prep.errors import NoFaceError
-from mer_prep.ops.images import to_grey
 from mer_prep.ops.registration import (
     IDENTITY,
     MIN_PIXELS,
@@ -54,6 +55,9 @@ KEPT_MOTION = 6.0
 #: move, and skin moves with them.
 EYE_RIM = 0.15
 
+#: Bytes of cut-outs that wait in memory for the reference; further ones wait on the disk.
+WAITING_MEMORY = 16 * 2**20
+
 
 #: A large expression or a turn of the head takes the correlation with the reference down to 0.7,
 #: and other faces reach 0.8. What tells them apart is time: neighbouring frames of one recording
@@ -79,15 +83,15 @@ def rigid_mask(landmarks: np.ndarray, *, size: int) -> np.ndarray:
         robust weights deal with its motion better than a mask that gives up its neighbourhood.
     """
     points = np.asarray(landmarks, np.float64)
-    mask = _filled(points, size)
+    mask = filled_hull(points, size)
     rim = 2 * round(EYE_RIM * float(eye_distance(points))) + 1
     brush = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (rim, rim))
     for eye in (RIGHT_EYE, LEFT_EYE):
-        mask[cv2.dilate(_filled(points[eye], size), brush) > 0] = 0
+        mask[cv2.dilate(filled_hull(points[eye], size), brush) > 0] = 0
     return mask.astype(bool)
 
 
-def _filled(points: np.ndarray, size: int) -> np.ndarray:
+def filled_hull(points: np.ndarray, size: int) -> np.ndarray:
     """Return the convex hull of points as 1 in a picture of 0."""
     mask = np.zeros((size, size), np.uint8)
     hull = cv2.convexHull(points.astype(np.float32))
@@ -114,12 +118,35 @@ class _Cutout:
     guess: np.ndarray | None
 
 
+class _Waiting:
+    """Cut-outs put aside and taken back, the latest first; their pictures in a temporary file.
+
+    The file is on the disk only beyond `WAITING_MEMORY`, and goes with this object.
+    """
+
+    def __init__(self) -> None:
+        self._file = tempfile.SpooledTemporaryFile(max_size=WAITING_MEMORY)  # noqa: SIM115
+        self._rest: list[tuple[tuple[int, ...], np.ndarray, np.ndarray | None]] = []
+        weakref.finalize(self, self._file.close)
+
+    def put(self, cutout: _Cutout) -> None:
+        self._file.write(cutout.picture.tobytes())
+        self._rest.append((cutout.picture.shape, cutout.to_source, cutout.guess))
+
+    def take(self) -> _Cutout:
+        shape, to_source, guess = self._rest.pop()
+        size = int(np.prod(shape))
+        self._file.seek(len(self._rest) * size)
+        picture = np.frombuffer(self._file.read(size), np.uint8).reshape(shape)
+        return _Cutout(picture, to_source, guess)
+
+
 class HeadFollower:
     """Measures the rigid motion of a head against a reference frame.
 
     Frames are shown to it one by one in order of time. From the reference on each is measured at
     once, starting from the motion of the frame before; of those before the reference small grey
-    cut-outs are kept until the reference is seen, and then measured backwards in time.
+    cut-outs are put aside until the reference is seen, and then measured backwards in time.
 
     Parameters
     ----------
@@ -153,7 +180,7 @@ class HeadFollower:
         self._place = face_transform(self._landmarks[reference], size=SIZE)
         self._points = five_points(self._landmarks[reference])
         self._seen = 0
-        self._earlier: list[_Cutout] = []
+        self._earlier = _Waiting()
         self._reference: Reference | None = None
         self._latest = np.empty(0, np.float32)
 
@@ -174,7 +201,7 @@ class HeadFollower:
         self._seen += 1
         cutout = self._cut(image, self._guess(index, image.shape[1::-1]))
         if index < self._index:
-            self._earlier.append(cutout)
+            self._earlier.put(cutout)
         elif index > self._index:
             self._measure(index, index - 1, cutout)
         else:
@@ -201,7 +228,7 @@ class HeadFollower:
         )
         self._latest = self._reference.values
         for index in range(self._index - 1, -1, -1):
-            self._measure(index, index + 1, self._earlier.pop())
+            self._measure(index, index + 1, self._earlier.take())
         self._latest = self._reference.values
 
     def _guess(self, index: int, image_size: Sequence[int]) -> np.ndarray | None:
@@ -224,7 +251,7 @@ class HeadFollower:
         fine = place * DENSITY
         fine[:, 2] += DENSITY * (MARGIN + 0.5) - 0.5
         side = DENSITY * (SIZE + 2 * MARGIN)
-        return _Cutout(warp(to_grey(image), fine, size=side), invert(fine), guess)
+        return _Cutout(warp(image, fine, size=side, grey=True), invert(fine), guess)
 
     def _measure(self, index: int, neighbour: int, cutout: _Cutout) -> None:
         """Register a frame from its neighbour's motion, else from afar, else give it up."""

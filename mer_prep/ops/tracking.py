@@ -8,7 +8,7 @@ then whether there is still a face.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,9 @@ from mer_prep.ops.faces import (
     side_of,
 )
 from mer_prep.ops.similarity import check_face_shape
+
+#: Confidence of frames without a face; the detector's scores are looked at from here on.
+NO_FACE = -1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +44,9 @@ class FaceTrack:
     n_faces : ndarray, shape (T,), int16
         Faces the detector found in the whole frame; -1 where it did not run, because the face
         was followed.
-    score : ndarray, shape (T,), float32
-        Score of the detector or of the loss check; not a number where neither ran.
+    confidence : ndarray, shape (T,), float32
+        Score of dlib's detector, 0 or more for a face and -1 for frames without one. A followed
+        face is scored now and then, and has values linear in time between.
     detections : int
         Number of frames the detector ran on.
     lost : int
@@ -53,7 +57,7 @@ class FaceTrack:
     box: np.ndarray
     detected: np.ndarray
     n_faces: np.ndarray
-    score: np.ndarray
+    confidence: np.ndarray
     detections: int
     lost: int
 
@@ -126,22 +130,7 @@ class _Tracking:
     def finish(self) -> FaceTrack:
         if self.pending:
             self._settle_pending()
-        detected = np.array([step.landmarks is not None for step in self.steps], bool)
-        landmarks = np.full((len(self.steps), 68, 2), np.nan, np.float32)
-        box = np.full((len(self.steps), 4), np.nan, np.float32)
-        for index, step in enumerate(self.steps):
-            if step.landmarks is not None:
-                landmarks[index] = step.landmarks
-                box[index] = canonical_box(step.landmarks)
-        return FaceTrack(
-            landmarks=landmarks,
-            box=box,
-            detected=detected,
-            n_faces=np.array([step.n_faces for step in self.steps], np.int16),
-            score=np.array([step.score for step in self.steps], np.float32),
-            detections=self.detections,
-            lost=self.lost,
-        )
+        return _track(self.steps, self.detections, self.lost)
 
     def _new_step(self) -> _Step:
         self.steps.append(_Step())
@@ -186,6 +175,55 @@ class _Tracking:
         step.landmarks = self.finder.settle(image, face.box)
         if not (_plausible(step.landmarks, size) and self._confirm(image, step)):
             step.landmarks, step.score = None, math.nan
+
+
+def _track(steps: Sequence[_Step], detections: int, lost: int) -> FaceTrack:
+    """Return what is known of the frames as arrays."""
+    detected = np.array([step.landmarks is not None for step in steps], bool)
+    landmarks = np.full((len(steps), 68, 2), np.nan, np.float32)
+    box = np.full((len(steps), 4), np.nan, np.float32)
+    for index, step in enumerate(steps):
+        if step.landmarks is not None:
+            landmarks[index] = step.landmarks
+            box[index] = canonical_box(step.landmarks)
+    return FaceTrack(
+        landmarks=landmarks,
+        box=box,
+        detected=detected,
+        n_faces=np.array([step.n_faces for step in steps], np.int16),
+        confidence=_confidence(np.array([step.score for step in steps]), detected),
+        detections=detections,
+        lost=lost,
+    )
+
+
+def _confidence(score: np.ndarray, detected: np.ndarray) -> np.ndarray:
+    """Return scores with those between two looks filled in, shape (T,), float32."""
+    confidence = np.full(len(score), NO_FACE, np.float32)
+    looked = detected & np.isfinite(score)
+    if looked.any():
+        frames = np.arange(len(score))
+        confidence[detected] = np.interp(frames, frames[looked], score[looked])[detected]
+    return confidence
+
+
+def detect_every_frame(finder: FaceFinder, frames: Iterable[np.ndarray]) -> FaceTrack:
+    """Return the face of a clip as published scripts find it: anew in every frame.
+
+    Parameters
+    ----------
+    finder : FaceFinder
+        The models; see `FaceFinder.detect_and_predict`.
+    frames : iterable of ndarray, shape (H, W, 3) or (H, W), uint8
+        The frames in order.
+
+    Returns
+    -------
+    FaceTrack
+        Frames without a face are marked, where the scripts stop with an error.
+    """
+    steps = [_Step(*finder.detect_and_predict(image)) for image in frames]
+    return _track(steps, len(steps), 0)
 
 
 def _plausible(landmarks: np.ndarray, image_size: tuple[int, int]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import inspect
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,11 +16,15 @@ import numpy as np
 from mer_prep.checks import check_option, check_range
 from mer_prep.errors import ConfigError, DependencyError
 from mer_prep.ops.images import check_grey_pair
+from mer_prep.ops.tvl1_torch import cuda_here, torch_here
 
 logger = logging.getLogger(__name__)
 
-#: Implementations of TV-L1; ``auto`` is ``cpu`` where it was built, and ``opencv`` elsewhere.
-ENGINES = ("auto", "cpu", "opencv")
+#: Implementations of TV-L1; ``auto`` is the first of ``cuda``, ``cpu`` and ``opencv`` that works.
+ENGINES = ("auto", "cuda", "cpu", "torch", "opencv")
+
+#: Those that take many pairs at once, by PyTorch.
+BATCHED = ("cuda", "torch")
 
 #: Smallest height and width of a picture, px.
 SMALLEST = 16
@@ -85,13 +90,13 @@ def resolve_engine(engine: str = "auto") -> str:
 
     Parameters
     ----------
-    engine : {'auto', 'cpu', 'opencv'}
-        ``auto`` is ``cpu`` if the package was built with it. Otherwise it is ``opencv``, and a
-        line in the log says so, once per process.
+    engine : {'auto', 'cuda', 'cpu', 'torch', 'opencv'}
+        ``auto`` is ``cuda`` if PyTorch sees a device, else ``cpu`` if the package was built with
+        it. Otherwise it is ``opencv``, and a line in the log says so, once per process.
 
     Returns
     -------
-    {'cpu', 'opencv'}
+    {'cuda', 'cpu', 'torch', 'opencv'}
         A name asked for by itself is returned as it is, whether it works here or not; see
         `check_engine`.
 
@@ -103,6 +108,8 @@ def resolve_engine(engine: str = "auto") -> str:
     check_option("engine", engine, ENGINES)
     if engine != "auto":
         return engine
+    if cuda_here():
+        return "cuda"
     if _kernel() is not None:
         return "cpu"
     _say_that_opencv_stands_in()
@@ -114,22 +121,40 @@ def check_engine(engine: str) -> None:
 
     Parameters
     ----------
-    engine : {'auto', 'cpu', 'opencv'}
+    engine : {'auto', 'cuda', 'cpu', 'torch', 'opencv'}
         The engine.
 
     Raises
     ------
     DependencyError
-        If the CPU engine is asked for and was not built, or OpenCV is and lacks TV-L1.
+        If the CPU engine is asked for and was not built, OpenCV is and lacks TV-L1, PyTorch is
+        and is not installed, or CUDA is and PyTorch sees no device.
     ConfigError
         For an unknown name.
     """
-    if resolve_engine(engine) == "opencv":
+    engine = resolve_engine(engine)
+    if engine == "opencv":
         check_tvl1()
+    elif engine in BATCHED:
+        _check_torch(engine)
     elif _kernel() is None:
         raise DependencyError(
             "The CPU engine of TV-L1 was not built with this installation of mer-prep.",
             hint=f"{BUILD_HINT}; or choose the engine 'opencv' (or 'auto')",
+        )
+
+
+def _check_torch(engine: str) -> None:
+    others = "or choose another engine (flow.engine=auto)"
+    if not torch_here():
+        raise DependencyError(
+            f"The engine '{engine}' of TV-L1 needs PyTorch, which is not installed.",
+            hint=f'pip install "mer-prep[train]", {others}',
+        )
+    if engine == "cuda" and not cuda_here():
+        raise DependencyError(
+            "The engine 'cuda' of TV-L1 needs a CUDA device, and PyTorch sees none.",
+            hint=f"check the driver, and that PyTorch is a build for CUDA; {others}",
         )
 
 
@@ -174,9 +199,10 @@ def tvl1(
     ----------
     first, second : ndarray, shape (H, W), uint8
         Grey pictures, 16 px or more in height and width.
-    engine : {'auto', 'cpu', 'opencv'}
-        Implementation. ``cpu`` is our own, ``opencv`` OpenCV's, and ``auto`` the first of them
-        that works here.
+    engine : {'auto', 'cuda', 'cpu', 'torch', 'opencv'}
+        Implementation. ``cuda`` and ``cpu`` are our own, for GPUs and for one core; ``torch`` is
+        that of ``cuda`` in plain PyTorch on the CPU, slow, to compare with; ``opencv`` is
+        OpenCV's, and ``auto`` the first that works here of ``cuda``, ``cpu`` and ``opencv``.
     tau : float
         Time step of the dual update (tau in [1]_), above 0; 0.25 is the largest stable one.
     lambda_ : float
@@ -216,11 +242,12 @@ def tvl1(
 
     Notes
     -----
-    The defaults are OpenCV's own. The engine ``cpu`` computes what OpenCV does: the same energy,
-    pyramid, warps, medians and stopping rule. It gives the same bits on every processor and with
-    any number of threads. The two differ by about 0.01 px on average and by more at single
-    pixels, since a difference in the last bit can move an iteration across the stopping rule;
-    so do two versions of OpenCV. Engine and version belong to every published result.
+    The defaults are OpenCV's own. Our engines compute what OpenCV does: the same energy,
+    pyramid, warps, medians and stopping rule. ``cpu`` gives the same bits on every processor and
+    with any number of threads; with ``cuda`` and ``torch`` a pair does not depend on its batch.
+    Any two engines differ by about 0.01 px on average and by more at single pixels, since a
+    difference in the last bit can move an iteration across the stopping rule; so do two versions
+    of OpenCV. Engine and version belong to every published result.
 
     References
     ----------
@@ -230,10 +257,7 @@ def tvl1(
        Image Processing On Line 3, 2013. doi:10.5201/ipol.2013.26
     """
     check_grey_pair(first, second)
-    if min(first.shape) < SMALLEST:
-        raise ValueError(
-            f"'first' and 'second' have shape {first.shape}; TV-L1 needs {SMALLEST} px or more"
-        )
+    _check_size(first)
     settings = _Settings(
         tau=tau,
         lambda_=lambda_,
@@ -249,7 +273,16 @@ def tvl1(
     )
     engine = resolve_engine(engine)
     check_engine(engine)
+    if engine in BATCHED:
+        return _by_torch(first[None], second[None], settings, engine)[0]
     return (_by_cpu if engine == "cpu" else _by_opencv)(first, second, settings)
+
+
+def _check_size(picture: np.ndarray) -> None:
+    if min(picture.shape) < SMALLEST:
+        raise ValueError(
+            f"'first' and 'second' have shape {picture.shape}; TV-L1 needs {SMALLEST} px or more"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -282,15 +315,37 @@ class _Settings:
             )
 
 
+#: The defaults of `tvl1`.
+DEFAULTS = {
+    name: parameter.default
+    for name, parameter in inspect.signature(tvl1).parameters.items()
+    if name in _Settings.__dataclass_fields__
+}
+
+
+def _check_gamma(engine: str, settings: _Settings) -> None:
+    if settings.gamma != 0:
+        raise ConfigError(
+            f"The engine '{engine}' knows no illumination term, and 'gamma' is {settings.gamma!r}.",
+            hint="leave 'gamma' at 0, or choose the engine 'opencv'",
+        )
+
+
+def _by_torch(
+    first: np.ndarray, second: np.ndarray, settings: _Settings, engine: str
+) -> np.ndarray:
+    """Return the flow (N, 2, H, W) of many pairs by PyTorch."""
+    from mer_prep.ops.tvl1_torch import solve
+
+    _check_gamma(engine, settings)
+    return solve(first, second, settings, device="cuda" if engine == "cuda" else "cpu")
+
+
 def _by_cpu(
     first: np.ndarray, second: np.ndarray, settings: _Settings, *, path: str | None = None
 ) -> np.ndarray:
     """Return the flow by the CPU engine; `path` is one of `kernel_paths`, else the fastest."""
-    if settings.gamma != 0:
-        raise ConfigError(
-            f"The engine 'cpu' knows no illumination term, and 'gamma' is {settings.gamma!r}.",
-            hint="leave 'gamma' at 0, or choose the engine 'opencv'",
-        )
+    _check_gamma("cpu", settings)
     flow = np.empty((2, *first.shape), np.float32)
     _kernel().flow(
         np.ascontiguousarray(first),
@@ -345,10 +400,11 @@ def tvl1_batch(
     ----------
     first, second : ndarray, shape (N, H, W), uint8
         Grey pictures; pair n is ``first[n]`` and ``second[n]``.
-    engine : {'auto', 'cpu', 'opencv'}
+    engine : {'auto', 'cuda', 'cpu', 'torch', 'opencv'}
         See `tvl1`.
     threads : int
-        Pairs computed at the same time, 1 or more. The result does not depend on it.
+        Pairs computed at the same time, 1 or more; ``cuda`` and ``torch`` take many at once
+        whatever it is. The result does not depend on it.
     **settings
         Further parameters of `tvl1`.
 
@@ -371,7 +427,13 @@ def tvl1_batch(
     if first.shape != second.shape:
         raise ValueError(f"'first' has shape {first.shape}, 'second' has shape {second.shape}")
     check_range("threads", threads, low=1)
-    solve = functools.partial(tvl1, engine=resolve_engine(engine), **settings)
+    engine = resolve_engine(engine)
+    if engine in BATCHED and len(first):
+        check_engine(engine)
+        check_grey_pair(first[0], second[0])
+        _check_size(first[0])
+        return _by_torch(first, second, _Settings(**{**DEFAULTS, **settings}), engine)
+    solve = functools.partial(tvl1, engine=engine, **settings)
     flow = np.empty((len(first), 2, *first.shape[1:]), np.float32)
     with ThreadPoolExecutor(min(threads, max(1, len(first)))) as pool:
         for row, result in enumerate(pool.map(solve, first, second)):

@@ -20,6 +20,7 @@ from typing import Any
 from python_calamine import CalamineError, CalamineWorkbook
 
 from mer_prep.errors import AnnotationError
+from mer_prep.sources.workbooks import MAX_CELLS, cell_name, check_extent, too_wide
 
 WORKBOOK_SUFFIXES = (".xlsx", ".xlsm", ".xls", ".ods", ".csv")
 
@@ -30,7 +31,7 @@ HEADER_ROWS = 60
 MAX_ROWS = 200_000
 
 #: What annotators write for "none".
-BLANKS = frozenset({"", "/", "\\", "-", "nan", "none", "n/a", "#n/a"})
+BLANKS = frozenset({"", "/", "\\", "-", "nan", "na", "null", "none", "n/a", "#n/a"})
 
 _WHOLE = re.compile(r"[+-]?\d+(\.0+)?")
 
@@ -61,11 +62,37 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """One sheet of a workbook: raw cell values by row, the first being spreadsheet row 1."""
+    """One sheet of a workbook, or a CSV file: raw cell values by row, the first being row 1.
+
+    Parameters
+    ----------
+    file : Path
+        The file.
+    name : str
+        Name of the sheet.
+    rows : sequence of sequence
+        Values.
+    lines : sequence of int
+        Line of the file, from 1, on which each row begins; empty for workbooks.
+    """
 
     file: Path
     name: str
     rows: Sequence[Sequence[Any]]
+    lines: Sequence[int] = ()
+
+    def place(self, row: int, column: int | None = None, heading: str = "") -> str:
+        """Return where a row (from 1) or a cell (column from 0) is, as its own program says it."""
+        if not self.lines:
+            if column is None:
+                return f"{self.name} row {row}"
+            return f"{self.name}!{cell_name(row, column)}"
+        cell = "" if column is None else f", column {column + 1}"
+        return f"line {self.lines[row - 1]}{cell}" + (f" ('{heading}')" if heading else "")
+
+    def heading_place(self, row: int, column: int) -> str:
+        """Return where a heading is within the sheet: ``B1``, or ``column 2`` of a CSV file."""
+        return f"column {column + 1}" if self.lines else cell_name(row, column)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +114,22 @@ class Row:
     columns: Mapping[str, int]
 
     def where(self, column: str | None = None) -> str:
-        """Return the file, sheet and cell (or row) for messages: ``codes.xlsx, Sheet1!D7``."""
-        cell = f"row {self.number}"
-        if column is not None and column in self.columns:
-            cell = f"{self.sheet.name}!{cell_name(self.number, self.columns[column])}"
-        else:
-            cell = f"{self.sheet.name} {cell}"
-        return f"{self.sheet.file.name}, {cell}"
+        """Return the file and the cell (or row) for messages.
+
+        ``codes.xlsx, Sheet1!D7`` in a workbook, ``clips.csv, line 7, column 4 ('onset')`` in a
+        CSV file.
+        """
+        position = None if column is None else self.columns.get(column)
+        heading = column if column is not None and position is not None else ""
+        return f"{self.sheet.file.name}, {self.sheet.place(self.number, position, heading)}"
+
+    def filled(self, column: str) -> bool:
+        """Return whether a cell holds anything, of whatever type."""
+        values = self.sheet.rows[self.number - 1]
+        position = self.columns.get(column)
+        return (
+            position is not None and position < len(values) and values[position] not in ("", None)
+        )
 
     def text(self, column: str) -> str:
         """Return a cell as text; empty if it is blank or its column is absent.
@@ -124,7 +160,9 @@ class Row:
             f"'{column}' must be a whole number, not {text!r}.",
             where=self.where(column),
             why="key frames are frame numbers",
-            hint="a formula that was never calculated reads as blank; correct the cell, or save "
+            hint="correct the cell"
+            if self.sheet.lines
+            else "a formula that was never calculated reads as blank; correct the cell, or save "
             "the workbook once in a spreadsheet program",
         )
 
@@ -163,16 +201,6 @@ class Table:
 def normalise_heading(text: str) -> str:
     """Return the letters and digits of a heading in lower case."""
     return re.sub(r"[^a-z0-9]", "", text.casefold())
-
-
-def cell_name(row: int, column: int) -> str:
-    """Return a cell's name, ``D7``, from its row (from 1) and column (from 0)."""
-    letters = ""
-    column += 1
-    while column:
-        column, rest = divmod(column - 1, 26)
-        letters = chr(ord("A") + rest) + letters
-    return f"{letters}{row}"
 
 
 def cell_text(value: Any, *, where: str) -> str:
@@ -220,7 +248,8 @@ def read_sheets(path: Path) -> list[Sheet]:
             "There is no such annotation file.", where=path, hint="check the --annotations option"
         )
     if path.suffix.lower() == ".csv":
-        return [Sheet(path, path.stem, read_csv(path))]
+        return [read_csv(path)]
+    check_extent(path)
     try:
         with CalamineWorkbook.from_path(path) as book:
             sheets = []
@@ -230,6 +259,10 @@ def read_sheets(path: Path) -> list[Sheet]:
                     raise AnnotationError(
                         f"The sheet has {sheet.total_height:,} rows, more than any corpus.",
                         where=f"{path}, {name}",
+                    )
+                if sheet.total_height * sheet.total_width > MAX_CELLS:
+                    raise too_wide(
+                        f"{path}, {name}", cell_name(sheet.total_height, sheet.total_width - 1)
                     )
                 sheets.append(Sheet(path, name, sheet.to_python(skip_empty_area=False)))
             return sheets
@@ -241,7 +274,7 @@ def read_sheets(path: Path) -> list[Sheet]:
         ) from None
 
 
-def read_csv(path: Path) -> list[list[str]]:
+def read_csv(path: Path) -> Sheet:
     """Read a comma- or semicolon-separated file in UTF-8, with or without a byte-order mark.
 
     Raises
@@ -254,14 +287,21 @@ def read_csv(path: Path) -> list[list[str]]:
         first = text.split("\n", 1)[0]
         # Spreadsheet programs in countries with a decimal comma separate by semicolons.
         delimiter = ";" if first.count(";") > first.count(",") else ","
-        rows = list(csv.reader(io.StringIO(text), delimiter=delimiter, strict=True))
+        reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
+        rows, lines = [], []
+        # A quoted cell may hold line breaks, so that rows are not lines.
+        line = 1
+        for row in reader:
+            rows.append(row)
+            lines.append(line)
+            line = reader.line_num + 1
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise AnnotationError(
             f"The file cannot be read as CSV: {error}.",
             where=path,
             hint="save it as comma-separated UTF-8",
         ) from None
-    return rows
+    return Sheet(path, path.stem, rows, lines or [1])
 
 
 def find_table(sheets: Sequence[Sheet], columns: Sequence[Column]) -> Table:
@@ -308,14 +348,14 @@ def _check_not_twice(
 ) -> None:
     for column in columns:
         cells = [
-            cell_name(index + 1, position)
+            sheet.heading_place(index + 1, position)
             for position, value in enumerate(values)
             if normalise_heading(_heading(value)) in column.keys
         ]
         if len(cells) > 1:
             raise AnnotationError(
                 f"The column '{column.name}' stands twice: {' and '.join(cells)}.",
-                where=f"{sheet.file.name}, {sheet.name}",
+                where=f"{sheet.file.name}, {sheet.place(index + 1)}",
                 hint="remove or rename the one that is not the annotation's own",
             )
 
@@ -328,9 +368,12 @@ def _no_table(
     file = sheets[0].file if sheets else None
     if best is None or best[0] < max(2, len(required) // 2):
         listed = ", ".join(f"'{sheet.name}'" for sheet in sheets) or "none"
+        looked = f"the first {HEADER_ROWS} rows of each were searched for its headings"
+        what = f"No sheet holds the annotation table (sheets: {listed}; {looked})."
+        if any(sheet.lines for sheet in sheets):
+            what = f"None of the first {HEADER_ROWS} lines holds the headings of the table."
         return AnnotationError(
-            f"No sheet holds the annotation table (sheets: {listed}; the first {HEADER_ROWS} "
-            "rows of each were searched for its headings).",
+            what,
             where=file,
             why="columns are recognised by their headings",
             hint=expected,
@@ -341,7 +384,7 @@ def _no_table(
     missing = [name for name in names if name not in found]
     taken = set(found.values())
     others = {
-        _heading(value): cell_name(index + 1, position)
+        _heading(value): sheet.heading_place(index + 1, position)
         for position, value in enumerate(values)
         if _heading(value) and position not in taken
     }
@@ -353,6 +396,6 @@ def _no_table(
     return AnnotationError(
         f"The annotation table lacks the column{'s' * (len(missing) > 1)} "
         f"{', '.join(repr(name) for name in missing)}.",
-        where=f"{sheet.file}, {sheet.name}!{cell_name(index + 1, 0)} (row of the headings)",
+        where=f"{sheet.file}, {sheet.place(index + 1)} (the headings)",
         hint="; ".join([expected, *near]),
     )

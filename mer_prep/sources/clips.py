@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from mer_prep.checks import suggest
 from mer_prep.errors import AnnotationError, ConfigError, DecodeError, ManifestError
 from mer_prep.manifest import Clip
 from mer_prep.sources.annotations import (
+    BLANKS,
     Column,
     Row,
     Table,
@@ -36,11 +37,12 @@ from mer_prep.sources.expressions import (
     expression_ids,
     index_frames,
     normalise_emotion,
+    note_copies,
     parse_action_units,
 )
 from mer_prep.sources.folders import Folder, walk
 from mer_prep.sources.frames import iterate_video, path_below
-from mer_prep.sources.trees import Request, optional_text
+from mer_prep.sources.trees import Request, note_refused, optional_text
 
 COLUMNS = (
     Column("clip"),
@@ -100,6 +102,7 @@ def read(request: Request) -> Reading:
     else:
         reading.annotations = request.annotations
         expressions, rates = _annotated(reading, found, request.annotations)
+    expressions = _one_spelling(reading, expressions)
     _note_subjects(reading, expressions)
     for clip_id, expression in zip(
         expression_ids(request.name, expressions), expressions, strict=True
@@ -159,6 +162,7 @@ def _add_folder(
     if isinstance(frames, str):
         reading.note("error", "frames-unusable", frames, where=folder.relative)
         return
+    note_copies(reading, folder)
     add(
         FoundClip(
             subject=folder.parts[0] if len(folder.parts) == 2 else None,
@@ -249,9 +253,12 @@ def _annotated(
     expressions: list[Expression] = []
     rates: dict[str, float] = {}
     unknown: list[Row] = []
+    refused: list[AnnotationError] = []
+    left_out: set[Hashable] = set()
     for row in table:
-        _check_width(row, table)
         subject = row.text("subject")
+        if subject.casefold() in BLANKS:
+            subject = ""
         clip = names.get(_plain(f"{subject}/{row.text('clip')}")) if subject else None
         clip = clip or names.get(_plain(row.text("clip")))
         if clip is not None and subject and clip.subject:
@@ -260,12 +267,22 @@ def _annotated(
             unknown.append(row)
             continue
         plain = _expression(clip)
-        expressions.append(_row_expression(row, plain))
-        if row.text("fps"):
-            rates[str(plain.key)] = _fps(row)
+        try:
+            _check_width(row, table)
+            expression = _row_expression(row, plain, subject)
+            fps = _fps(row) if row.text("fps") else None
+        except AnnotationError as error:
+            refused.append(error)
+            left_out.add(plain.key)
+            continue
+        _note_subject_cell(reading, row, expression.subject)
+        expressions.append(expression)
+        if fps is not None:
+            rates[str(plain.key)] = fps
     if unknown:
         raise _unknown_clips(reading, unknown, found)
-    named = {expression.key for expression in expressions}
+    note_refused(reading, refused, total=len(expressions) + len(refused))
+    named = left_out | {expression.key for expression in expressions}
     for key, clip in found.items():
         if key not in named:
             message = "The clip has no row in the CSV file; kept without labels."
@@ -307,7 +324,7 @@ def _check_columns(table: Table) -> None:
         if heading and normalise_heading(heading) not in known:
             raise AnnotationError(
                 f"Unknown column '{heading}'.{suggest(heading, names)}",
-                where=f"{table.sheet.file}, row {table.header_row}",
+                where=f"{table.sheet.file}, {table.sheet.place(table.header_row)}",
                 hint=f"columns: {', '.join(names)}",
             )
 
@@ -348,8 +365,8 @@ def _unknown_clips(
     )
 
 
-def _row_expression(row: Row, plain: Expression) -> Expression:
-    subject = unicodedata.normalize("NFC", row.text("subject")) or plain.subject
+def _row_expression(row: Row, plain: Expression, subject: str) -> Expression:
+    subject = unicodedata.normalize("NFC", subject) or plain.subject
     if not re.fullmatch(r"[^/\x00-\x1f]+", subject):
         raise AnnotationError(
             f"{subject!r} cannot name a subject.",
@@ -366,6 +383,34 @@ def _row_expression(row: Row, plain: Expression) -> Expression:
         action_units_raw=optional_text(row, "action_units"),
         where=row.where(),
     )
+
+
+def _note_subject_cell(reading: Reading, row: Row, subject: str) -> None:
+    """Note a subject cell that may mean that there is none."""
+    text = row.text("subject")
+    if text and text.casefold() in BLANKS:
+        message = f"The subject is {text!r}, which says that it is not known; taken as '{subject}'."
+        reading.note("warning", "subject-blank", message, where=row.where("subject"))
+    elif text.strip("0") == "" and text:
+        message = f"The subject is {text!r}. If that stands for none, clips of several people are "
+        message += "taken for one person's; kept as it is."
+        reading.note("warning", "subject-zero", message, where=row.where("subject"))
+
+
+def _one_spelling(reading: Reading, expressions: Sequence[Expression]) -> list[Expression]:
+    """Return the expressions with subjects that differ only by case under one name."""
+    spellings: dict[str, list[str]] = {}
+    for expression in expressions:
+        found = spellings.setdefault(expression.subject.casefold(), [])
+        if expression.subject not in found:
+            found.append(expression.subject)
+    for first, *others in spellings.values():
+        if others:
+            listed = ", ".join(repr(name) for name in (first, *others))
+            message = f"The subjects {listed} differ only by case; taken as one person, '{first}'. "
+            message += "Two names would let one person be trained on and tested."
+            reading.note("warning", "subject-case", message)
+    return [replace(item, subject=spellings[item.subject.casefold()][0]) for item in expressions]
 
 
 def _fps(row: Row) -> float:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from joblib import Parallel, delayed
@@ -15,7 +15,7 @@ from mer_prep.checks import check_option, check_range
 from mer_prep.errors import ConfigError, ManifestError, MerPrepError
 from mer_prep.manifest import SYNTHETIC_MARK, Clip, Finding, ImportRecord, check_unique
 from mer_prep.resources import data_names
-from mer_prep.sources import casme2, clips, samm, smic
+from mer_prep.sources import casme, casme2, casme_sq, clips, four_dme, mmew, samm, smic
 from mer_prep.sources.annotations import file_sha256
 from mer_prep.sources.expressions import Reading, with_flags
 from mer_prep.sources.facts import corpus_facts
@@ -38,17 +38,24 @@ class Source:
         Forms it may have, the preferred one first.
     read : callable
         Reads a `Request` into a `Reading`.
+    options : mapping of str to tuple of str
+        Choices that the corpus leaves to its reader, and what may be chosen, the default first.
     """
 
     title: str
     variants: tuple[str, ...]
     read: Callable[[Request], Reading]
+    options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 SOURCES: dict[str, Source] = {
+    "casme": Source("CASME", casme.PREFERENCE, casme.read),
     "casme2": Source("CASME II", casme2.PREFERENCE, casme2.read),
     "samm": Source("SAMM", samm.PREFERENCE, samm.read),
     "smic": Source("SMIC and SMIC-E", smic.PREFERENCE, smic.read),
+    "casme_sq": Source("CAS(ME)^2", casme_sq.PREFERENCE, casme_sq.read, casme_sq.OPTIONS),
+    "mmew": Source("MMEW", mmew.PREFERENCE, mmew.read),
+    "4dme": Source("4DME", four_dme.PREFERENCE, four_dme.read),
     "clips": Source("any folder of frame folders or videos", (), clips.read),
 }
 
@@ -78,6 +85,7 @@ def import_corpus(
     errata: bool | Collection[str] = True,
     name: str | None = None,
     restricted: bool = True,
+    options: Mapping[str, str] | None = None,
     progress: Callable[[int, int], None] | None = None,
     jobs: int = 1,
 ) -> Imported:
@@ -103,6 +111,8 @@ def import_corpus(
     restricted : bool
         Mark the clips, and so all that is made from them, as not to be passed on. Licensed corpora
         always are, synthetic ones never.
+    options : mapping of str to str, optional
+        What to choose where the corpus leaves a choice, see `Source.options`.
     progress : callable, optional
         Called with (clips hashed, clips in all).
     jobs : int
@@ -115,7 +125,7 @@ def import_corpus(
     Raises
     ------
     ConfigError
-        For an unknown source, variant, erratum or an unusable name.
+        For an unknown source, variant, erratum or option, or an unusable name.
     ManifestError
         If the folder is missing, is not of that corpus, or two clips are one.
     AnnotationError
@@ -133,6 +143,7 @@ def import_corpus(
         variant=variant,
         # A synthetic clip may share its name with a real one, but not its mistakes.
         errata=False if synthetic else errata,
+        options=_options(source, options or {}),
     )
     reading = SOURCES[source].read(request)
     if not synthetic:
@@ -170,9 +181,23 @@ def import_corpus(
         annotation_version=reading.version,
         errata=reading.errata,
         synthetic=synthetic,
+        options=request.options,
         findings=tuple(_printable(finding) for finding in reading.findings),
     )
     return Imported(with_flags(found, reading.findings), record)
+
+
+def _options(source: str, chosen: Mapping[str, str]) -> dict[str, str]:
+    """Return the choices for a source, the defaults filled in."""
+    known = SOURCES[source].options
+    for name, value in chosen.items():
+        if name not in known:
+            raise ConfigError(
+                f"{SOURCES[source].title} leaves no choice of '{name}'.",
+                hint=f"choices it leaves: {', '.join(known) or 'none'}",
+            )
+        check_option(name, value, known[name])
+    return {name: chosen.get(name, values[0]) for name, values in known.items()}
 
 
 def _is_marked(folder: Path) -> bool:

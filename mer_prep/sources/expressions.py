@@ -11,13 +11,14 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from mer_prep.errors import ManifestError
 from mer_prep.manifest import Clip, Finding, check_relative, make_clip_id
 from mer_prep.sources.annotations import Row
 from mer_prep.sources.facts import Erratum
 from mer_prep.sources.folders import Folder
-from mer_prep.sources.frames import list_frames
+from mer_prep.sources.frames import copies_of_frames, list_frames
 
 #: Offsets that annotators write for "none".
 _NO_OFFSET = (None, 0)
@@ -45,6 +46,14 @@ def parse_action_units(text: str) -> tuple[int, ...]:
     return tuple(sorted({int(number) for number in re.findall(r"\d+", text)}))
 
 
+class Remark(NamedTuple):
+    """A finding about an expression: level, code and message as in `Finding`."""
+
+    level: str
+    code: str
+    message: str
+
+
 @dataclass(frozen=True, slots=True)
 class Expression:
     """One row of an annotation, or one expression in it.
@@ -67,6 +76,14 @@ class Expression:
         1 to 7.
     where : str
         File and row, for messages.
+    expression_type : {'micro', 'macro'}
+        Kind of expression.
+    action_units : tuple of int, optional
+        Numbers of the action units, where they are not simply all that `action_units_raw` names.
+    emotion : str, optional
+        Normalised emotion, where it is not simply `emotion_raw`.
+    remarks : tuple of Remark
+        What was noticed about the expression before its clip had an id.
     """
 
     key: Hashable
@@ -80,6 +97,10 @@ class Expression:
     action_units_raw: str | None = None
     objective_class: int | None = None
     where: str | None = None
+    expression_type: str = "micro"
+    action_units: tuple[int, ...] | None = None
+    emotion: str | None = None
+    remarks: tuple[Remark, ...] = ()
 
 
 @dataclass
@@ -132,12 +153,15 @@ def apply_errata(
     corrected = list(expressions)
     applied = []
     for erratum in errata:
+        concerned = _concerned(expressions, erratum)
         for index, expression in enumerate(corrected):
-            if expression.number != erratum.subject or not _same(expression.clip, erratum.clip):
+            if index not in concerned:
                 continue
             if any(getattr(expression, name) != value for name, value in erratum.when.items()):
                 continue
             changes = dict(erratum.set)
+            if changes and all(getattr(expression, name) == changes[name] for name in changes):
+                continue
             corrected[index] = dataclasses.replace(expression, **changes)  # type: ignore[arg-type]
             what = ", ".join(
                 f"{name} {getattr(expression, name)} -> {value}" for name, value in changes.items()
@@ -152,6 +176,20 @@ def apply_errata(
             applied.append(erratum.label)
     reading.errata = tuple(dict.fromkeys(applied))
     return corrected
+
+
+def _concerned(expressions: Sequence[Expression], erratum: Erratum) -> list[int]:
+    """Return the positions of the expressions an erratum is about, whatever their values."""
+    if erratum.row is not None:
+        return [erratum.row] if len(expressions) == erratum.rows else []
+    found = [
+        index
+        for index, item in enumerate(expressions)
+        if item.number == erratum.subject and _same(item.clip, erratum.clip or "")
+    ]
+    if erratum.occurrence is None:
+        return found
+    return found[erratum.occurrence - 1 : erratum.occurrence]
 
 
 def _same(a: str, b: str) -> bool:
@@ -205,6 +243,7 @@ def build_clips(
     folders: Mapping[Hashable, Folder],
     *,
     emotions: Sequence[str] = (),
+    context: int | None = None,
 ) -> None:
     """Make a clip of every expression whose folder holds frames; the others give findings.
 
@@ -218,6 +257,8 @@ def build_clips(
         Clip folders by `Expression.key`.
     emotions : sequence of str
         Normalised emotions that the corpus has; another one gives a warning.
+    context : int, optional
+        For long recordings: frames kept before onset and after offset. All are kept if None.
     """
     indexed: dict[Hashable, list[tuple[int, str]] | str] = {}
     for clip_id, expression in zip(
@@ -236,21 +277,57 @@ def build_clips(
             continue
         if expression.key not in indexed:
             indexed[expression.key] = index_frames(reading.root, folder)
+            note_copies(reading, folder)
         frames = indexed[expression.key]
         if isinstance(frames, str):
             code = "clip-empty" if not folder.images else "frames-unusable"
             reading.note("error", code, frames, clip_id=clip_id, where=folder.relative)
             continue
+        for remark in expression.remarks:
+            reading.note(*remark, clip_id=clip_id, where=expression.where)
+        if context is not None:
+            frames = _around(expression, frames, context)
+            if not frames:
+                message = "None of the frames from onset to offset is on disk; left out."
+                where = expression.where
+                reading.note("error", "clip-not-on-disk", message, clip_id=clip_id, where=where)
+                continue
         reading.clips.append(_build(reading, expression, clip_id, folder, frames, emotions))
     annotated = {expression.key for expression in expressions}
     for key, folder in folders.items():
-        if key not in annotated:
+        if key in annotated:
+            continue
+        if context is not None:
+            message = f"No expression is annotated in the recording ({len(folder.images)} frames)."
+            reading.note("info", "recording-without-row", message, where=folder.relative)
+        else:
             reading.note(
                 "warning",
                 "clip-without-row",
                 f"The folder ({len(folder.images)} frames) has no row in the annotation; left out.",
                 where=folder.relative,
             )
+
+
+def note_copies(reading: Reading, folder: Folder) -> None:
+    """Note the frames of a folder that are copies of others, which are left out."""
+    copies = copies_of_frames(folder.images)
+    if copies:
+        copy, original = next(iter(copies.items()))
+        message = f"{len(copies)} files are copies of other frames and left out; the first is "
+        message += f"'{copy}', of '{original}'."
+        reading.note("warning", "frames-copied", message, where=folder.relative or None)
+
+
+def _around(
+    expression: Expression, frames: Sequence[tuple[int, str]], context: int
+) -> list[tuple[int, str]]:
+    """Return the frames of a recording from `context` before onset to as many after offset."""
+    known = [n for n in (expression.onset, expression.apex, expression.offset) if n is not None]
+    inside = [frame for frame in frames if min(known) <= frame[0] <= max(known)]
+    if not inside:
+        return []
+    return [one for one in frames if min(known) - context <= one[0] <= max(known) + context]
 
 
 def index_frames(root: Path, folder: Folder) -> list[tuple[int, str]] | str:
@@ -282,11 +359,13 @@ def _build(
     numbers = tuple(number for number, _ in frames)
     check_on_disk(reading, expression, clip_id, numbers, folder.relative)
     raw = expression.emotion_raw
-    emotion = normalise_emotion(raw) if raw else None
+    emotion = expression.emotion or (normalise_emotion(raw) if raw else None)
     if emotion is None or (emotions and emotion not in emotions):
         message = f"The emotion {raw!r} is none of {', '.join(emotions)}; kept as it is."
         reading.note("warning", "emotion-unknown", message, clip_id=clip_id, where=expression.where)
-    action_units = expression.action_units_raw
+    action_units = expression.action_units
+    if action_units is None:
+        action_units = parse_action_units(expression.action_units_raw or "")
     return Clip(
         clip_id=clip_id,
         corpus=reading.corpus,
@@ -302,10 +381,11 @@ def _build(
         apex_source=None if expression.apex is None else "annotated",
         emotion=emotion,
         emotion_raw=raw,
-        action_units=parse_action_units(action_units or ""),
-        action_units_raw=action_units,
+        action_units=action_units,
+        action_units_raw=expression.action_units_raw,
         objective_class=expression.objective_class,
         variant=reading.variant,
+        expression_type=expression.expression_type,
     )
 
 
@@ -388,6 +468,9 @@ def with_flags(clips: Sequence[Clip], findings: Sequence[Finding]) -> list[Clip]
 
 
 def subject_number(row: Row, column: str) -> int | None:
-    """Return the number of a subject cell: 1 for ``01``, ``sub01``, ``s1`` and 1.0, or None."""
-    match = re.fullmatch(r"(?i)(?:sub|s)?[-_ ]?0*(\d{1,3})", row.text(column))
+    """Return the number of a subject cell: 1 for ``01``, ``sub01``, ``s1`` and 1.0, or None.
+
+    Subjects count from 1; annotators and programs write 0 for "none".
+    """
+    match = re.fullmatch(r"(?i)(?:sub|s)?[-_ ]?0*([1-9]\d{0,2})", row.text(column))
     return int(match[1]) if match else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from mer_prep.checks import suggest
@@ -30,8 +30,9 @@ class Version:
         Number of clips and of subjects.
     folders : int, optional
         Number of clip folders, where a folder may hold several expressions.
-    emotions, per_subject, objective_classes : mapping of str to int
-        Clips per normalised emotion, canonical subject and objective class; empty if unknown.
+    emotions, per_subject, objective_classes, expression_types : mapping of str to int
+        Clips per normalised emotion, canonical subject, objective class, and micro or macro;
+        empty if unknown.
     note : str
         What sets it apart.
     """
@@ -43,6 +44,7 @@ class Version:
     emotions: Mapping[str, int] | None = None
     per_subject: Mapping[str, int] | None = None
     objective_classes: Mapping[str, int] | None = None
+    expression_types: Mapping[str, int] | None = None
     note: str = ""
 
 
@@ -65,8 +67,12 @@ class Erratum:
         By this name it is switched on and off.
     version : int
         Raised whenever its effect changes.
-    subject, clip
-        The clip it concerns.
+    subject, clip : int, str, optional
+        The clip it concerns; None if only its row is known.
+    occurrence : int, optional
+        Which of the clip's expressions, from 1, where a clip holds several; all of them if None.
+    row, rows : int, optional
+        Row of the expression, from 0, in an annotation of so many rows; any row if None.
     when : mapping of str to int
         Values the row must have for the erratum to apply; empty means always.
     set : mapping of str to int
@@ -77,12 +83,15 @@ class Erratum:
 
     name: str
     version: int
-    subject: int
-    clip: str
     reason: str
     source: str
-    when: Mapping[str, int]
-    set: Mapping[str, int]
+    subject: int | None = None
+    clip: str | None = None
+    occurrence: int | None = None
+    row: int | None = None
+    rows: int | None = None
+    when: Mapping[str, int] = field(default_factory=dict)
+    set: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -112,6 +121,8 @@ class CorpusFacts:
         See `Tell`.
     errata : tuple of Erratum
         Known mistakes.
+    names : mapping of str to mapping of str to str
+        Names by which parts of the corpus refer to each other, by kind.
     """
 
     name: str
@@ -124,6 +135,7 @@ class CorpusFacts:
     versions: Mapping[str, Version]
     tells: tuple[Tell, ...]
     errata: tuple[Erratum, ...]
+    names: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @functools.cache
@@ -131,7 +143,7 @@ def corpus_facts(name: str) -> CorpusFacts:
     """Read the facts of a corpus."""
     facts: dict[str, Any] = read_toml(data_file("manifests", "corpora", f"{name}.toml"))
     versions = {key: Version(name=key, **entry) for key, entry in facts.pop("versions", {}).items()}
-    errata = tuple(Erratum(**{"when": {}, "set": {}, **entry}) for entry in facts.pop("errata", ()))
+    errata = tuple(Erratum(**entry) for entry in facts.pop("errata", ()))
     return CorpusFacts(
         name=name,
         versions=versions,
@@ -163,12 +175,13 @@ def chosen_errata(facts: CorpusFacts, errata: bool | Collection[str]) -> tuple[E
 
 
 def recognise_version(
-    facts: CorpusFacts, labels: Sequence[tuple[int, str, str]]
+    facts: CorpusFacts, labels: Sequence[tuple[int, str, str]], *, types: Sequence[str] = ()
 ) -> tuple[str, list[Finding]]:
     """Recognise the version of an annotation by its content.
 
-    The counts of a full annotation decide; in a part of one, the clips that the versions label
-    differently.
+    The counts of a full annotation decide: of its emotions, else of its micro- and
+    macro-expressions, else of its rows, whichever is published. In a part of an annotation the
+    clips decide that the versions label differently.
 
     Parameters
     ----------
@@ -176,6 +189,8 @@ def recognise_version(
         The corpus.
     labels : sequence of (int, str, str)
         Subject, clip and normalised emotion of every row, before any erratum.
+    types : sequence of str
+        ``micro`` or ``macro`` for every row, where the annotation says so.
 
     Returns
     -------
@@ -184,28 +199,46 @@ def recognise_version(
     findings : list of Finding
         What speaks against the nearest version, or how the version was recognised.
     """
-    counts = Counter(emotion for _, _, emotion in labels)
-    for version in facts.versions.values():
-        if version.emotions and counts == Counter(version.emotions):
-            return version.name, []
+    emotions = Counter(emotion for _, _, emotion in labels)
+    rows = len(labels)
+    differences = {
+        version.name: _differences(version, emotions, Counter(types), rows)
+        for version in facts.versions.values()
+    }
+    for name, found in differences.items():
+        if not found:
+            return name, []
     fullest = max(version.clips or 0 for version in facts.versions.values())
-    told = _versions_told(facts, labels) if len(labels) < fullest - 1 else set()
+    told = _versions_told(facts, labels) if rows < fullest - 1 else set()
     if len(told) == 1:
         (name,) = told
         total = facts.versions[name].clips
-        message = f"Version {name}, told by clips that only it labels so ({len(labels)} of {total})"
+        message = f"Version {name}, told by clips that only it labels so ({rows} of {total})"
         return name, [Finding("info", "annotation-part", f"{message} rows).")]
-    nearest = min(facts.versions.values(), key=lambda version: _distance(counts, version))
-    differences = [
-        f"{emotion} {counts[emotion]} instead of {(nearest.emotions or {}).get(emotion, 0)}"
-        for emotion in sorted({*counts, *(nearest.emotions or {})})
-        if counts[emotion] != (nearest.emotions or {}).get(emotion, 0)
-    ]
+    nearest = min(differences, key=lambda name: sum(abs(a - b) for _, a, b in differences[name]))
+    listed = ", ".join(f"{what} {a} instead of {b}" for what, a, b in differences[nearest])
     message = (
-        f"The annotation is no version known of {facts.title} ({len(labels)} rows; against the "
-        f"nearest, {nearest.name}: {', '.join(differences)}). Published counts cannot be checked."
+        f"The annotation is no version known of {facts.title} ({rows} rows; against the "
+        f"nearest, {nearest}: {listed}). Published counts cannot be checked."
     )
     return UNKNOWN, [Finding("warning", "annotation-version", message)]
+
+
+def _differences(
+    version: Version, emotions: Counter[str], types: Counter[str], rows: int
+) -> list[tuple[str, int, int]]:
+    """Return (what, found, published) wherever an annotation differs from a version."""
+    if version.emotions:
+        found, expected = emotions, Counter(version.emotions)
+    elif version.expression_types:
+        found, expected = types, Counter(version.expression_types)
+    else:
+        found, expected = Counter(rows=rows), Counter(rows=version.clips or 0)
+    return [
+        (key, found[key], expected[key])
+        for key in sorted({*found, *expected})
+        if found[key] != expected[key]
+    ]
 
 
 def _versions_told(facts: CorpusFacts, labels: Sequence[tuple[int, str, str]]) -> set[str]:
@@ -221,8 +254,3 @@ def _versions_told(facts: CorpusFacts, labels: Sequence[tuple[int, str, str]]) -
     if told == {"B", "B+1"}:
         return {"B"}
     return told or set()
-
-
-def _distance(counts: Counter[str], version: Version) -> int:
-    expected = Counter(version.emotions or {})
-    return sum(abs(counts[emotion] - expected[emotion]) for emotion in {*counts, *expected})

@@ -243,7 +243,12 @@ def not_this_corpus(root: Path, folders: Sequence[Folder], corpus: str) -> Manif
 
 
 _EXPECTED = {
+    "casme": "expected folders such as 'sub01/EP01_5' with 'EP01_5-113.jpg'",
     "casme2": "expected folders such as 'sub01/EP02_01f' with 'img46.jpg' or 'reg_img46.jpg'",
     "samm": "expected folders such as '006/006_1_2' with '006_05562.jpg'",
     "smic": "expected folders such as 's1/micro/negative/s1_ne_01' with 'image559740.bmp'",
+    "casme_sq": "expected folders such as 's15/15_0101disgustingteeth' with 'img001.jpg', or "
+    "'1/disgust1_1'; videos are not read, but extracted frames numbered from 1 are",
+    "mmew": "expected folders such as 'anger/S13-07-001' or 'S13/anger/S13-07-001' with '1.jpg'",
+    "4dme": "expected folders such as 'gray_micro/S13/S13_1st_001_01_1' with '1.jpg'",
 }

@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -19,16 +19,25 @@ from mer_prep.sources.images import MAX_PIXELS, check_complete
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".bmp", ".png")
 VIDEO_SUFFIXES = (".avi", ".mp4", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
 
-#: Decoded frames of one clip kept in memory between stages, in bytes; beyond it they are
-#: decoded again for each stage, so that long recordings stay within a stated bound.
+#: Decoded frames of one clip kept in memory between stages: all of them if the clip is no longer
+#: than `KEPT_FRAMES` (an expression; 1.3 s at 200 frames per second) and they fit into
+#: `FRAME_MEMORY` bytes, else none. Longer clips are decoded anew by each stage that reads frames.
 FRAME_MEMORY = 512 * 2**20
+KEPT_FRAMES = 256
 
 _DIGITS = re.compile(r"\d+")
 
+_NAMED_COPY = re.compile(r"(?i)( - copy( ?\(\d+\))?| copy( \d+)?)+$")
+_COPY = re.compile(r"(?i)( - copy( ?\(\d+\))?| copy( \d+)?| ?\(\d+\)|~)$")
+
 
 def frame_number(name: str) -> int | None:
-    """Return the last run of digits in a file's stem, or None: ``EP01_12-081.jpg`` gives 81."""
-    runs = _DIGITS.findall(Path(name).stem)
+    """Return the last run of digits in a file's stem, or None: ``EP01_12-081.jpg`` gives 81.
+
+    The number of a copy is that of its original: ``img3 - Copy (7).png`` gives 3.
+    """
+    stem = Path(name).stem
+    runs = _DIGITS.findall(_NAMED_COPY.sub("", stem)) or _DIGITS.findall(stem)
     return int(runs[-1]) if runs else None
 
 
@@ -37,10 +46,28 @@ def is_image(name: str) -> bool:
     return not name.startswith(".") and name.lower().endswith(IMAGE_SUFFIXES)
 
 
+def copies_of_frames(names: Iterable[str]) -> dict[str, str]:
+    """Return the original by the name of every copy among the files of a folder.
+
+    ``img3 - Copy.png``, ``img3 - Copy (7).png``, ``img3 (2).png``, ``img3 copy 2.png`` and
+    ``img3~.png`` are copies if ``img3.png`` is there, too: what file managers call a second file.
+    Without it the brackets may hold the frame's own number, as in ``frame (1).png``.
+    """
+    present = {name for name in names if is_image(name)}
+    copies = {}
+    for name in sorted(present):
+        stem, suffix = os.path.splitext(name)
+        while (shorter := _COPY.sub("", stem)) != stem:
+            stem = shorter
+            if stem + suffix in present and frame_number(stem + suffix) is not None:
+                copies[name] = stem + suffix
+    return copies
+
+
 def list_frames(folder: Path) -> list[tuple[int, str]]:
     """Return (frame number, file name) of the frames in a folder, by number.
 
-    Shortcuts, thumbnails and hidden files are passed over.
+    Shortcuts, thumbnails, hidden files and copies (`copies_of_frames`) are passed over.
 
     Raises
     ------
@@ -48,8 +75,10 @@ def list_frames(folder: Path) -> list[tuple[int, str]]:
         If two files have one number, or a frame has no number in its name.
     """
     found: dict[int, str] = {}
-    for name in sorted(os.listdir(folder)):
-        if not is_image(name):
+    names = sorted(os.listdir(folder))
+    copies = copies_of_frames(names)
+    for name in names:
+        if not is_image(name) or name in copies:
             continue
         number = frame_number(name)
         if number is None:
@@ -115,11 +144,15 @@ def read_bytes(clip: Clip, relative: str) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise SourceError(
-            f"The file cannot be read: {error.strerror}.",
-            where=f"{clip.clip_id}, {path}",
-            hint="check the disk or the network folder, then run again",
-        ) from None
+        raise _unreadable(clip, path, error) from None
+
+
+def _unreadable(clip: Clip, path: Path, error: OSError) -> SourceError:
+    return SourceError(
+        f"The file cannot be read: {error.strerror}.",
+        where=f"{clip.clip_id}, {path}",
+        hint="check the disk or the network folder, then run again",
+    )
 
 
 def decode_image(data: bytes, *, where: str, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -173,7 +206,7 @@ def iterate_video(path: Path) -> Iterator[np.ndarray]:
 
 
 class ClipFrames(Sequence[np.ndarray]):
-    """The frames of a clip between two positions, decoded once where memory allows.
+    """The frames of a clip between two positions, decoded once if the clip is short.
 
     Iterating gives (H, W, 3) uint8 RGB arrays in order. Frames of one clip must share one size.
 
@@ -184,7 +217,8 @@ class ClipFrames(Sequence[np.ndarray]):
     start, stop : int
         First position and one past the last, among ``clip.frame_numbers``.
     memory : int
-        Bytes of decoded frames to keep for a second pass.
+        Bytes that decoded frames kept for a second pass may take. They are kept if all of them
+        fit and are no more than `KEPT_FRAMES`.
     max_pixels : int
         Largest accepted frame.
 
@@ -210,11 +244,18 @@ class ClipFrames(Sequence[np.ndarray]):
         self._max_pixels = max_pixels
         self._memory = memory
         self._kept: dict[int, np.ndarray] = {}
-        self._kept_bytes = 0
         self._size: tuple[int, int] | None = None
 
     def __len__(self) -> int:
         return len(self.numbers)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the frames in px; the first is decoded if none was before."""
+        if self._size is None:
+            self[0]
+        assert self._size is not None
+        return self._size[1], self._size[0]
 
     def __getitem__(self, index):  # type: ignore[no-untyped-def]
         if isinstance(index, slice):
@@ -272,10 +313,9 @@ class ClipFrames(Sequence[np.ndarray]):
                 where=self.clip.clip_id,
                 why="landmarks and motion are measured in the pixels of one camera",
             )
-        if self._kept_bytes + image.nbytes <= self._memory:
+        if len(self) <= KEPT_FRAMES and len(self) * image.nbytes <= self._memory:
             image.flags.writeable = False
             self._kept[index] = image
-            self._kept_bytes += image.nbytes
         return image
 
 
@@ -292,8 +332,18 @@ def source_digest(clip: Clip) -> str:
     digest = hashlib.sha256()
     digest.update(repr(clip.frame_numbers).encode())
     for relative in source_files(clip):
-        digest.update(hashlib.sha256(read_bytes(clip, relative)).digest())
+        digest.update(_file_digest(clip, relative))
     return digest.hexdigest()
+
+
+def _file_digest(clip: Clip, relative: str) -> bytes:
+    """Return the SHA-256 of a source file, read in stretches: a video may exceed the memory."""
+    path = source_path(clip, relative)
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError as error:
+        raise _unreadable(clip, path, error) from None
 
 
 def stat_signature(clip: Clip) -> str | None:

@@ -11,27 +11,25 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Sequence
 
+from mer_prep.errors import AnnotationError
 from mer_prep.manifest import make_clip_id
-from mer_prep.sources.annotations import Column, Row, Table, find_table, read_sheets
+from mer_prep.sources.annotations import Column, Row, Table
 from mer_prep.sources.expressions import (
     Expression,
     Reading,
     apply_errata,
     build_clips,
-    normalise_emotion,
 )
-from mer_prep.sources.facts import chosen_errata, corpus_facts, recognise_version
+from mer_prep.sources.facts import chosen_errata, corpus_facts
 from mer_prep.sources.folders import Folder, corpus_of_folder, not_this_corpus, walk
 from mer_prep.sources.trees import (
     Request,
     Tree,
-    check_own_table,
     choose_tree,
-    data_rows,
-    find_workbook,
-    holds_table,
-    no_workbook,
     optional_text,
+    read_rows,
+    read_table,
+    recognise,
 )
 
 PREFERENCE = ("official", "cropped")
@@ -69,22 +67,17 @@ def read(request: Request) -> Reading:
     if not trees:
         raise not_this_corpus(request.root, folders, "samm")
     tree = choose_tree(reading, trees, PREFERENCE, facts, request.variant)
-    reading.annotations = request.annotations or find_workbook(
+    table = read_table(
         reading,
+        request,
         folders,
-        r"samm.*(micro.*facs|facs.*codes)",
-        lambda path: holds_table(path, COLUMNS),
+        facts,
+        columns=COLUMNS,
+        pattern=r"samm.*(micro.*facs|facs.*codes)",
+        expected="SAMM_Micro_FACS_Codes_v2.xlsx",
     )
-    if reading.annotations is None:
-        raise no_workbook(reading, facts, "SAMM_Micro_FACS_Codes_v2.xlsx")
-    table = find_table(read_sheets(reading.annotations), COLUMNS)
-    check_own_table(table, "samm", "Filename")
     expressions, durations = _expressions(reading, table)
-    labels = [
-        (item.number, item.clip, normalise_emotion(item.emotion_raw or "")) for item in expressions
-    ]
-    reading.version, findings = recognise_version(facts, labels)
-    reading.findings += findings
+    recognise(reading, facts, expressions)
     expressions = apply_errata(reading, expressions, errata)
     _check_durations(reading, expressions, durations)
     build_clips(reading, expressions, tree.folders, emotions=facts.emotions)
@@ -121,33 +114,34 @@ def _expressions(
     reading: Reading, table: Table
 ) -> tuple[list[Expression], list[tuple[int | None, Row]]]:
     """Return the expressions, and for each the duration its row states."""
-    expressions = []
-    durations = []
-    rows = data_rows(reading, table, subject="Subject", clip="Filename", onset="Onset Frame")
-    for number, row in rows:
+
+    def parse(number: int, row: Row) -> tuple[Expression, tuple[int | None, Row]]:
         key = clip_key(row.text("Filename"))
         if isinstance(key, tuple) and key[0] != number:
-            message = f"'{row.text('Filename')}' is no clip of subject {number:03d}; left out, "
-            message += "since a wrong subject would leak between folds."
-            reading.note("error", "row-unreadable", message, where=row.where("Filename"))
-            continue
-        expressions.append(
-            Expression(
-                key=key,
-                number=number,
-                subject=f"{number:03d}",
-                clip=row.text("Filename"),
-                onset=row.whole("Onset Frame"),
-                apex=row.optional_whole("Apex Frame"),
-                offset=row.optional_whole("Offset Frame"),
-                emotion_raw=optional_text(row, "Estimated Emotion"),
-                action_units_raw=optional_text(row, "Action Units"),
-                objective_class=row.optional_whole("Objective Classes"),
-                where=row.where(),
+            raise AnnotationError(
+                f"'{row.text('Filename')}' is no clip of subject {number:03d}; a wrong subject "
+                "would leak between folds.",
+                where=row.where("Filename"),
             )
+        expression = Expression(
+            key=key,
+            number=number,
+            subject=f"{number:03d}",
+            clip=row.text("Filename"),
+            onset=row.whole("Onset Frame"),
+            apex=row.optional_whole("Apex Frame"),
+            offset=row.optional_whole("Offset Frame"),
+            emotion_raw=optional_text(row, "Estimated Emotion"),
+            action_units_raw=optional_text(row, "Action Units"),
+            objective_class=row.optional_whole("Objective Classes"),
+            where=row.where(),
         )
-        durations.append((row.optional_whole("Duration"), row))
-    return expressions, durations
+        return expression, (row.optional_whole("Duration"), row)
+
+    found = read_rows(
+        reading, table, parse, subject="Subject", clip="Filename", onset="Onset Frame"
+    )
+    return [expression for expression, _ in found], [duration for _, duration in found]
 
 
 def _check_durations(

@@ -17,7 +17,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from mer_prep.sources.annotations import Column, Row, Table, find_table, read_sheets
+from mer_prep.errors import AnnotationError
+from mer_prep.sources.annotations import Column, Row, Table
 from mer_prep.sources.expressions import (
     Expression,
     Reading,
@@ -31,12 +32,10 @@ from mer_prep.sources.folders import Folder, corpus_of_folder, not_this_corpus, 
 from mer_prep.sources.trees import (
     Request,
     Tree,
-    check_own_table,
     choose_tree,
-    data_rows,
-    find_workbook,
-    no_workbook,
     optional_text,
+    read_rows,
+    read_table,
 )
 
 CAMERAS = ("HS", "VIS", "NIR")
@@ -78,14 +77,15 @@ def read(request: Request) -> Reading:
     if tree.variant.startswith("SMIC-E-"):
         reading.cut = False
         camera = tree.variant.removeprefix("SMIC-E-")
-        name = f"SMIC-{camera}-E_annotation.xlsx"
-        pattern = rf"smic[-_ ]{camera}[-_ ]e[-_ ]annotation"
-        reading.annotations = request.annotations or find_workbook(reading, folders, pattern)
-        if reading.annotations is None:
-            raise no_workbook(reading, facts, name)
-        columns = long_columns(camera)
-        table = find_table(read_sheets(reading.annotations), columns)
-        check_own_table(table, "smic", "Filename")
+        table = read_table(
+            reading,
+            request,
+            folders,
+            facts,
+            columns=long_columns(camera),
+            pattern=rf"smic[-_ ]{camera}[-_ ]e[-_ ]annotation",
+            expected=f"SMIC-{camera}-E_annotation.xlsx",
+        )
         expressions = _long_expressions(reading, table)
     else:
         if request.annotations is not None:
@@ -204,21 +204,23 @@ def _cut_expressions(reading: Reading, tree: Tree) -> list[Expression]:
 
 def _long_expressions(reading: Reading, table: Table) -> list[Expression]:
     """Return up to three expressions per row."""
-    expressions = []
-    rows = data_rows(reading, table, subject="Subject", clip="Filename", onset="OnsetF")
-    for number, row in rows:
+
+    def parse(number: int, row: Row) -> list[Expression]:
         code = clip_code(row.text("Filename"))
         if code is None or code[0] != number:
-            message = f"'{row.text('Filename')}' is no clip of subject {number}; left out."
-            reading.note("error", "row-unreadable", message, where=row.where("Filename"))
-            continue
+            raise AnnotationError(
+                f"'{row.text('Filename')}' is no clip of subject {number}.",
+                where=row.where("Filename"),
+            )
         label = optional_text(row, "Emotion")
         if label and normalise_emotion(label) != _LABELS[code[1]]:
             message = f"The row says '{label}', the clip's code {_LABELS[code[1]]}; the code is "
             message += "believed."
             reading.note("warning", "label-disagrees", message, where=row.where("Emotion"))
-        expressions += _row_expressions(row, code)
-    return expressions
+        return _row_expressions(row, code)
+
+    rows = read_rows(reading, table, parse, subject="Subject", clip="Filename", onset="OnsetF")
+    return [expression for row in rows for expression in row]
 
 
 def _row_expressions(row: Row, code: Code) -> list[Expression]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from mer_prep.checks import suggest
 from mer_prep.errors import AnnotationError, ConfigError, ManifestError
@@ -20,9 +21,12 @@ from mer_prep.sources.annotations import (
     find_table,
     read_sheets,
 )
-from mer_prep.sources.expressions import Reading, subject_number
-from mer_prep.sources.facts import CorpusFacts
+from mer_prep.sources.expressions import Expression, Reading, normalise_emotion, subject_number
+from mer_prep.sources.facts import CorpusFacts, recognise_version
 from mer_prep.sources.folders import TITLES, Folder, corpus_of_clip_name
+
+#: What an importer makes of a row.
+Parsed = TypeVar("Parsed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,8 @@ class Request:
         Form of the corpus; chosen if None.
     errata : bool or collection of str
         All errata, none, or those named.
+    options : mapping of str to str
+        What to do where the corpus leaves a choice; complete, see `Source.options`.
     """
 
     root: Path
@@ -48,6 +54,7 @@ class Request:
     annotations: Path | None = None
     variant: str | None = None
     errata: bool | Collection[str] = True
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -163,6 +170,61 @@ def find_workbook(
     return chosen
 
 
+def read_table(
+    reading: Reading,
+    request: Request,
+    folders: Sequence[Folder],
+    facts: CorpusFacts,
+    *,
+    columns: Sequence[Column],
+    pattern: str,
+    expected: str,
+    clip: str = "Filename",
+    named_as: str | None = None,
+) -> Table:
+    """Find and read the annotation, and remember in `reading` which file it was.
+
+    Parameters
+    ----------
+    reading, request, folders, facts
+        The import as it stands.
+    columns : sequence of Column
+        Columns of the table.
+    pattern : str
+        Regular expression that file names of the workbook hold.
+    expected : str
+        File name of the release, for the message if there is none.
+    clip : str
+        Column of the clip names.
+    named_as : str, optional
+        Corpus whose clip names these are taken for; `facts.name` if None.
+
+    Raises
+    ------
+    AnnotationError
+        If it is missing, cannot be understood, or is that of another corpus.
+    """
+    reading.annotations = request.annotations or find_workbook(
+        reading, folders, pattern, lambda path: holds_table(path, columns)
+    )
+    if reading.annotations is None:
+        raise no_workbook(reading, facts, expected)
+    table = find_table(read_sheets(reading.annotations), columns)
+    check_own_table(table, named_as or facts.name, clip)
+    return table
+
+
+def recognise(reading: Reading, facts: CorpusFacts, expressions: Sequence[Expression]) -> None:
+    """Recognise the version of the annotation by the expressions as they stand in it."""
+    labels = [
+        (item.number, item.clip, item.emotion or normalise_emotion(item.emotion_raw or ""))
+        for item in expressions
+    ]
+    types = [item.expression_type for item in expressions]
+    reading.version, findings = recognise_version(facts, labels, types=types)
+    reading.findings += findings
+
+
 def holds_table(path: Path, columns: Sequence[Column]) -> bool:
     """Return whether a workbook can be read and has a table with the columns."""
     try:
@@ -184,7 +246,7 @@ def no_workbook(reading: Reading, facts: CorpusFacts, name: str) -> AnnotationEr
 
 def check_own_table(table: Table, corpus: str, column: str) -> None:
     """Raise `AnnotationError` if most clip names of a table are those of another corpus."""
-    counts = Counter(corpus_of_clip_name(row.text(column)) for row in table)
+    counts = Counter(corpus_of_clip_name(_text_of(row, column)) for row in table)
     named = sum(count for key, count in counts.items() if key is not None)
     if named and counts[corpus] * 2 < named:
         counts[None] = 0
@@ -198,28 +260,92 @@ def check_own_table(table: Table, corpus: str, column: str) -> None:
         )
 
 
-def data_rows(
-    reading: Reading, table: Table, *, subject: str, clip: str, onset: str
-) -> Iterator[tuple[int, Row]]:
-    """Yield (subject number, row) of the rows that annotate a clip.
+def _text_of(row: Row, column: str) -> str:
+    """Return a cell's text; empty if it has none."""
+    try:
+        return row.text(column)
+    except AnnotationError:
+        return ""
 
-    Rows of prose below the table are passed over with one finding; a row that has an onset but
-    no subject or no clip gives an error of its own.
+
+def read_rows(
+    reading: Reading,
+    table: Table,
+    parse: Callable[[int, Row], Parsed],
+    *,
+    subject: str,
+    clip: str,
+    onset: str,
+) -> list[Parsed]:
+    """Return what `parse` makes of the rows that annotate a clip.
+
+    Rows of prose below the table are passed over with one finding. A row that has an onset but
+    no subject or no clip, or that `parse` refuses, gives an error of its own and is left out.
+
+    Parameters
+    ----------
+    reading : Reading
+        Findings are added to it.
+    table : Table
+        The rows.
+    parse : callable
+        Called with (subject number, row); raises `AnnotationError` if a cell is not what it must
+        be.
+    subject, clip, onset : str
+        Columns that tell a row of the table.
+
+    Raises
+    ------
+    AnnotationError
+        If more than half of the rows cannot be read.
     """
     prose: list[Row] = []
+    parsed: list[Parsed] = []
+    refused: list[AnnotationError] = []
     for row in table:
-        number = subject_number(row, subject)
-        if number is not None and row.text(clip):
-            yield number, row
-        elif row.text(onset):
-            what = subject if number is None else clip
-            message = f"The row has an onset, but its '{what}' is {row.text(what)!r}; left out."
-            reading.note("error", "row-unreadable", message, where=row.where(what))
-        else:
-            prose.append(row)
+        try:
+            number = subject_number(row, subject)
+            if number is not None and row.text(clip):
+                parsed.append(parse(number, row))
+            elif row.filled(onset):
+                what = subject if number is None else clip
+                raise AnnotationError(
+                    f"The row has an onset, but its '{what}' is {row.text(what)!r}.",
+                    where=row.where(what),
+                )
+            else:
+                prose.append(row)
+        except AnnotationError as error:
+            if row.filled(onset) or row.filled(clip):
+                refused.append(error)
+            else:
+                prose.append(row)
     if prose:
         message = f"{len(prose)} rows below the table annotate no clip and were passed over."
         reading.note("info", "rows-of-prose", message, where=prose[0].where())
+    note_refused(reading, refused, total=len(parsed) + len(refused))
+    return parsed
+
+
+def note_refused(reading: Reading, refused: Sequence[AnnotationError], *, total: int) -> None:
+    """Note the rows that cannot be read, each with its cell.
+
+    Raises
+    ------
+    AnnotationError
+        If they are more than half of all rows: then the table is another than it is taken for.
+    """
+    if 2 * len(refused) > total:
+        first = refused[0]
+        raise AnnotationError(
+            f"{len(refused)} of {total} rows cannot be read. The first: {first.what}",
+            where=first.where,
+            why=first.why,
+            hint=first.hint,
+        )
+    for error in refused:
+        message = f"{error.what} The row is left out."
+        reading.note("error", "row-unreadable", message, where=error.where)
 
 
 def optional_text(row: Row, column: str) -> str | None:

@@ -51,6 +51,7 @@ def expected_findings(clips: Sequence[Clip], record: ImportRecord) -> list[Findi
         return []
     facts = corpus_facts(record.source)
     version = facts.versions.get(record.annotation_version or UNKNOWN)
+    version = version and _of_chosen_type(version, record.options.get("expressions"))
     if version is None:
         message = f"The version of the annotation is {record.annotation_version or UNKNOWN}: there "
         message += "are no published counts to compare with."
@@ -64,6 +65,15 @@ def expected_findings(clips: Sequence[Clip], record: ImportRecord) -> list[Findi
     subjects = len({clip.subject for clip in clips})
     message = f"{len(clips)} clips of {subjects} subjects: all counts are as published "
     return [Finding("info", "counts-agree", f"{message}({facts.title}, {version.name}).")]
+
+
+def _of_chosen_type(version: Version, chosen: str | None) -> Version:
+    """Return what is published of the micro- or macro-expressions alone, if these were chosen."""
+    if chosen is None or chosen not in (version.expression_types or {}):
+        return version
+    count = (version.expression_types or {})[chosen]
+    types = {chosen: count}
+    return Version(version.name, clips=count, expression_types=types, note=version.note)
 
 
 def _differences(clips: Sequence[Clip], version: Version) -> Iterable[tuple[str, str]]:
@@ -91,6 +101,8 @@ def _differences(clips: Sequence[Clip], version: Version) -> Iterable[tuple[str,
     yield from many("emotion", emotion_counts(clips), version.emotions)
     yield from many("subject", subject_counts(clips), version.per_subject)
     yield from many("objective class", classes, version.objective_classes)
+    types = Counter(clip.expression_type for clip in clips)
+    yield from many("expression type", types, version.expression_types)
 
 
 def validate_clips(
@@ -203,7 +215,8 @@ def _length(clip: Clip, max_seconds: float) -> list[Finding]:
     elif count < FEW_FRAMES:
         message = f"The expression has {count} frames; some models need {FEW_FRAMES}."
         findings.append(Finding("warning", "clip-short", message, clip.clip_id))
-    annotated = clip.onset is not None and clip.offset is not None
+    micro = clip.expression_type == "micro"
+    annotated = micro and clip.onset is not None and clip.offset is not None
     if annotated and clip.fps and (last - first + 1) / clip.fps > max_seconds:
         seconds = (last - first + 1) / clip.fps
         message = f"The expression lasts {seconds:.2f} s, more than {max_seconds:g} s."

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import ClassVar
 
 import numpy as np
@@ -24,7 +25,9 @@ from mer_prep.ops.similarity import (
 )
 from mer_prep.ops.stabilization import HeadFollower
 from mer_prep.sources.frames import ClipFrames
-from mer_prep.stages.base import Arrays, Field, Stage, StageOutput
+from mer_prep.stages.base import Arrays, Field, Inputs, Stage, StageOutput, StageStream
+from mer_prep.stages.key_frames import onset_index
+from mer_prep.store.blocks import Blocks
 
 MODES = ("stabilized", "onset", "median", "per-frame")
 
@@ -73,20 +76,23 @@ class AlignParams:
 
 
 @dataclass(frozen=True)
-class _Aligned:
-    """What a mode gives: frames (T, S, S, 3), transforms (T, 2, 3), and what it has to say."""
+class _Placed:
+    """What a mode gives beside the frames: transforms (T, 2, 3), and what it has to say."""
 
-    aligned: np.ndarray
     transforms: np.ndarray
     facts: Mapping[str, int | float]
     warnings: tuple[str, ...]
+
+
+#: A mode gives the aligned frames one by one, (1, S, S, 3), in order, and then the rest.
+_Frames = Generator[np.ndarray, None, _Placed]
 
 
 class Align(Stage):
     """Warps every frame once, from source to aligned pixels; see `mer_prep.ops.similarity`."""
 
     name = "align"
-    version = 2
+    version = 3
     requires = ("landmarks",)
     reads_frames = True
     key_frames = ("onset",)
@@ -120,25 +126,47 @@ class Align(Stage):
         NoFaceError
             If the face that the transform is taken from is missing or impossible.
         """
+        return self.stream(clip, frames, inputs).whole()
+
+    def stream(self, clip: Clip, frames: ClipFrames, inputs: Inputs) -> StageStream:
+        """Return as `run` does, the frames one by one."""
         source = np.asarray(inputs["landmarks"]["landmarks"])
         detected = np.asarray(inputs["landmarks"]["detected"], bool)
-        size = frames[0].shape[1::-1]
         reference, warnings = self._reference_frame(clip, frames, detected)
-        try:
-            if self.params.mode == "stabilized":
-                result = self._stabilized(frames, source, reference, size)
-            else:
-                result = self._by_landmarks(frames, source, detected, reference, size)
-        except NoFaceError as error:
-            raise NoFaceError(
-                error.what, where=error.where or clip.clip_id, why=error.why, hint=error.hint
-            ) from None
+        placed: list[_Placed] = []
+
+        def aligned() -> Iterator[np.ndarray]:
+            try:
+                if self.params.mode == "stabilized":
+                    mode = self._stabilized(frames, source, reference)
+                else:
+                    mode = self._by_landmarks(frames, source, detected, reference)
+                placed.append((yield from mode))
+            except NoFaceError as error:
+                raise NoFaceError(
+                    error.what, where=error.where or clip.clip_id, why=error.why, hint=error.hint
+                ) from None
+
+        def finish() -> StageOutput:
+            (result,) = placed
+            return self._output(frames, source, reference, result, warnings)
+
+        shape = (len(frames), self.params.size, self.params.size, 3)
+        return StageStream({"frames": Blocks(shape, np.uint8, aligned())}, finish)
+
+    def _output(
+        self,
+        frames: ClipFrames,
+        source: np.ndarray,
+        reference: int,
+        result: _Placed,
+        warnings: tuple[str, ...],
+    ) -> StageOutput:
         landmarks = np.stack(
             [apply_transform(*pair) for pair in zip(result.transforms, source, strict=True)]
         )
         return StageOutput(
             arrays={
-                "frames": result.aligned,
                 "landmarks": landmarks.astype(np.float32),
                 "transform": result.transforms,
             },
@@ -152,23 +180,22 @@ class Align(Stage):
             warnings=(*warnings, *result.warnings),
         )
 
-    def _stabilized(
-        self, frames: ClipFrames, landmarks: np.ndarray, reference: int, size: tuple[int, int]
-    ) -> _Aligned:
+    def _stabilized(self, frames: ClipFrames, landmarks: np.ndarray, reference: int) -> _Frames:
         """Align by the reference frame's landmarks and the registration of all others to it."""
-        onset = self._transform(landmarks[reference], size)
+        onset = self._transform(landmarks[reference], frames.size)
         follower = HeadFollower(landmarks, reference)
-        aligned = self._empty(len(frames))
-        for index, image in enumerate(frames):
-            follower.see(image)
+        seen = 0
+        if reference:
             # Of earlier frames the motion is known only once the reference has been seen.
-            if index >= reference:
-                self._warp(image, compose(onset, follower.motions[index]), out=aligned[index])
-        for index, image in zip(range(reference), frames, strict=False):
-            self._warp(image, compose(onset, follower.motions[index]), out=aligned[index])
+            seen = reference + 1
+            for image in islice(frames, seen):
+                follower.see(image)
+        for index, image in enumerate(frames):
+            if index >= seen:
+                follower.see(image)
+            yield self._warp(image, compose(onset, follower.motions[index]))
         residuals = np.delete(follower.residuals, [reference, *follower.failures])
-        return _Aligned(
-            aligned=aligned,
+        return _Placed(
             transforms=np.stack([compose(onset, motion) for motion in follower.motions]),
             facts={
                 "head_motion_px": scale_of(onset) * follower.head_motion(),
@@ -179,18 +206,12 @@ class Align(Stage):
         )
 
     def _by_landmarks(
-        self,
-        frames: ClipFrames,
-        landmarks: np.ndarray,
-        detected: np.ndarray,
-        reference: int,
-        size: tuple[int, int],
-    ) -> _Aligned:
+        self, frames: ClipFrames, landmarks: np.ndarray, detected: np.ndarray, reference: int
+    ) -> _Frames:
         """Align by landmarks alone."""
-        transforms = self._transforms(landmarks, detected, reference, size)
-        aligned = self._empty(len(frames))
-        for index, image in enumerate(frames):
-            self._warp(image, transforms[index], out=aligned[index])
+        transforms = self._transforms(landmarks, detected, reference, frames.size)
+        for image, transform in zip(frames, transforms, strict=True):
+            yield self._warp(image, transform)
         placed = np.stack(
             [apply_transform(*pair) for pair in zip(transforms, landmarks, strict=True)]
         )
@@ -202,13 +223,10 @@ class Align(Stage):
                 f"{frames.numbers[reference]}; one transform for the whole clip does not fit "
                 "(--set align.mode=stabilized follows the head).",
             )
-        return _Aligned(aligned, transforms, {}, warnings)
+        return _Placed(transforms, {}, warnings)
 
-    def _empty(self, count: int) -> np.ndarray:
-        return np.empty((count, self.params.size, self.params.size, 3), np.uint8)
-
-    def _warp(self, image: np.ndarray, transform: np.ndarray, *, out: np.ndarray) -> None:
-        out[:] = warp(image, transform, size=self.params.size, border=self.params.border)
+    def _warp(self, image: np.ndarray, transform: np.ndarray) -> np.ndarray:
+        return warp(image, transform, size=self.params.size, border=self.params.border)[None]
 
     def _reference_frame(
         self, clip: Clip, frames: ClipFrames, detected: np.ndarray
@@ -296,8 +314,3 @@ def head_motion(landmarks: np.ndarray, reference: int) -> float:
     """
     centres = np.stack([five_points(points).mean(axis=0) for points in landmarks])
     return float(np.hypot(*(centres - centres[reference]).T).max())
-
-
-def onset_index(clip: Clip, frames: ClipFrames) -> int:
-    """Return the zero-based index, among the frames seen, of the onset (0 if it is unknown)."""
-    return 0 if clip.onset is None else clip.position(clip.onset) - frames.start

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -16,8 +16,12 @@ from mer_prep.config import canonical_json, make_params
 from mer_prep.errors import ConfigError
 from mer_prep.manifest import Clip
 from mer_prep.sources.frames import ClipFrames
+from mer_prep.store.blocks import Blocks, StoredArray
 
 Arrays = Mapping[str, np.ndarray]
+
+#: Arrays of a stage before: as a whole, or in their file and read as they are indexed.
+Inputs = Mapping[str, Mapping[str, np.ndarray | StoredArray]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,29 @@ class StageOutput:
 
 
 @dataclass(frozen=True)
+class StageStream:
+    """What a stage gives for one clip, its long arrays block by block.
+
+    Parameters
+    ----------
+    blocks : mapping of str to Blocks
+        The arrays that are never held as a whole. They are taken one after the other, each to its
+        end.
+    finish : callable
+        Called once the blocks have been taken; returns the other arrays, facts and warnings.
+    """
+
+    blocks: Mapping[str, Blocks]
+    finish: Callable[[], StageOutput]
+
+    def whole(self) -> StageOutput:
+        """Return all of it at once, for clips that are known to be short."""
+        arrays = {name: blocks.whole() for name, blocks in self.blocks.items()}
+        rest = self.finish()
+        return dataclasses.replace(rest, arrays={**arrays, **rest.arrays})
+
+
+@dataclass(frozen=True)
 class SourceParams:
     """Which frames the stages see.
 
@@ -91,7 +118,9 @@ class Stage:
     """Base of the stages.
 
     A stage is built once per process from its parameters and then run clip by clip; whatever is
-    expensive to load (a landmark model) is loaded on the first call of `run`.
+    expensive to load (a landmark model) is loaded on the first call of `run`. An instance whose
+    parameters change what it requires, the libraries it uses or the fields it gives sets its own;
+    those of the class are for the defaults.
 
     Attributes
     ----------
@@ -100,11 +129,11 @@ class Stage:
     version : int
         Raised by the author whenever the output changes for the same input.
     requires : tuple of str
-        Stages whose results are given to `run`.
+        Stages whose results are given to `run` whatever the parameters; see `requirements`.
     reads_frames : bool
         Whether `run` looks at the source frames.
     key_frames : tuple of str
-        Annotated key frames the output depends on: of ``onset``, ``apex``, ``offset``.
+        Facts of the clip that the output depends on: of ``onset``, ``apex``, ``offset``, ``fps``.
     libraries : tuple of str
         Libraries whose version enters the key: ``opencv``, or names of distributions.
     fields : tuple of Field
@@ -115,11 +144,11 @@ class Stage:
 
     name: ClassVar[str]
     version: ClassVar[int]
-    requires: ClassVar[tuple[str, ...]] = ()
+    requires: tuple[str, ...] = ()
     reads_frames: ClassVar[bool] = False
     key_frames: ClassVar[tuple[str, ...]] = ()
-    libraries: ClassVar[tuple[str, ...]] = ()
-    fields: ClassVar[tuple[Field, ...]] = ()
+    libraries: tuple[str, ...] = ()
+    fields: tuple[Field, ...] = ()
     Params: ClassVar[type]
 
     def __init__(self, params: Any = None) -> None:
@@ -131,6 +160,9 @@ class Stage:
 
     def check(self) -> None:
         """Raise `DependencyError` if the stage cannot work here; called before any clip."""
+
+    def check_inputs(self, stages: Mapping[str, Stage]) -> None:
+        """Raise `ConfigError` if the stages it rests on are set so that no clip can work."""
 
     def run(self, clip: Clip, frames: ClipFrames, inputs: Mapping[str, Arrays]) -> StageOutput:
         """Compute the stage for one clip.
@@ -150,6 +182,34 @@ class Stage:
             If the clip's own data make the result impossible; the clip is quarantined.
         """
         raise NotImplementedError
+
+    def stream(self, clip: Clip, frames: ClipFrames, inputs: Inputs) -> StageStream:
+        """Compute the stage for one clip of any length; this is what a run calls.
+
+        By default the inputs are read as a whole and given to `run`, which suits stages whose
+        inputs and results are small. A stage that looks at every aligned frame or every flow
+        overrides it, so that memory does not grow with the clip, and has
+        ``return self.stream(clip, frames, inputs).whole()`` for its `run`.
+
+        Parameters
+        ----------
+        clip, frames
+            As for `run`.
+        inputs : mapping of str to mapping of str to ndarray or StoredArray
+            For every required stage its arrays by name; of a `StoredArray` only what is indexed
+            is read.
+
+        Raises
+        ------
+        DecodeError, NoFaceError, ManifestError, MotionError
+            As `run` does, at once or while the blocks are taken.
+        """
+        read = {
+            stage: {name: np.asarray(array) for name, array in arrays.items()}
+            for stage, arrays in inputs.items()
+        }
+        output = self.run(clip, frames, read)
+        return StageStream({}, lambda: output)
 
 
 #: Libraries that several distributions bring.
@@ -253,13 +313,16 @@ def build_stages(
     def add(name: str) -> None:
         if name in ordered:
             return
-        for required in kinds[name].requires:
-            add(required)
         params = make_params(kinds[name].Params, settings.get(name, {}), where=name)
-        ordered[name] = kinds[name](params)
+        stage = kinds[name](params)
+        for required in stage.requires:
+            add(required)
+        ordered[name] = stage
 
     for name in wanted:
         add(name)
+    for stage in ordered.values():
+        stage.check_inputs(ordered)
     known = {"source", *kinds}
     for name in settings:
         if name not in known:

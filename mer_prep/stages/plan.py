@@ -16,6 +16,7 @@ from mer_prep.stages.base import SourceParams, Stage, library_versions
 from mer_prep.store.cache import Cache
 from mer_prep.store.key import digest, shard_key
 from mer_prep.store.shard import Failure, Header, ShardHeader, read_header
+from mer_prep.store.verified import Verified
 from mer_prep.workspace import Workspace
 
 
@@ -38,10 +39,11 @@ class Recipe:
         """Return parameters, versions and libraries of a stage and of all it rests on."""
         return {
             "source": dataclasses.asdict(self.source),
-            "stages": {one: self._stage_facts(one) for one in self.chain(name)},
+            "stages": {one: self.stage_facts(one) for one in self.chain(name)},
         }
 
-    def _stage_facts(self, name: str) -> dict[str, Any]:
+    def stage_facts(self, name: str) -> dict[str, Any]:
+        """Return version, parameters, libraries and identity of one stage, as they are here."""
         stage = self.stages[name]
         return {
             "version": stage.version,
@@ -60,15 +62,19 @@ class Recipe:
 
 
 def key_params(stage: Stage) -> dict[str, Any]:
-    """Return a stage's parameters, without those marked ``metadata={"key": False}``.
+    """Return a stage's parameters as they enter its key.
 
-    Such a parameter says where something lies, not what it is; its content is in `identity`.
+    A parameter marked ``metadata={"key": False}`` never does: it says where something lies, not
+    what it is, and its content is in `identity`. One marked ``metadata={"key": "unless default"}``
+    came later, with a default that changes nothing, and enters only at another value, so that
+    shards made before it keep their keys.
     """
-    return {
-        field.name: getattr(stage.params, field.name)
-        for field in dataclasses.fields(stage.params)
-        if field.metadata.get("key", True)
-    }
+    values = {}
+    for one in dataclasses.fields(stage.params):
+        value, kind = getattr(stage.params, one.name), one.metadata.get("key", True)
+        if kind is True or (kind == "unless default" and value != one.default):
+            values[one.name] = value
+    return values
 
 
 def clip_keys(clip: Clip, recipe: Recipe, facts: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
@@ -168,6 +174,7 @@ def make_plan(
     subjects: Sequence[str] = (),
     progress: Callable[[int, int], None] | None = None,
     explain: bool = True,
+    verify: bool = True,
 ) -> list[SubjectPlan]:
     """Compare what a recipe needs with what the cache holds.
 
@@ -190,9 +197,12 @@ def make_plan(
         Called with (clips hashed, clips to hash) while source files are hashed.
     explain : bool
         Whether to find out why missing shards are missing.
+    verify : bool
+        Whether to read back the shards that are not as they were when that was last done.
     """
     cache = Cache(workspace.cache)
     facts = {name: recipe.facts(name) for name in recipe.stages}
+    verified = Verified(workspace.cache) if verify else None
     plans: list[SubjectPlan] = []
     number = 0
     for corpus in corpora:
@@ -217,8 +227,12 @@ def make_plan(
                 for clip in by_subject[subject]
             )
             plans.append(
-                _plan_subject(cache, corpus, subject, current, recipe, facts, force, explain)
+                _plan_subject(
+                    cache, corpus, subject, current, recipe, facts, force, explain, verified
+                )
             )
+    if verified is not None:
+        verified.save()
     return plans
 
 
@@ -231,6 +245,7 @@ def _plan_subject(
     facts: Mapping[str, Mapping[str, Any]],
     force: bool,
     explain: bool,
+    verified: Verified | None,
 ) -> SubjectPlan:
     keys = {clip.clip_id: clip_keys(clip, recipe, facts) for clip in clips}
     shards = {}
@@ -238,7 +253,7 @@ def _plan_subject(
         stage_keys = {clip_id: of_clip[stage] for clip_id, of_clip in keys.items()}
         path = cache.shard(stage, shard_key(stage, stage_keys), corpus, subject)
         plan = ShardPlan(stage, corpus, subject, clips, stage_keys, path, header=None)
-        header, broken = existing_shard(plan)
+        header, broken = existing_shard(plan, None if force else verified)
         plan = dataclasses.replace(plan, header=header)
         if force:
             plan = dataclasses.replace(plan, header=None, reason="forced")
@@ -253,8 +268,13 @@ def _plan_subject(
     return SubjectPlan(corpus, subject, clips, shards)
 
 
-def existing_shard(plan: ShardPlan) -> tuple[ShardHeader | None, str]:
-    """Return the header of a planned shard if it is there, or why it cannot be used."""
+def existing_shard(
+    plan: ShardPlan, verified: Verified | None = None
+) -> tuple[ShardHeader | None, str]:
+    """Return the header of a planned shard if it is there, or why it cannot be used.
+
+    With `verified` a shard that is not known to be whole is read back.
+    """
     if not plan.path.exists():
         return None, ""
     try:
@@ -266,6 +286,11 @@ def existing_shard(plan: ShardPlan) -> tuple[ShardHeader | None, str]:
         header.holds(clip_id, key) for clip_id, key in plan.keys.items()
     ):
         return None, "the shard is not the one its name says"
+    if verified is not None:
+        try:
+            verified.check(plan.path)
+        except ShardError as error:
+            return None, f"the shard is damaged: {error.what}"
     return header, ""
 
 

@@ -9,99 +9,38 @@ from __future__ import annotations
 
 import os
 import signal
-import tempfile
+import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from mer_prep.checks import check_option, soft_import
-from mer_prep.errors import DependencyError, LockedError, MerPrepError, ShardError
+from mer_prep.checks import check_option
+from mer_prep.errors import DependencyError, LockedError, MerPrepError
+from mer_prep.manifest import Clip
+from mer_prep.stages.engines import ENGINES, run_loky, run_ray, worker_deaths
 from mer_prep.stages.plan import (
     Recipe,
-    ShardPlan,
     SubjectPlan,
-    existing_shard,
-    shard_header,
 )
+from mer_prep.stages.scratch import scratch_folder
+from mer_prep.stages.subjects import Subject, Subjects
+from mer_prep.stages.summary import RunSummary
 from mer_prep.stages.worker import ClipReport, ClipWork, process_clip
-from mer_prep.store import files
 from mer_prep.store.cache import Cache
-from mer_prep.store.key import shard_key
-from mer_prep.store.lock import Lock
-from mer_prep.store.shard import Failure, check_shard, merge, read_clip
+from mer_prep.store.lock import Owner, Watch
+from mer_prep.store.verified import Verified
 from mer_prep.workspace import Workspace
-
-ENGINES = ("loky", "dask", "ray")
 
 _MOST_IDLE_DEATHS = 3
 
+#: Seconds between looks at shards that other runs are writing.
+_LOOK = 0.5
 
-@dataclass
-class RunSummary:
-    """What a run did.
-
-    Parameters
-    ----------
-    clips : int
-        Clips of the plan.
-    computed : set of str
-        Clips of which at least one stage was computed.
-    cached : int
-        Clips whose results were all there.
-    failures : list of Failure
-        Quarantined clips, of this run and of the shards it found.
-    crashes : list of ClipReport
-        Clips that met an unexpected error; they are tried again next time.
-    locked : list of LockedError
-        Shards that another run is writing.
-    published : int
-        Shards published.
-    warnings : list of str
-        Sentences of the stages, with the clip.
-    seconds : float
-        Wall time.
-    decoded : int
-        Frames decoded.
-    stage_seconds : dict of str to float
-        Time by stage, added up over clips and processes; the decoding of frames counts for the
-        stage that first looks at them.
-    interrupted : bool
-        Whether Ctrl-C stopped the run.
-    """
-
-    clips: int = 0
-    computed: set[str] = field(default_factory=set)
-    cached: int = 0
-    failures: list[Failure] = field(default_factory=list)
-    crashes: list[ClipReport] = field(default_factory=list)
-    locked: list[LockedError] = field(default_factory=list)
-    published: int = 0
-    warnings: list[str] = field(default_factory=list)
-    seconds: float = 0.0
-    decoded: int = 0
-    stage_seconds: dict[str, float] = field(default_factory=dict)
-    interrupted: bool = False
-
-    @property
-    def quarantined(self) -> set[str]:
-        """Ids of the clips that were quarantined or crashed."""
-        return {f.clip_id for f in self.failures} | {c.clip_id for c in self.crashes}
-
-
-@dataclass
-class _Subject:
-    """A subject in progress: its plan, its locks, and the clips still awaited."""
-
-    plan: SubjectPlan
-    missing: list[ShardPlan]
-    locks: ExitStack
-    awaited: set[str]
-    files: dict[str, dict[str, Path]]
-    failures: dict[str, dict[str, Failure]]
+#: Seconds between the signs of life that a run gives in its locks.
+_BEAT = 10.0
 
 
 class Runner:
@@ -116,7 +55,12 @@ class Runner:
     jobs : int
         Worker processes.
     engine : {'loky', 'dask', 'ray'}
-        The joblib backend that runs them.
+        What runs them: processes of joblib, a Dask cluster, or Ray on this machine.
+    scheduler : str, optional
+        Address of a Dask scheduler; ``$DASK_SCHEDULER_ADDRESS`` by default, and without either
+        workers are started on this machine.
+    patience : float
+        Seconds to wait for shards that other live runs are writing.
     on_error : {'quarantine', 'raise'}
         Whether a bad clip is set aside or stops the run.
     progress : callable, optional
@@ -132,6 +76,8 @@ class Runner:
         *,
         jobs: int = 1,
         engine: str = "loky",
+        scheduler: str | None = None,
+        patience: float = 600.0,
         on_error: str = "quarantine",
         progress: Callable[[int, int], None] = lambda done, total: None,
         say: Callable[[str], None] = lambda text: None,
@@ -139,10 +85,13 @@ class Runner:
         check_option("engine", engine, ENGINES)
         check_option("on-error", on_error, ("quarantine", "raise"))
         self._cache = Cache(workspace.cache)
+        self._verified = Verified(workspace.cache)
         self._recipe = recipe
-        self._facts = {name: recipe.facts(name) for name in recipe.stages}
+        self._subjects = Subjects(self._cache, recipe, self._verified, say)
         self._jobs = jobs
         self._engine = engine
+        self._scheduler = scheduler
+        self._patience = patience
         self._raise = on_error == "raise"
         self._progress = progress
         self._say = say
@@ -152,7 +101,8 @@ class Runner:
         self._queue: deque[ClipWork] = deque()
         self._alone: deque[ClipWork] = deque()
         self._handed: dict[str, ClipWork] = {}
-        self._open: dict[str, _Subject] = {}
+        self._open: dict[str, Subject] = {}
+        self._clips: list[Clip] = []
         self._scratch = Path()
         self._idle_deaths = 0
         self._stopping = False
@@ -175,7 +125,8 @@ class Runner:
             for shard in plan.shards.values():
                 summary.failures += shard.failures
         todo = [plan for plan in plans if plan.missing]
-        self._total = sum(len(plan.clips) for plan in todo)
+        self._clips = [clip for plan in todo for clip in plan.clips]
+        self._total = len(self._clips)
         summary.cached = summary.clips - self._total
         if todo:
             for stage in {shard.stage for plan in todo for shard in plan.missing}:
@@ -189,24 +140,65 @@ class Runner:
         return summary
 
     def _run(self) -> None:
-        with tempfile.TemporaryDirectory(prefix="mer-prep-", ignore_cleanup_errors=True) as scratch:
-            self._scratch = Path(scratch)
+        with scratch_folder() as scratch, self._signs_of_life():
+            self._scratch = scratch
             try:
                 self._work_off()
-                # What another run was writing may be finished by now; it is looked at once more.
-                self._waiting, self._locked = self._locked, deque()
-                self._summary.locked.clear()
-                self._work_off()
+                self._wait_for_others()
             finally:
                 for subject in self._open.values():
                     subject.locks.close()
+                self._verified.save()
+
+    @contextmanager
+    def _signs_of_life(self) -> Iterator[None]:
+        """Touch the locks held now and then, by which other machines know that this run lives."""
+        over = threading.Event()
+
+        def beat() -> None:
+            while not over.wait(_BEAT):
+                for subject in list(self._open.values()):
+                    for lock in subject.held:
+                        lock.touch()
+
+        thread = threading.Thread(target=beat, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+    def _wait_for_others(self) -> None:
+        """Wait for the shards that other live runs are writing, and take them as cached.
+
+        What such a run leaves undone is done here.
+        """
+        watch = Watch()
+        deadline = time.monotonic() + self._patience
+        told: set[Owner] = set()
+        while self._locked and not self._stopping:
+            plans, self._locked = self._locked, deque()
+            self._summary.locked.clear()
+            for plan in plans:
+                self._start_subject(plan)
+            if self._queue:
+                self._work_off()
+                continue
+            owners = watch.alive(Path(str(error.where)) for error in self._summary.locked)
+            if not owners or time.monotonic() >= deadline:
+                return
+            for owner in owners - told:
+                self._say(f"waiting up to {self._patience:.0f} s for another run: {owner}")
+            told |= owners
+            time.sleep(_LOOK)
 
     def _work_off(self) -> None:
         while (self._waiting or self._queue or self._alone) and not self._stopping:
             try:
                 for report in self._parallel(alone=bool(self._alone)):
                     self._settle(report)
-            except _worker_deaths() as death:
+            except worker_deaths() as death:
                 if not self._stopping:
                     self._after_death(death)
 
@@ -225,12 +217,13 @@ class Runner:
 
     def _start_subject(self, plan: SubjectPlan) -> None:
         try:
-            subject = self._begin(plan)
+            subject = self._subjects.begin(plan)
         except LockedError as error:
             self._summary.locked.append(error)
             self._locked.append(plan)
             return
-        works = list(self._clip_works(subject))
+        self._summary.failures += subject.found_failures
+        works = list(self._subjects.works(subject, marker=self._scratch))
         finished = subject.awaited - {work.clip.clip_id for work in works}
         subject.awaited -= finished
         self._done += len(finished)
@@ -239,122 +232,29 @@ class Runner:
             self._open[f"{plan.corpus}/{plan.subject}"] = subject
             self._queue.extend(works)
         else:
-            self._publish(subject)
-
-    def _begin(self, plan: SubjectPlan) -> _Subject:
-        """Take the locks of a subject's missing shards, then look again what is missing."""
-        missing = []
-        headers = {name: shard.header for name, shard in plan.shards.items()}
-        with ExitStack() as stack:
-            for shard in self._to_make(plan):
-                stack.enter_context(Lock(shard.path, self._say))
-                header, _ = existing_shard(shard)
-                if shard.cached or shard.reason == "forced" or header is None:
-                    missing.append(shard)
-                    headers[shard.stage] = None
-                else:
-                    headers[shard.stage] = header
-            locks = stack.pop_all()
-        return _Subject(
-            plan=plan,
-            missing=missing,
-            locks=locks,
-            awaited={clip.clip_id for clip in plan.clips},
-            files={
-                name: self._intact(shard.reusable)
-                if headers[name] is None
-                else {clip.clip_id: shard.path for clip in plan.clips}
-                for name, shard in plan.shards.items()
-            },
-            failures={
-                name: {failure.clip_id: failure for failure in header.failures} if header else {}
-                for name, header in headers.items()
-            },
-        )
-
-    def _to_make(self, plan: SubjectPlan) -> list[ShardPlan]:
-        """Return the missing shards, and those that these need and that turn out damaged."""
-        found: list[ShardPlan] = []
-        needed: set[str] = set()
-        for shard in reversed(list(plan.shards.values())):
-            if shard.cached and not (shard.stage in needed and self._is_damaged(shard.path)):
-                continue
-            found.append(shard)
-            needed.update(self._recipe.stages[shard.stage].requires)
-        return found[::-1]
-
-    def _is_damaged(self, path: Path) -> bool:
-        try:
-            check_shard(path)
-        except ShardError as error:
-            self._say(f"made again, since it is damaged: {path} ({error.what})")
-            return True
-        return False
-
-    def _intact(self, reusable: Mapping[str, Path]) -> dict[str, Path]:
-        """Return those of the reusable results that can be read."""
-        intact = {}
-        for clip_id, path in reusable.items():
-            try:
-                read_clip(path, clip_id)
-            except ShardError as error:
-                self._say(f"not reused, since it is damaged: {path} ({error.what})")
-            else:
-                intact[clip_id] = path
-        return intact
-
-    def _clip_works(self, subject: _Subject) -> Iterator[ClipWork]:
-        plan = subject.plan
-        for clip in plan.clips:
-            clip_id = clip.clip_id
-            targets = {
-                shard.stage: self._cache.part(shard.stage, shard.keys[clip_id])
-                for shard in subject.missing
-                if clip_id not in subject.files[shard.stage]
-            }
-            if not targets:
-                continue
-            yield ClipWork(
-                clip=clip,
-                source=self._recipe.source,
-                stages={name: stage.params for name, stage in self._recipe.stages.items()},
-                recipes=self._facts,
-                keys={name: shard.keys[clip_id] for name, shard in plan.shards.items()},
-                targets=targets,
-                available={
-                    name: paths[clip_id]
-                    for name, paths in subject.files.items()
-                    if clip_id in paths and clip_id not in subject.failures[name]
-                },
-                failed={
-                    name: failures[clip_id]
-                    for name, failures in subject.failures.items()
-                    if clip_id in failures
-                },
-                marker=self._scratch,
-                parent=os.getpid(),
-            )
+            self._summary.published += self._subjects.publish(subject)
 
     def _parallel(self, *, alone: bool) -> Iterator[ClipReport]:
         """Run the work left in worker processes; `alone` hands out one clip at a time."""
         works = self._works(alone=alone)
-        if self._jobs == 1 and self._engine == "loky":
+        if self._engine == "dask":
+            yield from self._on_cluster(works)
+        elif self._jobs == 1 and self._engine == "loky":
             yield from map(process_clip, works)
-            return
-        from joblib import Parallel, delayed, parallel_config
+        else:
+            run_engine = run_ray if self._engine == "ray" else run_loky
+            yield from run_engine(process_clip, works, 1 if alone else self._jobs)
 
-        with ExitStack() as stack:
-            _open_engine(self._engine, self._jobs, stack)
-            # One job would mean this very process, which a dying clip must not take along.
-            jobs = 2 if alone else self._jobs
-            stack.enter_context(parallel_config(backend=self._engine, n_jobs=jobs))
-            parallel = Parallel(
-                n_jobs=jobs,
-                return_as="generator_unordered",
-                batch_size=1,
-                pre_dispatch=1 if alone else "2*n_jobs",
-            )
-            yield from parallel(delayed(process_clip)(work) for work in works)
+    def _on_cluster(self, works: Iterator[ClipWork]) -> Iterator[ClipReport]:
+        from mer_prep.stages.cluster import Cluster
+        from mer_prep.stages.site import needs_of
+
+        address = self._scheduler or os.environ.get("DASK_SCHEDULER_ADDRESS")
+        with (
+            needs_of(self._recipe, self._clips, self._cache.folder) as needs,
+            Cluster(needs, address=address, jobs=self._jobs, say=self._say) as cluster,
+        ):
+            yield from cluster.run(process_clip, works, stopping=lambda: self._stopping)
 
     def _settle(self, report: ClipReport) -> None:
         """Take note of what became of a clip; publish its subject if it was the last."""
@@ -378,7 +278,7 @@ class Runner:
         self._done += 1
         self._progress(self._done, self._total)
         if not subject.awaited:
-            self._publish(self._open.pop(name))
+            self._summary.published += self._subjects.publish(self._open.pop(name))
 
     def _report_trouble(self, report: ClipReport) -> None:
         """Say what went wrong with a clip, or stop if errors are to be raised."""
@@ -402,30 +302,6 @@ class Runner:
                 f"quarantined {failure.clip_id} in stage {failure.stage}: "
                 f"{failure.error}: {message}"
             )
-
-    def _publish(self, subject: _Subject) -> None:
-        """Gather a subject's parts into its shards, leaving out clips to be tried again."""
-        try:
-            for shard in subject.missing:
-                paths = {
-                    clip_id: path
-                    for clip_id, path in subject.files[shard.stage].items()
-                    if clip_id in shard.keys and clip_id not in subject.failures[shard.stage]
-                }
-                failures = list(subject.failures[shard.stage].values())
-                settled = {*paths, *(failure.clip_id for failure in failures)}
-                if not settled:
-                    continue
-                keys = {clip_id: key for clip_id, key in shard.keys.items() if clip_id in settled}
-                key = shard_key(shard.stage, keys)
-                target = self._cache.shard(shard.stage, key, shard.corpus, shard.subject)
-                merge(target, shard_header(shard, self._recipe), key, paths, failures)
-                self._summary.published += 1
-                for path in paths.values():
-                    if path.parent.name == ".parts":
-                        files.remove(path)
-        finally:
-            subject.locks.close()
 
     def _after_death(self, death: BaseException) -> None:
         """Settle what a killed worker had in hand.
@@ -473,31 +349,3 @@ class Runner:
             yield
         finally:
             signal.signal(signal.SIGINT, before)
-
-
-def _open_engine(engine: str, jobs: int, stack: ExitStack) -> None:
-    """Prepare a joblib backend; Dask and Ray are imported only when asked for."""
-    if engine == "dask":
-        distributed = soft_import(
-            "distributed", purpose="is needed for --engine dask", install="mer-prep[dask]"
-        )
-        address = os.environ.get("DASK_SCHEDULER_ADDRESS")
-        if not address:
-            address = stack.enter_context(
-                distributed.LocalCluster(
-                    n_workers=jobs, threads_per_worker=1, dashboard_address=None
-                )
-            )
-        stack.enter_context(distributed.Client(address))
-    elif engine == "ray":
-        soft_import(
-            "ray.util.joblib", purpose="is needed for --engine ray", install="ray"
-        ).register_ray()
-
-
-def _worker_deaths() -> tuple[type[BaseException], ...]:
-    from concurrent.futures.process import BrokenProcessPool
-
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
-
-    return (BrokenProcessPool, TerminatedWorkerError)

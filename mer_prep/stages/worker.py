@@ -1,4 +1,8 @@
-"""What one process does with one clip: decode once, run the missing stages, write the parts."""
+"""What one process does with one clip: run the missing stages, write the parts.
+
+Memory does not grow with the clip: long arrays go to their part block by block, and the stages
+that need them read them from there.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,8 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,8 +31,10 @@ from mer_prep.manifest import Clip
 from mer_prep.sources.frames import ClipFrames, stat_signature
 from mer_prep.sources.index import UNREADABLE
 from mer_prep.stages import all_stages
-from mer_prep.stages.base import Arrays, SourceParams, Stage, StageOutput
-from mer_prep.store.shard import ClipResult, DatasetInfo, Failure, read_clip, write_part
+from mer_prep.stages.base import Field, SourceParams, Stage, StageOutput
+from mer_prep.store.blocks import Blocks, StoredArray
+from mer_prep.store.part import DatasetInfo, PartWriter, part_writer
+from mer_prep.store.shard import Failure, open_clip
 
 
 @dataclass(frozen=True)
@@ -171,38 +178,98 @@ def _note(marker: Path, clip_id: str) -> bool:
 def _run_stages(work: ClipWork, report: ClipReport) -> None:
     clip = work.clip
     failures = dict(work.failed)
-    outputs: dict[str, Arrays] = {}
     frames: ClipFrames | None = None
-    for name, params in work.stages.items():
-        if name not in work.targets or name in failures:
-            continue
-        stage = _stage(name, params)
-        started = time.perf_counter()
-        try:
-            upstream = next((failures[one] for one in stage.requires if one in failures), None)
-            if upstream is not None:
-                failures[name] = _failure(work, name, upstream.error, upstream.message, upstream)
-                report.failures[name] = failures[name]
+    with ExitStack() as stack:
+        results = _Results(work, stack)
+        for name, params in work.stages.items():
+            if name not in work.targets or name in failures:
                 continue
-            if frames is None:
-                start, stop = work.source.span(clip)
-                frames = ClipFrames(clip, start, stop)
-            inputs = {one: _input(one, outputs, work) for one in stage.requires}
-            output = stage.run(clip, frames, inputs)
-            arrays = check_output(stage, output)
-            result = _result(work, stage, frames, output, arrays)
-            write_part(work.targets[name], result, stage=name, recipe=work.recipes[name])
-            outputs[name] = arrays
-            report.done.append(name)
-            report.warnings += [f"{name}: {warning}" for warning in output.warnings]
-        except DATA_ERRORS as error:
-            if clip.source_digest != UNREADABLE and stat_signature(clip) is None:
-                # It could be read when the run was planned: not the clip's fault.
-                raise SourceError(f"A source file has gone: {error.what}") from error
-            failures[name] = _failure(work, name, type(error).__name__, str(error))
-            report.failures[name] = failures[name]
-        report.seconds[name] = time.perf_counter() - started
+            stage = _stage(name, params)
+            started = time.perf_counter()
+            try:
+                upstream = next((failures[one] for one in stage.requires if one in failures), None)
+                if upstream is not None:
+                    error, message = upstream.error, upstream.message
+                    failures[name] = _failure(work, name, error, message, upstream)
+                    report.failures[name] = failures[name]
+                    continue
+                if frames is None:
+                    start, stop = work.source.span(clip)
+                    frames = ClipFrames(clip, start, stop)
+                inputs = {one: results.arrays(one) for one in stage.requires}
+                warnings = _run_stage(work, stage, frames, inputs)
+                results.made(name)
+                report.done.append(name)
+                report.warnings += [f"{name}: {warning}" for warning in warnings]
+            except DATA_ERRORS as error:
+                if clip.source_digest != UNREADABLE and stat_signature(clip) is None:
+                    # It could be read when the run was planned: not the clip's fault.
+                    raise SourceError(f"A source file has gone: {error.what}") from error
+                failures[name] = _failure(work, name, type(error).__name__, str(error))
+                report.failures[name] = failures[name]
+            report.seconds[name] = time.perf_counter() - started
     report.decoded = 0 if frames is None else frames.decoded
+
+
+class _Results:
+    """The results that the stages of one clip need, each opened when it is first asked for."""
+
+    def __init__(self, work: ClipWork, stack: ExitStack) -> None:
+        self._work = work
+        self._stack = stack
+        self._files = dict(work.available)
+        self._open: dict[str, dict[str, StoredArray]] = {}
+
+    def arrays(self, stage: str) -> dict[str, StoredArray]:
+        if stage not in self._open:
+            opened = open_clip(self._files[stage], self._work.clip.clip_id)
+            self._open[stage], _ = self._stack.enter_context(opened)
+        return self._open[stage]
+
+    def made(self, stage: str) -> None:
+        self._files[stage] = self._work.targets[stage]
+
+
+def _run_stage(
+    work: ClipWork, stage: Stage, frames: ClipFrames, inputs: Mapping[str, dict[str, StoredArray]]
+) -> tuple[str, ...]:
+    """Run one stage and write its part as it goes; return the warnings."""
+    stream = stage.stream(work.clip, frames, inputs)
+    with part_writer(
+        work.targets[stage.name],
+        work.clip,
+        clip_key=work.keys[stage.name],
+        frame_numbers=tuple(frames.numbers),
+        stage=stage.name,
+        recipe=work.recipes[stage.name],
+    ) as part:
+        for name, blocks in stream.blocks.items():
+            field_ = _field(stage, name)
+            _write(part, field_, check_blocks(stage, field_, blocks))
+        output = stream.finish()
+        arrays = check_output(stage, output, streamed=frozenset(stream.blocks))
+        for name, array in arrays.items():
+            _write(part, _field(stage, name), array)
+        part.note({**_key_frames(work.clip, stage), **output.facts})
+    return output.warnings
+
+
+def _field(stage: Stage, name: str) -> Field:
+    for field_ in stage.fields:
+        if field_.name == name:
+            return field_
+    raise MerPrepError(f"Stage {stage.name} gives '{name}', which it does not promise.")
+
+
+def _write(part: PartWriter, field_: Field, array: np.ndarray | Blocks) -> None:
+    info = DatasetInfo(field_.units, field_.axes, field_.channels, field_.note)
+    part.write(field_.name, array, info)
+
+
+def _key_frames(clip: Clip, stage: Stage) -> dict[str, int]:
+    """Return the annotated key frames that a stage depends on."""
+    found = {name: getattr(clip, name) for name in stage.key_frames}
+    return {name: number for name, number in found.items() if number is not None}
 
 
 def _failure(
@@ -217,37 +284,19 @@ def _failure(
     )
 
 
-def _input(name: str, outputs: Mapping[str, Arrays], work: ClipWork) -> Arrays:
-    if name in outputs:
-        return outputs[name]
-    arrays, _ = read_clip(work.available[name], work.clip.clip_id)
-    return arrays
-
-
-def _result(
-    work: ClipWork, stage: Stage, frames: ClipFrames, output: StageOutput, arrays: Arrays
-) -> ClipResult:
-    infos = {
-        field.name: DatasetInfo(field.units, field.axes, field.channels, field.note)
-        for field in stage.fields
-    }
-    key_frames = {
-        name: getattr(work.clip, name)
-        for name in stage.key_frames
-        if getattr(work.clip, name) is not None
-    }
-    return ClipResult(
-        clip=work.clip,
-        clip_key=work.keys[stage.name],
-        frame_numbers=tuple(frames.numbers),
-        arrays=arrays,
-        infos=infos,
-        facts={**key_frames, **output.facts},
-    )
-
-
-def check_output(stage: Stage, output: StageOutput) -> dict[str, np.ndarray]:
+def check_output(
+    stage: Stage, output: StageOutput, *, streamed: frozenset[str] = frozenset()
+) -> dict[str, np.ndarray]:
     """Return a stage's arrays if they are what its fields promise.
+
+    Parameters
+    ----------
+    stage : Stage
+        The stage.
+    output : StageOutput
+        What it gave.
+    streamed : frozenset of str
+        Fields that it gave block by block, see `check_blocks`.
 
     Raises
     ------
@@ -256,26 +305,52 @@ def check_output(stage: Stage, output: StageOutput) -> dict[str, np.ndarray]:
     MerPrepError
         If names, types or dimensions differ from the stage's fields: a bug of the stage.
     """
-    names = [field.name for field in stage.fields]
+    names = [field.name for field in stage.fields if field.name not in streamed]
     if sorted(names) != sorted(output.arrays):
         raise MerPrepError(
             f"Stage {stage.name} promises {sorted(names)} and gave {sorted(output.arrays)}."
         )
     arrays = {}
-    for field_ in stage.fields:
-        array = np.ascontiguousarray(output.arrays[field_.name])
-        axes = field_.axes.split()
-        if array.dtype.kind != np.dtype(field_.dtype).kind or array.ndim != len(axes):
-            raise MerPrepError(
-                f"{stage.name}.{field_.name} is {array.dtype} {array.shape}, "
-                f"not {field_.dtype} ({', '.join(axes)})."
-            )
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            bad = np.argwhere(~np.isfinite(array))
-            raise MotionError(
-                f"{stage.name}.{field_.name} holds {len(bad)} values that are not finite, "
-                f"the first at {tuple(int(i) for i in bad[0])}.",
-                hint="look at the frames with `mer-prep inspect CLIP --show out.png`",
-            )
-        arrays[field_.name] = array
+    for name in names:
+        array = np.ascontiguousarray(output.arrays[name])
+        _check_type(stage, _field(stage, name), array)
+        _check_finite(stage, name, array)
+        arrays[name] = array
     return arrays
+
+
+def check_blocks(stage: Stage, field_: Field, blocks: Blocks) -> Blocks:
+    """Return the same blocks, each checked when it is taken as `check_output` checks arrays."""
+    _check_type(stage, field_, blocks)
+
+    def checked() -> Iterator[np.ndarray]:
+        start = 0
+        for block in blocks:
+            _check_finite(stage, field_.name, block, start)
+            yield block
+            start += len(block)
+
+    return Blocks(blocks.shape, blocks.dtype, checked())
+
+
+def _check_type(stage: Stage, field_: Field, array: np.ndarray | Blocks) -> None:
+    axes = field_.axes.split()
+    if array.dtype.kind != np.dtype(field_.dtype).kind or len(array.shape) != len(axes):
+        raise MerPrepError(
+            f"{stage.name}.{field_.name} is {array.dtype} {array.shape}, "
+            f"not {field_.dtype} ({', '.join(axes)})."
+        )
+
+
+def _check_finite(stage: Stage, name: str, array: np.ndarray, start: int = 0) -> None:
+    """Refuse values that are not finite; `start` is the first row's index in the whole array."""
+    if array.dtype.kind != "f" or np.isfinite(array).all():
+        return
+    bad = np.argwhere(~np.isfinite(array))
+    first = [int(i) for i in bad[0]]
+    first[:1] = [start + one for one in first[:1]]
+    raise MotionError(
+        f"{stage.name}.{name} holds {len(bad)} values that are not finite, "
+        f"the first at {tuple(first)}.",
+        hint="look at the frames with `mer-prep inspect CLIP --show out.png`",
+    )

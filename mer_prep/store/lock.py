@@ -2,7 +2,8 @@
 
 A lock holds process id, host, start time of the process and command. It is taken by creating the
 file exclusively. A lock whose process no longer lives on this host is removed and reported; one
-from another host is believed, because nothing can be known about it.
+from another host is believed, because nothing can be known about it but that it is touched now
+and then.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import json
 import os
 import platform
 import sys
+import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -102,15 +104,62 @@ def read_owner(path: Path) -> Owner | None:
         return None
 
 
+def _is_here(owner: Owner) -> bool:
+    """Return whether the owner's process id means a process that can be seen from here."""
+    return (owner.host, owner.namespace) == (platform.node(), _namespace())
+
+
 def is_dead(owner: Owner) -> bool:
     """Return whether the owner certainly no longer runs (only ever true for this host)."""
-    if (owner.host, owner.namespace) != (platform.node(), _namespace()):
+    if not _is_here(owner):
         return False
     start = process_start(owner.pid)
     if start is None and not Path(f"/proc/{owner.pid}").exists():
         # Nothing to be seen of it: it is gone, unless this host hides others' processes.
         return not _answers(owner.pid)
     return start != owner.process_start
+
+
+class Watch:
+    """Tells which locks are held by live runs, on whatever machine.
+
+    On this host processes can be seen. From another host only the touches of the lock file come
+    (`Lock.touch`): as long as its time changes, its run lives. Only changes count, so clocks need
+    not agree.
+
+    Parameters
+    ----------
+    silence : float
+        Seconds after which a run on another host that gave no sign counts as lost.
+    """
+
+    def __init__(self, *, silence: float = 60.0) -> None:
+        self._silence = silence
+        self._signs: dict[Path, tuple[int, float]] = {}
+
+    def alive(self, locks: Iterable[Path]) -> set[Owner]:
+        """Return the live owners of locks, except this very process."""
+        owners = set()
+        for path in locks:
+            owner = read_owner(path)
+            here = owner is not None and _is_here(owner)
+            if owner is None or (here and owner.pid == os.getpid()):
+                continue
+            if (here and not is_dead(owner)) or (not here and self._gives_signs(path)):
+                owners.add(owner)
+        return owners
+
+    def _gives_signs(self, path: Path) -> bool:
+        now = time.monotonic()
+        try:
+            changed = path.stat().st_mtime_ns
+        except OSError:
+            return True  # it has just been given back
+        before, since = self._signs.get(path, (None, now))
+        if changed != before:
+            since = now
+        self._signs[path] = (changed, since)
+        return now - since < self._silence
 
 
 class Lock:
@@ -210,6 +259,12 @@ class Lock:
             if read_owner(self.path) == self._owner:
                 files.remove(self.path)
             self._held = False
+
+    def touch(self) -> None:
+        """Give a sign of life that `Watch` sees on other machines."""
+        if self._held:
+            with contextlib.suppress(OSError):
+                os.utime(self.path)
 
     def __enter__(self) -> Lock:
         self.acquire()

@@ -19,7 +19,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,35 +30,10 @@ import numpy as np
 from mer_prep import __version__
 from mer_prep.config import canonical_json
 from mer_prep.errors import ShardError
-from mer_prep.manifest import Clip
 from mer_prep.store import files
+from mer_prep.store.blocks import StoredArray
 
 SCHEMA = 1
-
-#: Datasets with fewer bytes a frame than this are stored as one chunk.
-_SMALL = 4096
-
-
-@dataclass(frozen=True)
-class DatasetInfo:
-    """How a dataset is described in the file."""
-
-    units: str
-    axes: str
-    channels: str = ""
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class ClipResult:
-    """One clip as it is stored: arrays by name, their descriptions, and facts."""
-
-    clip: Clip
-    clip_key: str
-    frame_numbers: tuple[int, ...]
-    arrays: Mapping[str, np.ndarray]
-    infos: Mapping[str, DatasetInfo]
-    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -110,64 +85,6 @@ class ShardHeader:
 def group_name(clip_id: str) -> str:
     """Return the group of a clip: the part of its id after corpus and subject."""
     return clip_id.split("/", 2)[2].replace("/", "∕")
-
-
-def write_part(path: Path, result: ClipResult, *, stage: str, recipe: Mapping[str, Any]) -> None:
-    """Write one clip's result as a file of its own, atomically; `merge` gathers such parts.
-
-    The part notes its stage and recipe, so that it can be told later whether it is still of use.
-    """
-    files.make_folder(path.parent)
-    partial = files.partial_path(path)
-    size = sum(array.nbytes for array in result.arrays.values())
-    try:
-        # Built in memory: on a full disk the HDF5 library would raise once and then complain from
-        # every object it drops; written as plain bytes the failure is one plain error.
-        with h5py.File(str(path), "w", driver="core", backing_store=False) as file:
-            file.attrs["stage"] = stage
-            file.attrs["recipe"] = canonical_json(recipe)
-            _write_clip(file, result)
-            file.flush()
-            image = file.id.get_file_image()
-        with files.explained(path, size):
-            partial.write_bytes(image)
-            partial.replace(path)
-    finally:
-        files.remove(partial)
-
-
-def _write_clip(file: h5py.File, result: ClipResult) -> None:
-    clip = result.clip
-    group = file.create_group(group_name(clip.clip_id))
-    group.attrs["clip_id"] = clip.clip_id
-    group.attrs["clip_key"] = result.clip_key
-    group.attrs["source_digest"] = clip.source_digest
-    for name, value in result.facts.items():
-        group.attrs[name] = value
-    numbers = np.asarray(result.frame_numbers, np.int64)
-    _write_array(group, "frame_numbers", numbers, DatasetInfo("frames", "frame"))
-    for name, array in result.arrays.items():
-        _write_array(group, name, array, result.infos[name])
-
-
-def _write_array(group: h5py.Group, name: str, array: np.ndarray, info: DatasetInfo) -> None:
-    one_frame = array[:1].nbytes
-    chunks = (1, *array.shape[1:]) if array.ndim > 1 and one_frame >= _SMALL else array.shape
-    dataset = group.create_dataset(
-        name,
-        data=array,
-        chunks=chunks,
-        compression="gzip",
-        compression_opts=4 if array.dtype == np.uint8 else 1,
-        shuffle=True,
-        fletcher32=True,
-        track_times=False,
-    )
-    dataset.attrs["units"] = info.units
-    dataset.attrs["axes"] = info.axes
-    dataset.attrs["channels"] = info.channels
-    if info.note:
-        dataset.attrs["note"] = info.note
 
 
 @dataclass(frozen=True)
@@ -361,6 +278,25 @@ def read_part_header(path: Path) -> tuple[str, str, str, Mapping[str, Any]]:
             raise ShardError(f"The part is damaged: {error}.", where=path) from None
 
 
+def clip_image(path: Path, clip_id: str) -> bytes:
+    """Return one clip of a shard or part as the bytes of an HDF5 file of its own.
+
+    Raises
+    ------
+    ShardError
+        If the file is damaged or has no such clip.
+    """
+    name = group_name(clip_id)
+    with open_hdf5(path) as source:
+        if name not in source:
+            raise ShardError(f"The shard has no clip {clip_id}.", where=path)
+        _check_hard_link(source, name, path)
+        with h5py.File(str(path), "w", driver="core", backing_store=False) as file:
+            source.copy(source[name], file, name)
+            file.flush()
+            return bytes(file.id.get_file_image())
+
+
 def _check_hard_link(group: h5py.Group, name: str, path: Path) -> None:
     if not isinstance(group.get(name, getlink=True), h5py.HardLink):
         raise ShardError(
@@ -371,19 +307,54 @@ def _check_hard_link(group: h5py.Group, name: str, path: Path) -> None:
         )
 
 
-def read_clip(
+@contextmanager
+def open_clip(
     path: Path, clip_id: str, names: Sequence[str] | None = None
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Read one clip of a shard or part.
+) -> Iterator[tuple[dict[str, StoredArray], dict[str, Any]]]:
+    """Open one clip of a shard or part, to read of its datasets what is needed.
 
     Parameters
     ----------
     path : Path
-        The file.
+        The file; it stays open within the context.
     clip_id : str
         The clip.
     names : sequence of str, optional
-        Datasets to read; all if None.
+        Datasets wanted; all if None.
+
+    Yields
+    ------
+    arrays : dict of str to StoredArray
+        Datasets by name.
+    attributes : dict
+        Attributes of the clip's group.
+
+    Raises
+    ------
+    ShardError
+        If the clip or a dataset is not there, was quarantined, or holds what a shard never holds;
+        while it is read, if a checksum is wrong.
+    """
+    with open_hdf5(path) as file:
+        group = file.get(group_name(clip_id))
+        if group is None:
+            raise ShardError(f"The shard has no clip {clip_id}.", where=path)
+        attributes = {name: _plain(value) for name, value in group.attrs.items()}
+        if "error" in attributes:
+            raise ShardError(f"Clip {clip_id} was quarantined: {attributes['message']}", where=path)
+        wanted = group if names is None else names
+        yield {name: _stored_array(group, name, path) for name in wanted}, attributes
+
+
+def read_clip(
+    path: Path, clip_id: str, names: Sequence[str] | None = None
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read one clip of a shard or part as a whole; long clips are better read by `open_clip`.
+
+    Parameters
+    ----------
+    path, clip_id, names
+        As for `open_clip`.
 
     Returns
     -------
@@ -397,24 +368,15 @@ def read_clip(
     ShardError
         If the clip is not there, was quarantined, or its checksum is wrong.
     """
-    with open_hdf5(path) as file:
-        group = file.get(group_name(clip_id))
-        if group is None:
-            raise ShardError(f"The shard has no clip {clip_id}.", where=path)
-        attributes = {name: _plain(value) for name, value in group.attrs.items()}
-        if "error" in attributes:
-            raise ShardError(f"Clip {clip_id} was quarantined: {attributes['message']}", where=path)
-        arrays = {}
-        for name in group if names is None else names:
-            arrays[name] = _read_dataset(group, name, path)
-        return arrays, attributes
+    with open_clip(path, clip_id, names) as (arrays, attributes):
+        return {name: array.whole() for name, array in arrays.items()}, attributes
 
 
 def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _read_dataset(group: h5py.Group, name: str, path: Path) -> np.ndarray:
+def _stored_array(group: h5py.Group, name: str, path: Path) -> StoredArray:
     if name not in group:
         raise ShardError(
             f"Clip group {group.name!r} has no dataset {name!r}; it has {sorted(group)}.",
@@ -433,14 +395,7 @@ def _read_dataset(group: h5py.Group, name: str, path: Path) -> np.ndarray:
             where=path,
             hint="do not use this file",
         )
-    try:
-        return dataset[...]
-    except (OSError, RuntimeError) as error:
-        raise ShardError(
-            f"Dataset {group.name}/{name} is damaged: {error}.",
-            where=path,
-            hint="delete the shard and run again to recompute it",
-        ) from None
+    return StoredArray(dataset, path)
 
 
 def check_shard(path: Path, *, clips: set[str] | None = None, key: str | None = None) -> None:
@@ -473,16 +428,36 @@ def check_shard(path: Path, *, clips: set[str] | None = None, key: str | None = 
             hint="delete the file and run again",
         )
     for clip_id in header.clips:
-        arrays, _ = read_clip(path, clip_id)
-        if arrays.keys() != header.datasets:
-            names = ", ".join(sorted(arrays.keys() ^ header.datasets))
+        check_clip(path, clip_id, datasets=header.datasets)
+
+
+def check_clip(path: Path, clip_id: str, *, datasets: frozenset[str] | None = None) -> None:
+    """Read one clip of a shard or part back, block by block: checksums, shapes and finiteness.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    clip_id : str
+        The clip.
+    datasets : frozenset of str, optional
+        Datasets it must have.
+
+    Raises
+    ------
+    ShardError
+        At the first thing that is wrong.
+    """
+    with open_clip(path, clip_id) as (arrays, _):
+        if datasets is not None and arrays.keys() != datasets:
+            names = ", ".join(sorted(arrays.keys() ^ datasets))
             raise ShardError(f"The datasets of {clip_id} differ: {names}.", where=path)
         frames = len(arrays["frame_numbers"])
         for name, array in arrays.items():
-            if array.dtype.kind == "f" and not np.isfinite(array).all():
+            bad = sum(np.count_nonzero(~np.isfinite(block)) for block in array.blocks())
+            if bad:
                 raise ShardError(
-                    f"Dataset {name} of {clip_id} holds "
-                    f"{np.count_nonzero(~np.isfinite(array))} values that are not finite.",
+                    f"Dataset {name} of {clip_id} holds {bad} values that are not finite.",
                     where=path,
                 )
             if frames == 0 or math.prod(array.shape) == 0:

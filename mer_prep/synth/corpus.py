@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,16 +21,12 @@ from mer_prep.errors import ConfigError
 from mer_prep.manifest import SYNTHETIC_MARK
 from mer_prep.synth.clips import Scene, render_frames, scene_truth
 from mer_prep.synth.layouts import LAYOUTS, Layout, PlannedClip
-from mer_prep.synth.plan import ClipPlan, plan_corpus, subject_name
+from mer_prep.synth.plan import MAX_AMPLITUDE, ClipPlan, plan_corpus
 from mer_prep.synth.portraits import load_portrait, portrait_names
 from mer_prep.synth.truth import TRUTH_NAME, ClipTruth, write_truth
 
 #: Raised whenever the same parameters give other frames, annotations or truth.
 VERSION = 2
-
-
-#: Folder of each corpus below the output folder.
-FOLDERS: Mapping[str, str] = {"casme2": "CASME2", "samm": "SAMM", "smic": "SMIC"}
 
 _RECORD = "record: "
 
@@ -95,8 +92,8 @@ def write_corpus(
 
     Parameters
     ----------
-    corpus : {'casme2', 'samm', 'smic'}
-        Whose layout.
+    corpus : str
+        Whose layout, a key of `layouts.LAYOUTS`.
     out : Path
         Folder to hold the corpus folder.
     subjects, clips : int
@@ -166,7 +163,7 @@ def write_corpus(
         frames=frames,
         quirks=quirks,
     )
-    root = out / FOLDERS[corpus]
+    root = out / layout.folder
     record = _existing(root)
     if written := record is None or record["parameters"] != parameters:
         record = _write_whole(root, layout, plans, parameters, jobs=jobs, progress=progress)
@@ -232,8 +229,8 @@ def _check_ranges(
     seed: int,
     frames: int | None,
 ) -> tuple[float, float]:
-    low = float(check_range("amplitude", amplitude[0], low=0, high=4))
-    high = float(check_range("amplitude", amplitude[1], low=low, high=4))
+    low = float(check_range("amplitude", amplitude[0], low=0, high=MAX_AMPLITUDE))
+    high = float(check_range("amplitude", amplitude[1], low=low, high=MAX_AMPLITUDE))
     check_range("head_motion", head_motion, low=0, high=4)
     check_range("flicker", flicker, low=0, high=0.5)
     check_range("subjects", subjects, low=1)
@@ -294,10 +291,7 @@ def _write_whole(
         quirks, variant = parameters["quirks"], parameters["variant"]
         written = layout.write_annotations(partial, planned, quirks=quirks, variant=variant)
         layout.write_extras(partial, planned, variant, quirks=quirks)
-        names = [
-            f"{subject_name(layout.corpus, plan.annotated.subject)}/{plan.annotated.clip}"
-            for plan in plans
-        ]
+        names = truth_names(layout, planned)
         write_truth(
             partial / TRUTH_NAME,
             list(zip(names, truths, strict=True)),
@@ -311,6 +305,16 @@ def _write_whole(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return {"parameters": parameters, "annotations": annotations}
+
+
+def truth_names(layout: Layout, clips: Sequence[PlannedClip]) -> list[str]:
+    """Return the names of clips in the truth file: those of their ids, without the corpus."""
+    plain = [f"{layout.subject_name(clip.subject)}/{clip.clip}" for clip in clips]
+    counts = Counter(plain)
+    return [
+        name if counts[name] == 1 else f"{name}@{clip.onset}"
+        for name, clip in zip(plain, clips, strict=True)
+    ]
 
 
 def _render(

@@ -24,7 +24,22 @@ from mer_prep.synth.corpus import write_corpus
 PINNED = Path(__file__).with_name("stages.json")
 
 #: Largest accepted difference of a statistic, in the units of the dataset.
-TOLERANCE = {"frames": 1.0, "landmarks": 0.1, "box": 1.0, "transform": 0.05, "flow": 0.015}
+TOLERANCE = {
+    "frames": 1.0,
+    "landmarks": 0.1,
+    "box": 1.0,
+    "transform": 0.05,
+    "flow": 0.015,
+    "strain": 0.005,
+    "motion_image": 0.02,
+    "difference": 0.5,
+    "dynamic_image": 0.1,
+    "weights": 0.0001,
+    "score": 2.0,
+    "key_frames": 1.0,
+    "key_frame_numbers": 1.0,
+    "confidence": 0.05,
+}
 
 
 def outputs() -> dict[str, Arrays]:
@@ -48,10 +63,11 @@ def statistics(array: np.ndarray) -> list[float]:
 
 
 def title(name: str) -> str:
-    """Return what a stage's output is pinned under: its version, and its engine if it has one."""
+    """Return what a stage's output is pinned under: its version, engine, and what it rests on."""
     stage = all_stages()[name]()
     engine = "" if not hasattr(stage.params, "engine") else f", engine {stage.params.engine}"
-    return f"{name} version {stage.version}{engine}"
+    rests = "".join(f", {title(required)}" for required in stage.requires)
+    return f"{name} version {stage.version}{engine}{rests}"
 
 
 def measured() -> dict[str, dict[str, list[float]]]:

@@ -12,7 +12,7 @@ import mer_prep
 from mer_prep.errors import ConfigError, DependencyError
 from mer_prep.ops.faces import Face, FaceFinder, canonical_box, centre_of, choose_face
 from mer_prep.ops.similarity import check_face_shape, five_points, point_jitter
-from mer_prep.ops.tracking import track_face
+from mer_prep.ops.tracking import detect_every_frame, track_face
 
 PORTRAITS = Path(mer_prep.__file__).parent / "synth" / "portraits"
 
@@ -156,7 +156,9 @@ def test_following_through_known_shifts():
     assert (track.detections, track.lost) == (1, 0)
     assert track.n_faces.tolist() == [1] + [-1] * 19
     # Checked when it is found, then at every eighth frame and at the last one.
-    assert np.flatnonzero(np.isfinite(track.score)).tolist() == [0, 8, 16, 19]
+    bends = np.diff(track.confidence.astype(float), 2)
+    assert (np.flatnonzero(np.abs(bends) > 1e-5) + 1).tolist() == [8, 16]
+    assert track.confidence.min() > 0.9
     still = track.landmarks - np.array(shifts)[:, None]
     assert np.linalg.norm(still - still.mean(axis=0), axis=-1).mean() < 1.0
     assert track.landmarks.dtype == np.float32
@@ -175,7 +177,25 @@ def test_a_cut_away_and_back_is_found_where_it_is():
     assert np.isnan(track.landmarks[11:18]).all()
     assert np.isfinite(track.landmarks[track.detected]).all()
     assert track.n_faces[11:18].tolist() == [0] * 7
+    assert track.confidence[11:18].tolist() == [-1] * 7
+    assert track.confidence[track.detected].min() > 0
     np.testing.assert_allclose(track.landmarks[20], track.landmarks[5], atol=2)
+
+
+def test_landmarks_as_published_are_those_of_dlib_itself():
+    dlib = pytest.importorskip("dlib")
+    from mer_prep.ops.predictor import predictor_file
+
+    model = dlib.shape_predictor(str(predictor_file()))
+    face, nothing = portrait(), texture((360, 307, 3))
+    track = detect_every_frame(FaceFinder(samples=9), [face, nothing])
+    (box,) = dlib.get_frontal_face_detector()(face, 1)
+    expected = [(point.x, point.y) for point in model(face, box).parts()]
+    np.testing.assert_array_equal(track.landmarks[0], expected)
+    assert track.detected.tolist() == [True, False]
+    assert (track.n_faces.tolist(), track.detections, track.lost) == ([1, 0], 2, 0)
+    assert track.confidence[0] > 1
+    assert track.confidence[1] == -1
 
 
 def test_a_cut_to_a_face_elsewhere_is_followed_there():

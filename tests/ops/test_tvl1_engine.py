@@ -15,6 +15,7 @@ from mer_prep.errors import ConfigError, DependencyError
 from mer_prep.ops import tvl1 as engines
 from mer_prep.ops.flow import flow_engine, optical_flow
 from mer_prep.ops.tvl1 import kernel_paths, kernel_version, resolve_engine, tvl1, tvl1_batch
+from mer_prep.ops.tvl1_torch import cuda_here, torch_here
 
 PAIRS = known_pairs()
 SIZES = [(16, 16), (17, 33), (144, 144), (200, 96)]
@@ -22,9 +23,15 @@ SIZES = [(16, 16), (17, 33), (144, 144), (200, 96)]
 needs_cpu = pytest.mark.skipif(kernel_version() is None, reason="the CPU engine was not built")
 
 
-def both(function):
+needs_torch = pytest.mark.skipif(not torch_here(), reason="PyTorch is not installed")
+needs_cuda = pytest.mark.skipif(not cuda_here(), reason="there is no CUDA device")
+
+
+def every_engine(function):
     cpu = pytest.param("cpu", marks=needs_cpu)
-    return pytest.mark.parametrize("engine", [cpu, "opencv"])(function)
+    torch = pytest.param("torch", marks=needs_torch)
+    cuda = pytest.param("cuda", marks=needs_cuda)
+    return pytest.mark.parametrize("engine", [cpu, torch, cuda, "opencv"])(function)
 
 
 def texture(height: int, width: int, *, seed: int = 0, blur: float = 2.0) -> np.ndarray:
@@ -110,7 +117,7 @@ def test_the_pyramid_agrees_with_opencv(step):
     assert np.abs(ours - single).mean() > 0.01
 
 
-@both
+@every_engine
 @pytest.mark.parametrize("step", [(1, 0), (-1, 0), (0, 1), (0, -1)], ids=str)
 def test_one_pixel_in_each_direction(engine, step):
     first = texture(72, 72)
@@ -120,7 +127,7 @@ def test_one_pixel_in_each_direction(engine, step):
     assert np.abs(flow - np.reshape(step, (2, 1, 1))).max() < 0.06
 
 
-@both
+@every_engine
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_any_size_from_16_px(engine, size):
     first, second = texture(*size, seed=3), texture(*size, seed=4)
@@ -132,21 +139,21 @@ def test_any_size_from_16_px(engine, size):
     assert np.abs(flow).max() > 0
 
 
-@both
+@every_engine
 def test_identical_pictures_have_exactly_no_flow(engine):
     for size in SIZES:
         picture = texture(*size)
         assert (tvl1(picture, picture.copy(), engine=engine) == 0).all()
 
 
-@both
+@every_engine
 @pytest.mark.parametrize("levels", [(0, 255), (90, 91), (255, 0)])
 def test_flat_pictures_have_no_gradient_to_follow(engine, levels):
     first, second = (np.full((33, 20), level, np.uint8) for level in levels)
     assert (tvl1(first, second, engine=engine) == 0).all()
 
 
-@both
+@every_engine
 def test_the_layout_in_memory_does_not_matter(engine):
     first, second = texture(40, 56, seed=5), texture(40, 56, seed=6)
     expected = tvl1(first, second, engine=engine)
@@ -157,7 +164,7 @@ def test_the_layout_in_memory_does_not_matter(engine):
     np.testing.assert_array_equal(tvl1(wide[:, ::2], fortran, engine=engine), expected)
 
 
-@both
+@every_engine
 def test_threads_and_batches_change_no_bit(engine):
     some = PAIRS[:4]
     first, second = (np.stack([getattr(p, end) for p in some]) for end in ("first", "second"))
@@ -219,7 +226,7 @@ def test_the_warp_is_that_of_opencv_with_zeros_outside(path, spread):
     np.testing.assert_allclose(result, expected, atol=2e-3)
 
 
-@both
+@every_engine
 @pytest.mark.parametrize(
     ("first", "second", "match"),
     [
@@ -249,7 +256,7 @@ def test_wrong_batches_are_refused_by_name(first, second, match):
         tvl1_batch(np.zeros(first, np.uint8), np.zeros(second, np.uint8))
 
 
-@both
+@every_engine
 @pytest.mark.parametrize(
     "changes",
     [
@@ -289,7 +296,7 @@ def test_unknown_engines_and_threads_are_refused():
         tvl1_batch(texture(16, 16)[None], texture(16, 16)[None], threads=0)
 
 
-@both
+@every_engine
 def test_optical_flow_passes_the_engine_on(engine):
     first, second = texture(24, 24, seed=1), texture(24, 24, seed=2)
     flow = optical_flow(first, second, engine=engine)

@@ -46,7 +46,7 @@ def write_tree(
     for index, clip in enumerate(clips):
         for number in layout.numbers(clip, variant):
             path = root / layout.frame_path(clip, number, variant)
-            write_frame(path, number, grey=layout.grey, tint=index)
+            write_frame(path, number, grey=layout.grey, tint=index % 200)
     if annotations:
         layout.write_annotations(root, clips, quirks=quirks, variant=variant)
     layout.write_extras(root, clips, variant, quirks=quirks)

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import datetime
+import zipfile
 from pathlib import Path
 
+import openpyxl
 import pytest
 import xlwt
 
@@ -10,13 +12,13 @@ from mer_prep.errors import AnnotationError
 from mer_prep.sources.annotations import (
     Column,
     Sheet,
-    cell_name,
     cell_text,
     find_table,
     read_sheets,
 )
 from mer_prep.sources.expressions import normalise_emotion, parse_action_units
 from mer_prep.sources.facts import corpus_facts, recognise_version
+from mer_prep.sources.workbooks import cell_name
 
 COLUMNS = (Column("Subject"), Column("OnsetFrame", ("Onset",)), Column("Notes", required=False))
 
@@ -75,6 +77,49 @@ def test_a_real_xls_reads_like_an_xlsx(tmp_path):
         ("01", 46),
         ("2", 7),
     ]
+
+
+def workbook(path: Path, cells: dict[str, object]) -> Path:
+    book = openpyxl.Workbook()
+    for cell, value in {"A1": "Subject", "B1": "Onset", "A2": "01", "B2": 5, **cells}.items():
+        book.active[cell] = value
+    book.save(path)
+    return path
+
+
+@pytest.mark.parametrize("cell", ["XFD1048576", "XFD400", "ZZ200000"])
+def test_a_stray_cell_far_away_is_named_before_it_costs_memory(tmp_path, cell):
+    path = workbook(tmp_path / "codes.xlsx", {cell: "x"})
+    with pytest.raises(AnnotationError, match=f"reaches to cell {cell}") as caught:
+        read_sheets(path)
+    assert "sheet1.xml" in caught.value.where
+    assert "delete the value" in caught.value.hint
+
+
+def test_formats_far_away_are_no_values(tmp_path):
+    path = workbook(tmp_path / "codes.xlsx", {})
+    book = openpyxl.load_workbook(path)
+    book.active["XFD1048576"].font = openpyxl.styles.Font(bold=True)
+    book.save(path)
+    assert "XFD1048576" in zipfile.ZipFile(path).read("xl/worksheets/sheet1.xml").decode()
+    (row,) = find_table(read_sheets(path), COLUMNS)
+    assert row.whole("OnsetFrame") == 5
+
+
+def test_a_workbook_that_unpacks_to_more_than_any_corpus_is_refused(tmp_path, monkeypatch):
+    path = workbook(tmp_path / "codes.xlsx", {})
+    monkeypatch.setattr("mer_prep.sources.workbooks.MAX_MEMBER_BYTES", 100)
+    with pytest.raises(AnnotationError, match=r"unpacks to 0 MiB \(\S+\.xml\), more than"):
+        read_sheets(path)
+
+
+def test_an_old_workbook_with_a_stray_cell_is_named(tmp_path, monkeypatch):
+    book = xlwt.Workbook()
+    book.add_sheet("Sheet1").write(2000, 200, "x")
+    book.save(str(tmp_path / "codes.xls"))
+    monkeypatch.setattr("mer_prep.sources.annotations.MAX_CELLS", 1000)
+    with pytest.raises(AnnotationError, match="far beyond any annotation"):
+        read_sheets(tmp_path / "codes.xls")
 
 
 @pytest.mark.parametrize(

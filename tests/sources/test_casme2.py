@@ -329,18 +329,73 @@ def test_errata_flag_the_clip_and_can_be_switched_off(tmp_path):
 @pytest.mark.parametrize("value", ["x", 12.5, None, "/", "=40+6"])
 def test_an_onset_that_is_no_number_names_its_cell(root, value):
     edit(root / WORKBOOK, {"D3": value})
-    with pytest.raises(AnnotationError, match="'OnsetFrame' must be a whole number") as caught:
-        import_corpus("casme2", root)
-    assert caught.value.where == f"{WORKBOOK}, Sheet1!D3"
+    imported = import_corpus("casme2", root)
+    assert [clip.clip for clip in imported.clips] == ["EP02_01f", "EP11_01", "EP11_01f"]
+    finding = only(imported.record, "row-unreadable")
+    assert finding.message.startswith("'OnsetFrame' must be a whole number")
+    assert (finding.level, finding.where) == ("error", f"{WORKBOOK}, Sheet1!D3")
 
 
 def test_a_date_in_a_needed_cell_names_it(root):
     book = openpyxl.load_workbook(root / WORKBOOK)
     book["Sheet1"]["H2"] = datetime.date(2020, 1, 2)
     book.save(root / WORKBOOK)
-    with pytest.raises(AnnotationError, match="holds a date") as caught:
+    imported = import_corpus("casme2", root)
+    assert len(imported.clips) == 3
+    finding = only(imported.record, "row-unreadable")
+    assert "holds a date" in finding.message
+    assert finding.where == f"{WORKBOOK}, Sheet1!H2"
+
+
+@pytest.mark.parametrize("cell", ["A2", "B2"])
+def test_a_date_for_a_subject_or_a_clip_leaves_its_row_out(root, cell):
+    edit(root / WORKBOOK, {cell: datetime.date(2020, 1, 2)})
+    imported = import_corpus("casme2", root)
+    assert [clip.clip for clip in imported.clips] == ["EP12_01f", "EP11_01", "EP11_01f"]
+    assert only(imported.record, "row-unreadable").where == f"{WORKBOOK}, Sheet1!{cell}"
+
+
+def test_half_of_the_rows_may_be_unreadable_and_no_more(root):
+    edit(root / WORKBOOK, {"D2": 1.5, "D3": 2.5})
+    imported = import_corpus("casme2", root)
+    assert len(imported.clips) == 2
+    assert codes(imported.record)["error", "row-unreadable"] == 2
+    edit(root / WORKBOOK, {"D4": 3.5})
+    match = "3 of 4 rows cannot be read. The first: 'OnsetFrame' must be a whole number, not '1.5'"
+    with pytest.raises(AnnotationError, match=match) as caught:
         import_corpus("casme2", root)
-    assert caught.value.where == f"{WORKBOOK}, Sheet1!H2"
+    assert caught.value.where == f"{WORKBOOK}, Sheet1!D2"
+
+
+@pytest.mark.parametrize("subject", ["NA", "nan", "None", 0, "00", "sub00"])
+def test_a_subject_that_is_none_leaves_its_row_out(root, subject):
+    edit(root / WORKBOOK, {"A2": subject})
+    imported = import_corpus("casme2", root)
+    assert len(imported.clips) == 3
+    finding = only(imported.record, "row-unreadable")
+    assert f"its 'Subject' is '{subject}'" in finding.message
+    assert finding.where == f"{WORKBOOK}, Sheet1!A2"
+
+
+def test_a_class_that_cannot_be_read_costs_only_the_class(root):
+    path = next(root.glob("*[Oo]bjective*.xlsx"))
+    edit(path, {"C3": 1.5}, openpyxl.load_workbook(path).sheetnames[0])
+    imported = import_corpus("casme2", root)
+    assert [clip.objective_class for clip in imported.clips].count(None) == 1
+    assert only(imported.record, "row-unreadable").where.endswith("!C3")
+
+
+@pytest.mark.parametrize("name", ["img99 - Copy", "img99 - Copy (7)", "img99 (2)", "img99~"])
+def test_copies_of_frames_are_left_out_and_told(root, name):
+    folder = root / "CASME2_RAW_selected" / "sub01" / "EP02_01f"
+    shutil.copy(folder / "img99.jpg", folder / f"{name}.jpg")
+    imported = import_corpus("casme2", root)
+    clip = clip_named(imported, "casme2/sub01/EP02_01f")
+    assert clip.frame_numbers == tuple(range(96, 106))
+    assert clip.frames[3].endswith("/img99.jpg")
+    finding = only(imported.record, "frames-copied")
+    assert finding.message.startswith("1 files are copies")
+    assert f"'{name}.jpg', of 'img99.jpg'" in finding.message
 
 
 def test_a_missing_column_is_named_with_the_nearest_heading(root):

@@ -122,22 +122,30 @@ def test_several_expressions_of_one_clip(root):
 @pytest.mark.parametrize(
     ("text", "what", "where"),
     [
-        ("clip,emotoin\none,x\n", "Unknown column 'emotoin'. Did you mean 'emotion'", "row 1"),
-        ("name,emotion\none,x\n", "No sheet holds the annotation table", ""),
-        ("clip\nonne\n", "There is no clip 'onne' in the folder", "!A2"),
-        ("clip,onset\none,8\nthree,1\nfour,1\n", "There is no clip 'three' and 1 more", "!A3"),
-        ("clip,onset\none,early\n", "'onset' must be a whole number, not 'early'", "!B2"),
-        ("clip,fps\none,fast\n", "'fps' must be a number from 1 to 10000", "!B2"),
-        ("clip,fps\none,0\n", "'fps' must be a number from 1 to 10000", "!B2"),
-        ("clip,subject\none,a/b\n", "cannot name a subject", "!B2"),
-        ("clip,clip\none,one\n", "'clip' stands twice: A1 and B1", ""),
+        ("clip,emotoin\none,x\n", "Unknown column 'emotoin'. Did you mean 'emotion'", "line 1"),
+        ("name,emotion\none,x\n", "first 60 lines holds the headings of the table", ""),
+        ("clip\nonne\n", "There is no clip 'onne' in the folder", "line 2, column 1 ('clip')"),
+        (
+            "clip,onset\none,8\nthree,1\nfour,1\n",
+            "There is no clip 'three' and 1 more",
+            "3, column 1 ('clip')",
+        ),
+        ("clip,onset\none,early\n", "'onset' must be a whole number, not 'early'", "2 ('onset')"),
+        ("clip,fps\none,fast\n", "'fps' must be a number from 1 to 10000", "column 2 ('fps')"),
+        ("clip,fps\none,0\n", "'fps' must be a number from 1 to 10000", "column 2 ('fps')"),
+        ("clip,subject\none,a/b\n", "cannot name a subject", "line 2, column 2 ('subject')"),
+        ("clip,clip\none,one\n", "'clip' stands twice: column 1 and column 2", "line 1"),
+        ('clip,onset,emotion\n"one",8,"a\nb"\n\ntwo,x,c\ntwo,y,d\n', "2 of 3 rows", "line 5"),
     ],
 )
 def test_csv_mistakes_name_the_cell(root, text, what, where):
     with pytest.raises(AnnotationError) as caught:
         import_corpus("clips", root, annotations=csv(root, text))
     assert what in caught.value.what
-    assert (caught.value.where or "").endswith(where)
+    assert where in (caught.value.where or "")
+    # Spreadsheet cells mean nothing in a text file.
+    assert "spreadsheet" not in str(caught.value)
+    assert "!" not in (caught.value.where or "")
 
 
 def test_csv_that_is_not_utf8(root):
@@ -247,13 +255,87 @@ def test_a_row_may_not_move_a_clip_to_another_folders_subject(root):
     text = "clip,subject\none,bert\n"
     with pytest.raises(AnnotationError, match="it lies in the folder of 'anna'") as caught:
         import_corpus("clips", root, annotations=csv(root, text))
-    assert "B2" in str(caught.value)
+    assert "line 2, column 2 ('subject')" in str(caught.value)
 
 
 def test_a_shifted_row_is_refused(root):
     text = "clip,emotion,subject\none,happy, very,anna\n"
     with pytest.raises(AnnotationError, match="4 cells and the table 3 columns"):
         import_corpus("clips", root, annotations=csv(root, text))
+
+
+def test_a_bad_row_is_left_out_with_its_clip(root):
+    text = "clip,onset,offset,fps\none,early,9,\ntwo,1,4,\nfilm,0,5,\n"
+    imported = import_corpus("clips", root, annotations=csv(root, text))
+    assert [clip.clip for clip in imported.clips] == ["two", "film"]
+    finding = only(imported.record, "row-unreadable")
+    assert finding.level == "error"
+    assert finding.message.startswith("'onset' must be a whole number, not 'early'.")
+    assert finding.where == "labels.csv, line 2, column 2 ('onset')"
+    assert codes(imported.record) == {("error", "row-unreadable"): 1}
+
+
+def test_of_a_clip_with_several_rows_only_the_bad_one_is_left_out(root):
+    text = "clip,onset,offset\none,8,9\none,1/2,12\ntwo,1,4\nfilm,0,5\n"
+    imported = import_corpus("clips", root, annotations=csv(root, text))
+    one = [(clip.onset, clip.offset) for clip in imported.clips if clip.clip == "one"]
+    assert one == [(8, 9)]
+
+
+@pytest.mark.parametrize("cell", ["NA", "nan", "None", "null", "/"])
+def test_a_subject_cell_that_says_none_is_told(root, cell):
+    text = f"clip,subject\none,{cell}\ntwo,anna\nfilm,bert\n"
+    imported = import_corpus("clips", root, annotations=csv(root, text))
+    assert imported.clips[0].clip_id == "clips/anna/one"
+    finding = only(imported.record, "subject-blank")
+    assert repr(cell) in finding.message
+    assert finding.where == "labels.csv, line 2, column 2 ('subject')"
+
+
+def test_without_subject_folders_such_a_subject_is_unknown(tmp_path):
+    write_clip(tmp_path / "study" / "one", range(3))
+    path = csv(tmp_path, "clip,subject\none,NA\n")
+    imported = import_corpus("clips", tmp_path / "study", annotations=path)
+    assert imported.clips[0].subject == "unknown"
+    assert codes(imported.record)["warning", "subject-unknown"] == 1
+
+
+def test_a_subject_zero_is_kept_and_told(root):
+    text = "clip,subject\none,0\ntwo,1\nfilm,2\n"
+    imported = import_corpus("clips", root, annotations=csv(root, text))
+    assert [clip.subject for clip in imported.clips] == ["0", "1", "2"]
+    assert "kept as it is" in only(imported.record, "subject-zero").message
+
+
+def test_subjects_that_differ_by_case_are_one_person(root):
+    text = "clip,subject\none,P1\ntwo,p1\nfilm,p2\n"
+    imported = import_corpus("clips", root, annotations=csv(root, text))
+    assert [clip.clip_id for clip in imported.clips] == [
+        "clips/P1/one",
+        "clips/P1/two",
+        "clips/p2/film",
+    ]
+    finding = only(imported.record, "subject-case")
+    assert "'P1', 'p1' differ only by case; taken as one person, 'P1'" in finding.message
+
+
+def test_subject_folders_that_differ_by_case_are_one_person(root):
+    write_clip(root / "Anna" / "three", range(3))
+    imported = import_corpus("clips", root)
+    assert {clip.subject for clip in imported.clips} == {"Anna", "bert"}
+    # Two clips of one name cannot be told apart then.
+    write_clip(root / "Anna" / "one", range(3), tint=9)
+    with pytest.raises(ManifestError, match="Anna/one"):
+        import_corpus("clips", root)
+
+
+def test_copies_of_frames_are_left_out(root):
+    folder = root / "anna" / "one"
+    write_frame(folder / "frame9 - Copy (7).png", 9)
+    write_frame(folder / "frame9 copy 2.png", 9)
+    imported = import_corpus("clips", root)
+    assert imported.clips[0].frame_numbers == (8, 9, 10, 11, 12)
+    assert "2 files are copies" in only(imported.record, "frames-copied").message
 
 
 def test_a_mistyped_offset_costs_no_memory(root):

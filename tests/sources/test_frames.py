@@ -16,6 +16,7 @@ from mer_prep.manifest import Clip
 from mer_prep.sources import index
 from mer_prep.sources.frames import (
     ClipFrames,
+    copies_of_frames,
     frame_number,
     iterate_video,
     list_frames,
@@ -39,6 +40,10 @@ from tests.conftest import MakeClip, write_frame
         ("image090823.bmp", 90823),
         ("17581039.jpg", 17581039),
         ("neutral.jpg", None),
+        ("img3 - Copy (7).png", 3),
+        ("img3 - Copy.png", 3),
+        ("frame (12).png", 12),
+        ("shot copy 12.png", 12),
     ],
 )
 def test_the_number_is_the_last_run_of_digits(name: str, number: int | None) -> None:
@@ -49,6 +54,34 @@ def test_frames_are_ordered_by_number_and_other_files_passed_over(tmp_path: Path
     for name in ("img99.jpg", "img100.JPG", "img9.png", "Thumbs.db", "._img5.jpg", "a.lnk"):
         (tmp_path / name).write_bytes(b"")
     assert list_frames(tmp_path) == [(9, "img9.png"), (99, "img99.jpg"), (100, "img100.JPG")]
+
+
+def test_copies_are_known_by_their_originals() -> None:
+    names = [
+        "img3.png",
+        "img3 - Copy.png",
+        "img3 - Copy (7).png",
+        "img3 - Copy - Copy.png",
+        "img3 (2).png",
+        "img3(3).png",
+        "img3 copy.png",
+        "img3 copy 2.png",
+        "IMG3 - COPY.png",
+        "img3~.png",
+        "img4 (2).png",
+        "img5 - Copy.jpg",
+        "img5.png",
+        "img6.png~",
+    ]
+    copies = copies_of_frames(names)
+    assert set(copies) == set(names[1:8]) | {"img3~.png"}
+    assert set(copies.values()) == {"img3.png"}
+
+
+def test_numbers_in_brackets_are_numbers_where_there_is_no_original(tmp_path: Path) -> None:
+    for number in (1, 2, 10):
+        (tmp_path / f"frame ({number}).png").write_bytes(b"")
+    assert [number for number, _ in list_frames(tmp_path)] == [1, 2, 10]
 
 
 def test_two_files_of_one_number_are_refused(tmp_path: Path) -> None:
@@ -67,12 +100,32 @@ def test_a_second_pass_decodes_nothing(toy_clip: MakeClip) -> None:
     assert frames.decoded == 3
 
 
-def test_beyond_the_memory_bound_frames_are_decoded_again(toy_clip: MakeClip) -> None:
+@pytest.mark.parametrize(("allowed", "decoded"), [(5, 5), (4.9, 10), (0, 10)])
+def test_frames_are_kept_if_all_of_them_fit(
+    toy_clip: MakeClip, allowed: float, decoded: int
+) -> None:
     one = 24 * 16 * 3
-    frames = ClipFrames(toy_clip(), 0, 5, memory=2 * one)
+    frames = ClipFrames(toy_clip(), 0, 5, memory=int(allowed * one))
     first = [image.copy() for image in frames]
     np.testing.assert_array_equal(list(frames), first)
-    assert frames.decoded == 5 + 3
+    assert frames.decoded == decoded
+
+
+def test_frames_of_a_long_clip_are_decoded_again(
+    toy_clip: MakeClip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mer_prep.sources.frames.KEPT_FRAMES", 4)
+    for stop, decoded in ((4, 4), (5, 10)):
+        frames = ClipFrames(toy_clip(), 0, stop)
+        assert [image.shape for image in (*frames, *frames)] == 2 * stop * [(16, 24, 3)]
+        assert frames.decoded == decoded
+
+
+def test_the_size_is_known_without_decoding_again(toy_clip: MakeClip) -> None:
+    frames = ClipFrames(toy_clip(), 0, 5, memory=0)
+    assert frames.size == (24, 16)
+    assert frames.size == (24, 16)
+    assert frames.decoded == 1
 
 
 def test_kept_frames_cannot_be_written_to(toy_clip: MakeClip) -> None:

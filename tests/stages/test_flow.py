@@ -4,17 +4,11 @@ import cv2
 import numpy as np
 import pytest
 
-from mer_prep.errors import ConfigError, DependencyError, ManifestError, MotionError
+from mer_prep.errors import ConfigError, DependencyError, MotionError
 from mer_prep.ops.tvl1 import kernel_version
-from mer_prep.stages.flow import (
-    Flow,
-    FlowParams,
-    apex_index,
-    check_finite,
-    consecutive_pairs,
-    lagged_pairs,
-    midpoint,
-)
+from mer_prep.ops.tvl1_torch import cuda_here
+from mer_prep.stages.flow import Flow, FlowParams, check_finite
+from mer_prep.stages.pairs import consecutive_pairs, lagged_pairs
 
 TINY = np.zeros((4, 4, 3), np.uint8)
 
@@ -102,44 +96,38 @@ def test_consecutive_pairs():
     np.testing.assert_array_equal(consecutive_pairs(4), [(0, 1), (1, 2), (2, 3)])
 
 
-@pytest.mark.parametrize(
-    ("first", "stop", "expected"), [(0, 1, 0), (0, 2, 0), (0, 3, 1), (0, 4, 1), (5, 10, 7)]
-)
-def test_midpoint_by_hand(first, stop, expected):
-    assert midpoint(first, stop) == expected
+SPOTTED = {
+    "apex": {
+        "key_frames": np.array([1, 2, 3], np.int32),
+        "confidence": np.array([0.9], np.float32),
+    }
+}
+
+
+def test_spotted_key_frames_are_used_and_said(make_clip):
+    clip, frames = make_clip([TINY] * 5)
+    params = FlowParams(method="dis", apex="spotted", onset="spotted")
+    output = Flow(params).run(clip, frames, {**aligned([9, 0, 2, 0, 0]), **SPOTTED})
+    np.testing.assert_array_equal(output.arrays["pair_numbers"], [(102, 103)])
+    assert (output.facts["apex_source"], output.facts["onset_source"]) == ("spotted", "spotted")
+    middle = output.arrays["flow"][0, :, 12:-12, 12:-12]
+    np.testing.assert_allclose(middle.mean(axis=(1, 2)), (2, 0), atol=0.1)
 
 
 @pytest.mark.parametrize(
-    ("facts", "policy", "expected"),
+    ("values", "expected"),
     [
-        ({"apex": 104, "apex_source": "annotated"}, "annotated-or-midpoint", (2, "annotated")),
-        ({"apex": 104, "apex_source": "annotated"}, "annotated", (2, "annotated")),
-        ({"apex": 104, "apex_source": "annotated"}, "midpoint", (3, "midpoint")),
-        ({"apex": 103, "apex_source": "spotted"}, "annotated-or-midpoint", (1, "spotted")),
-        ({}, "annotated-or-midpoint", (3, "midpoint")),
+        ({}, ("align",)),
+        ({"apex": "annotated-or-spotted"}, ("align", "apex")),
+        ({"onset": "spotted"}, ("align", "apex")),
+        ({"onset": "spotted", "apex": "spotted"}, ("align", "apex")),
+        ({"pairs": "onset-to-all", "apex": "spotted"}, ("align",)),
+        ({"pairs": "onset-to-all", "onset": "annotated-or-spotted"}, ("align", "apex")),
+        ({"pairs": "consecutive", "apex": "spotted"}, ("align",)),
     ],
 )
-def test_apex_policies(make_clip, facts, policy, expected):
-    clip, frames = make_clip([TINY] * 9, onset=102, offset=108, **facts)
-    assert apex_index(clip, frames, policy=policy) == expected
-
-
-def test_the_midpoint_is_that_of_the_expression_when_all_frames_are_seen(make_clip):
-    clip, frames = make_clip([TINY] * 9, onset=104, offset=108, seen=(0, 9))
-    assert apex_index(clip, frames) == (5, "midpoint")
-
-
-@pytest.mark.parametrize("facts", [{}, {"apex": 103, "apex_source": "spotted"}])
-def test_an_annotated_apex_may_be_demanded(make_clip, facts):
-    clip, frames = make_clip([TINY] * 4, **facts)
-    with pytest.raises(ManifestError, match="has no annotated apex"):
-        apex_index(clip, frames, policy="annotated")
-
-
-def test_an_apex_after_the_offset_is_refused(make_clip):
-    clip, frames = make_clip([TINY] * 9, onset=102, apex=108, offset=105, apex_source="annotated")
-    with pytest.raises(ManifestError, match=r"apex 108 .* outside its frames 102 to 105"):
-        apex_index(clip, frames)
+def test_the_stage_apex_is_required_only_where_it_is_used(values, expected):
+    assert Flow(FlowParams(**values)).requires == expected
 
 
 def test_an_apex_that_is_the_onset_gives_zero_and_is_said(make_clip):
@@ -157,12 +145,12 @@ def test_half_precision_is_a_choice(make_clip):
 
 
 def test_flow_that_is_not_finite_is_refused(monkeypatch, make_clip):
-    def broken(first, second, *, method, engine):
-        flow = np.zeros((2, *first.shape), np.float32)
-        flow[1, 3, 5:7] = np.nan, np.inf
-        return flow
+    def broken(firsts, seconds, *, method, engine):
+        flows = np.zeros((len(firsts), 2, *firsts[0].shape), np.float32)
+        flows[0, 1, 3, 5:7] = np.nan, np.inf
+        return flows
 
-    monkeypatch.setattr("mer_prep.stages.flow.optical_flow", broken)
+    monkeypatch.setattr("mer_prep.stages.flow.optical_flows", broken)
     clip, frames = make_clip([TINY] * 2)
     with pytest.raises(MotionError, match=r"2 values.*v of pair 0 \(.*\) at x = 5, y = 3"):
         Flow(FlowParams(pairs="consecutive")).run(clip, frames, aligned([0, 1]))
@@ -176,10 +164,11 @@ def test_finite_flow_passes():
     ("values", "match"),
     [
         ({"method": "tvl"}, "Did you mean 'tvl1'"),
-        ({"engine": "cuda"}, "'flow.engine'"),
+        ({"engine": "gpu"}, "'flow.engine'"),
         ({"method": "dis", "engine": "cpu"}, "'dis' has no engine 'cpu'"),
         ({"pairs": "onset"}, "'flow.pairs'"),
         ({"apex": "annotate"}, "Did you mean 'annotated'"),
+        ({"onset": "midpoint"}, "'flow.onset'"),
         ({"dtype": "uint8"}, "'flow.dtype'"),
         ({"lag_divisor": 1}, "'flow.lag_divisor' is out of range"),
     ],
@@ -195,6 +184,7 @@ def without_the_cpu_engine(monkeypatch):
 
 def test_auto_becomes_the_engine_that_is_here():
     expected = "opencv" if kernel_version() is None else "cpu"
+    expected = "cuda" if cuda_here() else expected
     assert Flow().params.engine == expected
     assert Flow().identity()["engine"] == expected
     assert Flow(FlowParams(method="dis")).identity() == {"engine": "opencv"}

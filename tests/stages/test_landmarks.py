@@ -8,7 +8,9 @@ import pytest
 
 from mer_prep.config import make_params
 from mer_prep.errors import ConfigError, DependencyError, NoFaceError
+from mer_prep.ops.faces import FaceFinder
 from mer_prep.ops.predictor import VARIABLE
+from mer_prep.ops.tracking import track_face
 from mer_prep.stages.landmarks import LandmarkParams, Landmarks, interpolate_missing
 
 
@@ -34,9 +36,25 @@ def test_a_clip_gets_its_landmarks(make_clip, portrait):
     assert output.facts["detections"] == 1
     assert output.facts["lost"] == 0
     assert output.facts["frames_without_face"] == 0
-    assert output.facts["lowest_score"] > 0
+    assert output.facts["lowest_confidence"] == output.arrays["confidence"].min() > 1
     assert output.warnings == ()
     assert frames.decoded == 3
+
+
+def test_precision_names_what_is_averaged(make_clip, portrait):
+    pytest.importorskip("dlib")
+    clip, frames = make_clip([portrait, portrait])
+    found = {
+        name: Landmarks(LandmarkParams(precision=name)).run(clip, frames, {}).arrays
+        for name in ("fast", "precise", "published")
+    }
+    assert found["published"]["n_faces"].tolist() == [1, 1]
+    whole = found["published"]["landmarks"]
+    np.testing.assert_array_equal(whole, np.rint(whole))
+    for name, samples in (("fast", 1), ("precise", 9)):
+        track = track_face(FaceFinder(samples=samples), [portrait, portrait])
+        np.testing.assert_array_equal(found[name]["landmarks"], track.landmarks)
+    assert np.abs(found["fast"]["landmarks"] - found["precise"]["landmarks"]).max() > 0.1
 
 
 def test_frames_without_a_face_are_interpolated_and_said(make_clip, portrait, no_face):
@@ -81,10 +99,10 @@ def test_known_values_stay_as_they_are():
 @pytest.mark.parametrize(
     ("values", "match"),
     [
-        ({"samples": 4}, "'landmarks.samples': 4"),
+        ({"precision": "slow"}, "'landmarks.precision': 'slow'"),
         ({"min_face": 2.0}, "'landmarks.min_face' is out of range"),
         ({"recheck": 0}, "'landmarks.recheck' is out of range"),
-        ({"sample": 5}, "Did you mean 'samples'"),
+        ({"precison": "fast"}, "Did you mean 'precision'"),
     ],
 )
 def test_parameters_are_checked(values, match):

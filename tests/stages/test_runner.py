@@ -302,12 +302,12 @@ def test_an_interrupted_run_is_taken_up_clip_by_clip(
     def killed(*args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mer_prep.stages.runner.merge", killed)
+    monkeypatch.setattr("mer_prep.stages.subjects.merge", killed)
     with pytest.raises(KeyboardInterrupt):
         run(imported, recipe())
     assert digests(imported) == {}
     assert len(Cache(imported.cache).parts()) == 6
-    monkeypatch.setattr("mer_prep.stages.runner.merge", merge)
+    monkeypatch.setattr("mer_prep.stages.subjects.merge", merge)
     Means.runs.clear()
     summary = run(imported, recipe())
     assert Means.runs == ["toy/sub02/EP01_01"]
@@ -352,7 +352,11 @@ def flip_a_bit(path: Path, dataset: str) -> None:
     path.write_bytes(data)
 
 
-def test_a_damaged_input_is_made_again_before_it_is_used(imported: Workspace) -> None:
+def test_a_damaged_input_is_made_again_before_it_is_used(
+    imported: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Bits that rot on the disk change neither size nor time of a file.
+    monkeypatch.setattr("mer_prep.store.verified._signature", lambda path: path.name)
     run(imported, recipe("means"))
     (path,) = Cache(imported.cache).shards("means", "toy--sub01")
     before = digests(imported)
@@ -364,6 +368,43 @@ def test_a_damaged_input_is_made_again_before_it_is_used(imported: Workspace) ->
     assert set(Means.runs[-3:]) == {"toy/sub01/EP01_01", "toy/sub01/EP01_02", "toy/sub01/EP02_01"}
     check_shard(path)
     assert before.keys() <= digests(imported).keys()
+
+
+def test_a_shard_that_was_touched_is_read_back_by_the_next_run(imported: Workspace) -> None:
+    run(imported, recipe())
+    (path,) = Cache(imported.cache).shards("means", "toy--sub01")
+    before = digests(imported)
+    flip_a_bit(path, "EP01_01/mean")
+    plans = make_plan(imported, ["toy"], recipe())
+    (shard,) = [shard for plan in plans for shard in plan.missing]
+    assert shard.path == path
+    assert shard.reason.startswith("the shard is damaged: Dataset /EP01_01/mean")
+    Means.runs.clear()
+    Change.runs.clear()
+    summary = run(imported, recipe())
+    assert (Means.runs, Change.runs) == (["toy/sub01/EP01_01"], [])
+    assert (summary.published, summary.cached) == (1, 3)
+    check_shard(path)
+    others = {name: one for name, one in before.items() if name != shard_name(imported, path)}
+    assert others.items() <= digests(imported).items()
+
+
+def shard_name(workspace: Workspace, path: Path) -> str:
+    return path.relative_to(workspace.cache).as_posix()
+
+
+def test_an_up_to_date_run_reads_no_shard_back(
+    imported: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+    monkeypatch.setattr("mer_prep.store.verified.check_shard", read.append)
+    run(imported, recipe())
+    assert run(imported, recipe()).cached == 4
+    assert read == []
+    os.utime(Cache(imported.cache).shards("means")[0], ns=(1, 1))
+    for _ in range(2):
+        assert run(imported, recipe()).cached == 4
+    assert read == Cache(imported.cache).shards("means")[:1]
 
 
 def test_a_damaged_result_is_not_reused(imported: Workspace) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mer_prep.errors import LockedError
-from mer_prep.store.lock import Lock, current_owner, is_dead, process_start
+from mer_prep.store.lock import Lock, Watch, current_owner, is_dead, process_start
 
 
 def write(path: Path, **changes: object) -> Path:
@@ -77,3 +77,42 @@ def test_a_finished_child_is_dead_even_before_it_is_waited_for() -> None:
     assert process_start(child.pid) is None
     child.stdout.close()
     child.wait()
+
+
+def test_a_watch_sees_live_processes_of_this_host_but_not_itself(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        lock = write(tmp_path / "a.h5", pid=other.pid, process_start=process_start(other.pid))
+        own = write(tmp_path / "b.h5")
+        dead = write(tmp_path / "c.h5", process_start="an earlier boot:1")
+        alive = Watch().alive([lock, own, dead, tmp_path / "gone.lock"])
+        other.communicate(b"\n")
+    assert [one.pid for one in alive] == [other.pid]
+    assert Watch().alive([lock]) == set()
+
+
+def test_a_run_on_another_host_lives_as_long_as_it_touches_its_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("mer_prep.store.lock.time.monotonic", lambda: now[0])
+    lock = write(tmp_path / "a.h5", host="elsewhere", process_start="x")
+    watch = Watch(silence=60)
+    seen = []
+    for moment, touched in ((0, False), (50, True), (105, False), (111, False), (112, True)):
+        now[0] = moment
+        if touched:
+            os.utime(lock, ns=(moment, moment))  # by a clock that is decades behind
+        seen.append(bool(watch.alive([lock])))
+    assert seen == [True, True, True, False, True]
+
+
+def test_touching_a_lock_changes_its_time_only(tmp_path: Path) -> None:
+    lock = Lock(tmp_path / "shard.h5")
+    lock.touch()
+    assert not lock.path.exists()
+    with lock:
+        before = lock.path.read_text()
+        os.utime(lock.path, ns=(1, 1))
+        lock.touch()
+        assert lock.path.stat().st_mtime_ns > 1
+        assert lock.path.read_text() == before

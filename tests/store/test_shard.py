@@ -8,9 +8,8 @@ import pytest
 
 from mer_prep.errors import ShardError
 from mer_prep.store import files
+from mer_prep.store.part import ClipResult, DatasetInfo, write_part
 from mer_prep.store.shard import (
-    ClipResult,
-    DatasetInfo,
     Failure,
     Header,
     check_shard,
@@ -19,7 +18,6 @@ from mer_prep.store.shard import (
     read_clip,
     read_header,
     read_part_header,
-    write_part,
 )
 from tests.conftest import MakeClip
 

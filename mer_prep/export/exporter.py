@@ -1,0 +1,305 @@
+"""Writes an export: into a folder of its own, which appears when it is whole."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mer_prep import __version__
+from mer_prep.checks import check_option, check_range
+from mer_prep.errors import ConfigError
+from mer_prep.export.coding import SCALINGS
+from mer_prep.export.pictures import is_picture
+from mer_prep.export.selection import Item, Selection
+from mer_prep.export.writers import FORMATS, FolderWriter, WebDatasetWriter, json_text
+from mer_prep.manifest import SYNTHETIC_MARK
+from mer_prep.store.shard import read_clip
+
+SCHEMA = 1
+
+#: The file that says what an export is; a folder without it is never replaced.
+DESCRIPTION = "export.json"
+
+INDEX = "index.csv"
+
+RESTRICTED_MARK = "RESTRICTED.txt"
+
+_RESTRICTED = (
+    "Made from licensed corpora ({corpora}). Their licences do not allow to pass on frames, or "
+    "what is derived from them: keep this folder to those who have signed.\n"
+)
+_SYNTHETIC = "Made from synthetic clips of mer-prep: nobody's expression, and no corpus.\n"
+
+_COLUMNS = (
+    "clip_id",
+    "corpus",
+    "subject",
+    "label",
+    "class",
+    "emotion",
+    "fps",
+    "onset",
+    "apex",
+    "apex_source",
+    "offset",
+    "restricted",
+    "synthetic",
+    "path",
+)
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """How results are written.
+
+    Parameters
+    ----------
+    format : {'png', 'npy', 'webdataset'}
+        See `mer_prep.export.writers`.
+    scaling : {'symmetric', 'positive', 'min-max'}
+        How PNG pictures of values that are not 8-bit are scaled.
+    range : float, optional
+        Largest magnitude that is coded, in the dataset's units; by default each clip's own.
+    samples_per_shard : int
+        Clips of one WebDataset shard, 1 or more.
+    preset : str
+        Name of the preset that these are from, if any.
+    """
+
+    format: str
+    scaling: str = "symmetric"
+    range: float | None = None
+    samples_per_shard: int = 100
+    preset: str = ""
+
+    def __post_init__(self) -> None:
+        check_option("--to", self.format, FORMATS)
+        check_option("--scaling", self.scaling, SCALINGS)
+        check_range("--samples-per-shard", self.samples_per_shard, low=1)
+        if self.range is not None:
+            check_range("--range", self.range, low=0, open_low=True)
+            if self.scaling == "min-max":
+                raise ConfigError("The scaling 'min-max' takes its range from every picture.")
+
+
+def check_target(out: Path, *, replace: bool, sources: list[str]) -> None:
+    """Raise `ConfigError` unless an export may be written to a folder.
+
+    Parameters
+    ----------
+    out : Path
+        The folder.
+    replace : bool
+        Whether an earlier export there may be replaced.
+    sources : list of str
+        Folders of the corpora, in which nothing is ever written.
+    """
+    target = out.resolve()
+    for source in sources:
+        if target.is_relative_to(Path(source).resolve()):
+            raise ConfigError(
+                "An export is not written into a corpus folder.",
+                where=target,
+                why="source folders are only ever read",
+            )
+    if out.exists() and not out.is_dir():
+        raise ConfigError("There is a file of that name.", where=out)
+    if not out.is_dir() or not any(out.iterdir()):
+        return
+    if not (out / DESCRIPTION).is_file():
+        raise ConfigError(
+            "The folder is not empty, and it is no export.",
+            where=out,
+            why="its files would be lost",
+            hint="choose another --out",
+        )
+    if not replace:
+        raise ConfigError(
+            "The folder holds an earlier export.",
+            where=out,
+            hint="add --replace to replace it, or choose another --out",
+        )
+
+
+def check_content(selection: Selection, options: ExportOptions) -> None:
+    """Raise `ConfigError` if a stage gives no picture and pictures are asked for."""
+    if options.format == "png" and not any(map(is_picture, selection.stage.fields)):
+        raise ConfigError(
+            f"The stage '{selection.stage.name}' gives no pictures.",
+            hint="use --to npy or --to webdataset",
+        )
+
+
+def write_export(
+    selection: Selection,
+    out: Path,
+    options: ExportOptions,
+    *,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """Write an export.
+
+    The folder appears under its name when it is whole, and an earlier one is replaced only then.
+
+    Parameters
+    ----------
+    selection : Selection
+        What to write.
+    out : Path
+        Where; see `check_target`.
+    options : ExportOptions
+        How.
+    progress : callable
+        Called with (clips written, clips to write).
+
+    Returns
+    -------
+    dict
+        What ``export.json`` says.
+
+    Raises
+    ------
+    ConfigError
+        If pictures are asked for and the stage gives none.
+    ShardError
+        If a shard is damaged.
+    """
+    check_content(selection, options)
+    with _appearing(out.resolve()) as folder:
+        writer: FolderWriter | WebDatasetWriter
+        if options.format == "webdataset":
+            writer = WebDatasetWriter(folder, samples_per_shard=options.samples_per_shard)
+        elif options.format == "png":
+            writer = FolderWriter(folder, scaling=options.scaling, largest=options.range)
+        else:
+            writer = FolderWriter(folder)
+        fields = selection.stage.fields
+        rows = []
+        try:
+            for number, item in enumerate(selection.items, start=1):
+                names = [field.name for field in fields]
+                arrays, attributes = read_clip(
+                    item.shard, item.clip.clip_id, [*names, "frame_numbers"]
+                )
+                facts = _clip_facts(item, selection)
+                facts["frame_numbers"] = arrays.pop("frame_numbers").tolist()
+                facts["attributes"] = attributes
+                path = writer.add(item.clip.clip_id, facts, fields, arrays)
+                rows.append({**facts, "path": path})
+                progress(number, len(selection.items))
+        finally:
+            writer.close()
+        _write_index(folder / INDEX, rows)
+        description = _description(selection, options, writer)
+        (folder / DESCRIPTION).write_text(json_text(description), encoding="utf-8")
+        _write_marks(folder, selection)
+    return description
+
+
+@contextmanager
+def _appearing(out: Path) -> Iterator[Path]:
+    """Give a folder beside `out` that takes its place at the end, or is removed on an error."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    mark = uuid.uuid4().hex[:12]
+    folder = out.with_name(f"{out.name}.{mark}.partial")
+    folder.mkdir()
+    try:
+        yield folder
+        if not out.exists():
+            os.replace(folder, out)
+            return
+        old = out.with_name(f"{out.name}.{mark}.old")
+        os.replace(out, old)
+        try:
+            os.replace(folder, out)
+        except OSError:
+            os.replace(old, out)
+            raise
+        shutil.rmtree(old)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _clip_facts(item: Item, selection: Selection) -> dict[str, Any]:
+    clip = item.clip
+    facts: dict[str, Any] = {
+        "clip_id": clip.clip_id,
+        "corpus": clip.corpus,
+        "subject": clip.subject_id,
+        "label": item.label,
+        "class": item.class_name or None,
+        "emotion": clip.emotion,
+        "fps": clip.fps,
+        "onset": clip.onset,
+        "apex": clip.apex,
+        "apex_source": clip.apex_source,
+        "offset": clip.offset,
+        "restricted": clip.restricted,
+        "synthetic": clip.synthetic,
+        "stage": selection.stage.name,
+        "source_digest": clip.source_digest,
+    }
+    if clip.restricted:
+        facts["licence"] = _RESTRICTED.format(corpora=clip.corpus).strip()
+    return facts
+
+
+def _description(
+    selection: Selection, options: ExportOptions, writer: FolderWriter | WebDatasetWriter
+) -> dict[str, Any]:
+    description: dict[str, Any] = {
+        "schema": SCHEMA,
+        "mer_prep": __version__,
+        "stage": selection.stage.name,
+        "format": options.format,
+        "synthetic": selection.synthetic,
+        "restricted": selection.restricted,
+        "clips": len(selection.items),
+        "subjects": len({item.clip.subject_id for item in selection.items}),
+        "files": writer.files,
+        "quarantined": list(selection.failed),
+        "unlabelled": selection.unlabelled,
+        "labels": selection.labels or None,
+        "classes": list(selection.classes),
+        "recipe": selection.recipe,
+        "shards": selection.keys,
+    }
+    if isinstance(writer, FolderWriter) and options.format == "png":
+        description["scaling"] = {
+            "name": options.scaling,
+            "range": options.range,
+            "preset": options.preset or None,
+            "largest_errors": writer.errors,
+            "clipped": writer.clipped,
+            "formula": "value = offset + step * code; see clip.json, mer_prep.export.read_png",
+        }
+    if selection.restricted:
+        description["licence"] = restricted_text(selection).strip()
+    return description
+
+
+def restricted_text(selection: Selection) -> str:
+    """Return what a folder with restricted clips says of its licence."""
+    corpora = sorted({item.clip.corpus for item in selection.items if item.clip.restricted})
+    return _RESTRICTED.format(corpora=", ".join(corpora))
+
+
+def _write_index(path: Path, rows: list[dict[str, Any]]) -> None:
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        table = csv.DictWriter(file, _COLUMNS, extrasaction="ignore", lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+
+
+def _write_marks(folder: Path, selection: Selection) -> None:
+    if selection.restricted:
+        (folder / RESTRICTED_MARK).write_text(restricted_text(selection), encoding="utf-8")
+    if selection.synthetic:
+        (folder / SYNTHETIC_MARK).write_text(_SYNTHETIC, encoding="utf-8")

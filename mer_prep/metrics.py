@@ -1,0 +1,333 @@
+"""Scores of recognisers, pooled over all folds, and of flow and landmarks.
+
+All scores of classes come from one confusion matrix over the predictions of all folds, with a
+fixed list of classes. There is no function that averages scores over folds: on LOSO folds, most
+of which lack a class, such averages say something else, and a perfect recogniser does not reach 1.
+
+References
+----------
+.. [1] J. See, M. H. Yap, J. Li, X. Hong, S.-J. Wang, "MEGC 2019 - the second facial
+   micro-expressions grand challenge", FG 2019. doi:10.1109/FG.2019.8756611
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mer_prep.errors import ConfigError, ManifestError
+
+#: Landmarks of the two eyes among the 68.
+_RIGHT_EYE, _LEFT_EYE = slice(36, 42), slice(42, 48)
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """Scores of one class.
+
+    Parameters
+    ----------
+    f1, precision, recall : float
+        2 TP / (2 TP + FP + FN), TP / (TP + FP) and TP / (TP + FN), 0 to 1; 0 where there is
+        nothing to divide.
+    support : int
+        Clips of the class.
+    """
+
+    f1: float
+    precision: float
+    recall: float
+    support: int
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of a recogniser, from one pooled confusion matrix.
+
+    Parameters
+    ----------
+    accuracy : float
+        Part of the clips that are right.
+    uf1 : float
+        Unweighted F1: the mean of the F1 of all classes.
+    uar : float
+        Unweighted average recall: the mean of the recall of all classes.
+    wf1 : float
+        F1 weighted by the clips of the classes.
+    classes : mapping of str to ClassScores
+        Scores by class.
+    confusion : ndarray, shape (C, C), int64
+        Clips of class i taken for class j.
+    """
+
+    accuracy: float
+    uf1: float
+    uar: float
+    wf1: float
+    classes: Mapping[str, ClassScores]
+    confusion: np.ndarray
+
+    @property
+    def clips(self) -> int:
+        """Number of clips scored."""
+        return int(self.confusion.sum())
+
+    def summary(self) -> dict[str, float]:
+        """Return the four scores by name."""
+        return {"acc": self.accuracy, "uf1": self.uf1, "uar": self.uar, "wf1": self.wf1}
+
+
+def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, *, classes: int) -> np.ndarray:
+    """Return how often a class was taken for another.
+
+    Parameters
+    ----------
+    labels, predicted : array_like, shape (N,), int
+        True and predicted classes, 0 to `classes` - 1.
+    classes : int
+        Number of classes C, fixed by the task and not by what occurs.
+
+    Returns
+    -------
+    ndarray, shape (C, C), int64
+        Row: true class; column: predicted class.
+
+    Raises
+    ------
+    ValueError
+        If lengths differ, there is nothing to score, or a class is out of range.
+    """
+    labels, predicted = np.asarray(labels), np.asarray(predicted)
+    if labels.shape != predicted.shape or labels.ndim != 1 or not labels.size:
+        raise ValueError(
+            f"labels and predictions must be as many and at least one, not {labels.shape} and "
+            f"{predicted.shape}"
+        )
+    for name, values in (("labels", labels), ("predicted", predicted)):
+        if not np.issubdtype(values.dtype, np.integer):
+            raise ValueError(f"'{name}' must be whole numbers, not {values.dtype}")
+        if values.min() < 0 or values.max() >= classes:
+            raise ValueError(f"'{name}' must lie in 0 to {classes - 1}")
+    counts = np.bincount(labels.astype(np.int64) * classes + predicted, minlength=classes**2)
+    return counts.reshape(classes, classes)
+
+
+def scores_of(confusion: np.ndarray, names: Sequence[str]) -> Scores:
+    """Return all scores of a pooled confusion matrix.
+
+    Parameters
+    ----------
+    confusion : ndarray, shape (C, C), int
+        See `confusion_matrix`; sums of it over folds are pooled scores.
+    names : sequence of str
+        Names of the classes.
+
+    Notes
+    -----
+    As in [1]_: ``UF1 = mean_c 2 TP_c / (2 TP_c + FP_c + FN_c)``, ``UAR = mean_c TP_c / N_c``; 0
+    divided by 0 counts as 0.
+    """
+    confusion = np.asarray(confusion, np.int64)
+    if confusion.shape != (len(names), len(names)):
+        raise ValueError(f"{len(names)} classes need a square matrix, not {confusion.shape}")
+    right = np.diag(confusion).astype(np.float64)
+    support, taken = confusion.sum(axis=1), confusion.sum(axis=0)
+    f1 = _ratio(2 * right, support + taken)
+    precision, recall = _ratio(right, taken), _ratio(right, support)
+    total = confusion.sum()
+    return Scores(
+        accuracy=float(right.sum() / total),
+        uf1=float(f1.mean()),
+        uar=float(recall.mean()),
+        wf1=float((support * f1).sum() / total),
+        classes={
+            name: ClassScores(float(f), float(p), float(r), int(n))
+            for name, f, p, r, n in zip(names, f1, precision, recall, support, strict=True)
+        },
+        confusion=confusion,
+    )
+
+
+def score(labels: np.ndarray, predicted: np.ndarray, names: Sequence[str]) -> Scores:
+    """Return all scores of the predictions of all folds together.
+
+    Parameters
+    ----------
+    labels, predicted : array_like, shape (N,), int
+        True and predicted classes of every clip that was tested.
+    names : sequence of str
+        Names of all classes of the task.
+    """
+    return scores_of(confusion_matrix(labels, predicted, classes=len(names)), names)
+
+
+def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    return np.divide(above, below, out=np.zeros(len(above)), where=below > 0)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A confidence interval of a score."""
+
+    low: float
+    high: float
+
+
+def bootstrap(
+    labels: np.ndarray,
+    predicted: np.ndarray,
+    subjects: Sequence[str],
+    names: Sequence[str],
+    *,
+    level: float = 0.95,
+    rounds: int = 2000,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """Return confidence intervals of the four scores, by resampling subjects.
+
+    Clips of one person are alike, so it is subjects that are drawn with replacement, each with
+    all of its clips.
+
+    Parameters
+    ----------
+    labels, predicted : array_like, shape (N,), int
+        True and predicted classes.
+    subjects : sequence of str
+        Subject of every clip, named across corpora.
+    names : sequence of str
+        Names of all classes.
+    level : float
+        Part of the resampled scores inside the interval, 0 to 1.
+    rounds : int
+        Number of resamplings.
+    seed : int
+        Seed of the resampling.
+
+    Returns
+    -------
+    dict of str to Interval
+        Percentile intervals of ``acc``, ``uf1``, ``uar`` and ``wf1``.
+
+    References
+    ----------
+    B. Efron, R. J. Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
+    """
+    if not 0 < level < 1:
+        raise ConfigError(f"The level of an interval lies between 0 and 1; {level!r} does not.")
+    labels, predicted = np.asarray(labels), np.asarray(predicted)
+    people, of = np.unique(np.asarray(subjects), return_inverse=True)
+    per_subject = np.stack(
+        [
+            confusion_matrix(labels[of == one], predicted[of == one], classes=len(names))
+            for one in range(len(people))
+        ]
+    )
+    rng = np.random.default_rng(seed)
+    drawn = rng.integers(0, len(people), (rounds, len(people)))
+    found = [scores_of(per_subject[one].sum(axis=0), names).summary() for one in drawn]
+    tails = 100 * np.array([(1 - level) / 2, (1 + level) / 2])
+    intervals = {}
+    for name in found[0]:
+        low, high = np.percentile([one[name] for one in found], tails)
+        intervals[name] = Interval(float(low), float(high))
+    return intervals
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """McNemar's test of two recognisers on the same clips.
+
+    Parameters
+    ----------
+    only_first, only_second : int
+        Clips that only the first, or only the second, has right.
+    p_value : float
+        Probability of a difference at least as large if both are equally good; two-sided, exact.
+    """
+
+    only_first: int
+    only_second: int
+    p_value: float
+
+
+def mcnemar(
+    labels: Mapping[str, int], first: Mapping[str, int], second: Mapping[str, int]
+) -> Comparison:
+    """Compare two recognisers on the same clips.
+
+    Parameters
+    ----------
+    labels, first, second : mapping of str to int
+        True class, and that of the two recognisers, by clip id.
+
+    Raises
+    ------
+    ManifestError
+        If the clips are not the same.
+
+    References
+    ----------
+    Q. McNemar, "Note on the sampling error of the difference between correlated proportions or
+    percentages", Psychometrika 12, 1947. doi:10.1007/BF02295996
+    """
+    from scipy.stats import binomtest
+
+    for name, other in (("first", first), ("second", second)):
+        different = sorted(labels.keys() ^ other.keys())
+        if different:
+            raise ManifestError(
+                f"The {name} run is not of the same clips: {', '.join(different[:5])}.",
+                why="recognisers can only be compared on the same clips",
+            )
+    only_first = sum(first[one] == truth != second[one] for one, truth in labels.items())
+    only_second = sum(second[one] == truth != first[one] for one, truth in labels.items())
+    unlike = only_first + only_second
+    p_value = 1.0 if not unlike else float(binomtest(only_first, unlike, 0.5).pvalue)
+    return Comparison(only_first, only_second, p_value)
+
+
+def landmark_errors(found: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """Return the inter-ocular mean error of every frame.
+
+    Parameters
+    ----------
+    found, true : ndarray, shape (T, 68, 2)
+        Landmarks in px.
+
+    Returns
+    -------
+    ndarray, shape (T,), float64
+        Mean distance of the points, divided by that of the true centres of the eyes.
+    """
+    found, true = np.asarray(found, np.float64), np.asarray(true, np.float64)
+    if found.shape != true.shape or true.ndim != 3 or true.shape[1:] != (68, 2):
+        raise ValueError(f"landmarks must have shape (T, 68, 2): {found.shape}, {true.shape}")
+    eyes = [true[:, eye].mean(axis=1) for eye in (_RIGHT_EYE, _LEFT_EYE)]
+    distance = np.linalg.norm(eyes[0] - eyes[1], axis=-1)
+    return np.linalg.norm(found - true, axis=-1).mean(axis=1) / distance
+
+
+def failure_rate(errors: np.ndarray, *, limit: float = 0.1) -> float:
+    """Return the part of frames whose `landmark_errors` exceed a limit."""
+    return float((np.asarray(errors) > limit).mean())
+
+
+def endpoint_errors(found: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """Return the end-point error of every flow.
+
+    Parameters
+    ----------
+    found, true : ndarray, shape (P, 2, H, W)
+        Flow (u, v) in px.
+
+    Returns
+    -------
+    ndarray, shape (P,), float64
+        Mean over pixels of ``sqrt((u - u*)^2 + (v - v*)^2)``, px.
+    """
+    found, true = np.asarray(found, np.float64), np.asarray(true, np.float64)
+    if found.shape != true.shape or true.ndim != 4 or true.shape[1] != 2:
+        raise ValueError(f"flow must have shape (P, 2, H, W): {found.shape}, {true.shape}")
+    return np.hypot(*np.moveaxis(found - true, 1, 0)).mean(axis=(1, 2))

@@ -1,0 +1,1 @@
+"""Architectures of published recognisers, in PyTorch; how they are trained is in `training`."""

@@ -1,0 +1,1 @@
+"""Training and scoring of the models: what they feed on and minimise, folds, and checkpoints."""

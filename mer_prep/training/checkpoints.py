@@ -1,0 +1,158 @@
+"""Checkpoints in safetensors: weights, optimiser and step, and nothing that can run code."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from mer_prep.errors import TrainingError
+
+FORMAT = "mer-prep checkpoint 1"
+
+
+def save_checkpoint(
+    path: Path,
+    model: nn.Module,
+    *,
+    optimiser: torch.optim.Optimizer | None,
+    step: int,
+    facts: dict[str, Any],
+) -> None:
+    """Write a checkpoint; a killed process leaves the one before.
+
+    Parameters
+    ----------
+    path : Path
+        Where to.
+    model : nn.Module
+        Whose weights and buffers are kept.
+    optimiser : Optimizer, optional
+        Whose state is kept; without it training cannot be resumed, only used.
+    step : int
+        Steps taken.
+    facts : dict
+        What the checkpoint belongs to: model, preset, classes, normalisation; as JSON.
+    """
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    if optimiser is not None:
+        for number, state in optimiser.state_dict()["state"].items():
+            for name, value in state.items():
+                tensors[f"optimiser.{number}.{name}"] = torch.as_tensor(value)
+    tensors = {name: one.detach().cpu().contiguous() for name, one in tensors.items()}
+    metadata = {"format": FORMAT, "step": str(step), "facts": json.dumps(facts, sort_keys=True)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    save_file(tensors, partial, metadata=metadata)
+    with open(partial, "rb") as file:
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], int, dict[str, Any]]:
+    """Return the tensors, the step and the facts of a checkpoint.
+
+    Raises
+    ------
+    TrainingError
+        If the file is missing, damaged, or no checkpoint of mer-prep; pickled ones are refused,
+        because reading them can run any code.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise TrainingError("There is no checkpoint.", where=path) from None
+    except (SafetensorError, OSError) as error:
+        raise TrainingError(
+            f"The checkpoint cannot be read: {error}.",
+            where=path,
+            why="only safetensors files are read; pickled weights can run any code",
+            hint="delete the file, and the fold is trained again",
+        ) from None
+    if metadata.get("format") != FORMAT:
+        raise TrainingError("This is no checkpoint of mer-prep.", where=path)
+    return tensors, int(metadata["step"]), json.loads(metadata["facts"])
+
+
+def load_model(path: Path, model: nn.Module, *, expected: dict[str, Any]) -> dict[str, Any]:
+    """Load the weights of a checkpoint into a model and return its facts.
+
+    Raises
+    ------
+    TrainingError
+        If the checkpoint is not of what is expected, or its tensors do not fit.
+    """
+    tensors, _, facts = read_checkpoint(path)
+    check_facts(path, facts, expected)
+    weights = _part(tensors, "model.")
+    _check_fit(path, weights, model)
+    model.load_state_dict(weights)
+    return facts
+
+
+def resume(
+    path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, *, expected: dict[str, Any]
+) -> int:
+    """Load weights and optimiser to go on training, and return the steps taken.
+
+    Raises
+    ------
+    TrainingError
+        If the checkpoint is of another training.
+    """
+    tensors, step, facts = read_checkpoint(path)
+    check_facts(path, facts, expected)
+    weights = _part(tensors, "model.")
+    _check_fit(path, weights, model)
+    model.load_state_dict(weights)
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in _part(tensors, "optimiser.").items():
+        number, key = name.split(".", 1)
+        state.setdefault(int(number), {})[key] = tensor
+    optimiser.load_state_dict(
+        {"state": state, "param_groups": optimiser.state_dict()["param_groups"]}
+    )
+    return step
+
+
+def check_facts(path: Path, facts: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Raise `TrainingError` if a fact is not as expected; only those that are expected count."""
+    for name, value in expected.items():
+        if facts.get(name) != value:
+            raise TrainingError(
+                f"The checkpoint is of another training: its {name} is {facts.get(name)!r}, "
+                f"not {value!r}.",
+                where=path,
+                hint="choose another --run, or delete the run to train it again",
+            )
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): one for name, one in tensors.items() if name.startswith(prefix)
+    }
+
+
+def _check_fit(path: Path, weights: dict[str, Tensor], model: nn.Module) -> None:
+    wanted = {name: tuple(one.shape) for name, one in model.state_dict().items()}
+    found = {name: tuple(one.shape) for name, one in weights.items()}
+    if wanted == found:
+        return
+    differing = sorted(
+        name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name)
+    )
+    name = differing[0]
+    raise TrainingError(
+        f"The checkpoint does not fit the model: {len(differing)} tensors differ, the first is "
+        f"{name} ({found.get(name)} instead of {wanted.get(name)}).",
+        where=path,
+        hint="use the model and preset it was trained with",
+    )

@@ -1,0 +1,233 @@
+"""What each model feeds on and how it is trained, by preset.
+
+A preset joins an architecture with the settings it was published with. What a paper leaves open
+is chosen here, and `choices` says so.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mer_prep.checks import check_option, check_range
+
+OPTIMISERS = ("adam", "adamw")
+SCHEDULES = ("constant", "cosine")
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How a model is trained.
+
+    Parameters
+    ----------
+    optimiser : {'adam', 'adamw'}
+        Optimiser.
+    learning_rate : float
+        Its learning rate at the start.
+    weight_decay : float
+        Its weight decay.
+    schedule : {'constant', 'cosine'}
+        The learning rate over the steps: kept, or brought to 0 along half a cosine.
+    steps : int
+        Steps of training per fold.
+    batch : int
+        Samples a step.
+    clip_gradient : float
+        Largest norm of the gradient; 0 for no limit.
+    flow_weight, landmark_weight : float
+        Weights of the auxiliary losses; that of the expression is 1.
+    """
+
+    optimiser: str = "adam"
+    learning_rate: float = 5e-5
+    weight_decay: float = 0.0
+    schedule: str = "constant"
+    steps: int = 1000
+    batch: int = 32
+    clip_gradient: float = 0.0
+    flow_weight: float = 0.1
+    landmark_weight: float = 68.0
+
+    def __post_init__(self) -> None:
+        check_option("optimiser", self.optimiser, OPTIMISERS)
+        check_option("schedule", self.schedule, SCHEDULES)
+        check_range("learning_rate", self.learning_rate, low=1e-9, high=10)
+        check_range("weight_decay", self.weight_decay, low=0)
+        check_range("steps", self.steps, low=1)
+        check_range("batch", self.batch, low=1)
+        check_range("clip_gradient", self.clip_gradient, low=0)
+        check_range("flow_weight", self.flow_weight, low=0)
+        check_range("landmark_weight", self.landmark_weight, low=0)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named way to train a model.
+
+    Parameters
+    ----------
+    name : str
+        Its name.
+    title : str
+        One line on what it is.
+    training : TrainingSettings
+        How it is trained.
+    reduce : int
+        Px of the aligned frames that become one.
+    start_landmarks : bool
+        Whether the mean landmarks of the training clips are the first guess of that head.
+    choices : tuple of str
+        What the source leaves open and was chosen here.
+    """
+
+    name: str
+    title: str
+    training: TrainingSettings
+    reduce: int = 1
+    start_landmarks: bool = False
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Published:
+    """One published result.
+
+    Parameters
+    ----------
+    protocol, labels : str
+        What was evaluated; names of this toolkit.
+    part : str
+        Corpus, or ``all``.
+    scores : mapping of str to float
+        Scores by name, 0 to 1.
+    source : str
+        Where it is printed.
+    """
+
+    protocol: str
+    labels: str
+    part: str
+    scores: Mapping[str, float]
+    source: str
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What is known of a model without building it.
+
+    Parameters
+    ----------
+    name, title, reference : str
+        Names, and the publication.
+    presets : mapping of str to Preset
+        Ways to train it.
+    published : tuple of Published
+        Published results.
+    note : str
+        What a reader of the results should know.
+    """
+
+    name: str
+    title: str
+    reference: str
+    presets: Mapping[str, Preset]
+    published: tuple[Published, ...] = field(default=())
+    note: str = ""
+
+    def preset(self, name: str) -> Preset:
+        """Return a preset by name; an unknown one is an error that suggests the nearest."""
+        check_option("preset", name, self.presets)
+        return self.presets[name]
+
+
+MOL = ModelCard(
+    name="mol",
+    title="MOL: micro-expression, optical flow and landmarks from raw frames",
+    reference="Shao et al., MOL: Joint Estimation of Micro-Expression, Optical Flow, and Landmark "
+    "via Transformer-Graph-Style Convolution, IEEE TPAMI, 2025. arXiv:2506.14511",
+    presets={
+        "paper": Preset(
+            "paper",
+            "as written in the paper, without pre-training",
+            TrainingSettings(),
+            choices=(
+                "1000 steps a fold (the paper names no number)",
+                "grey frames (the text says colour, Table I one channel)",
+                "a channel is not its own neighbour",
+                "frames are registered to the onset instead of aligned one by one",
+                "probabilities of a clip are averaged over its phases",
+            ),
+        ),
+        "code": Preset(
+            "code",
+            "as the published code computes it, without its errors in data and scoring",
+            TrainingSettings(
+                optimiser="adamw",
+                learning_rate=1e-4,
+                weight_decay=1e-3,
+                # Its weights 10 and 0.1 of losses divided, and not divided, by 7 pairs.
+                flow_weight=10 / 7,
+                landmark_weight=0.1 * 7,
+            ),
+            choices=(
+                "statistics of batch normalisation over all pairs together",
+                "frames are registered to the onset instead of aligned one by one",
+                "probabilities of a clip are averaged over its phases",
+            ),
+        ),
+        "tiny": Preset(
+            "tiny",
+            "a small version of `paper` for tests and demos on a CPU",
+            TrainingSettings(
+                optimiser="adamw",
+                learning_rate=5e-3,
+                weight_decay=1e-2,
+                schedule="cosine",
+                steps=120,
+                batch=16,
+                clip_gradient=1.0,
+                landmark_weight=1.0,
+            ),
+            reduce=2,
+            start_landmarks=True,
+            choices=("everything: it has no published counterpart",),
+        ),
+    },
+    published=(
+        Published("loso", "casme2-3", "all", {"acc": 0.9126, "wf1": 0.8891}, "Table IV"),
+        Published("loso", "casme2-5", "all", {"acc": 0.7923, "wf1": 0.7585}, "Table IV"),
+        Published("loso", "samm-3", "all", {"acc": 0.8836, "wf1": 0.8272}, "Table IV"),
+        Published("loso", "samm-5", "all", {"acc": 0.7668, "wf1": 0.7190}, "Table IV"),
+        Published("loso", "smic-3", "all", {"acc": 0.8071, "wf1": 0.7881}, "Table V"),
+        Published("loso", "megc2019-3", "all", {"uf1": 0.8779, "uar": 0.8542}, "Table VI"),
+        Published("loso", "megc2019-3", "casme2", {"uf1": 0.9008, "uar": 0.8992}, "Table VI"),
+        Published("loso", "megc2019-3", "samm", {"uf1": 0.8972, "uar": 0.8900}, "Table VI"),
+        Published("loso", "megc2019-3", "smic", {"uf1": 0.8100, "uar": 0.7234}, "Table VI"),
+        Published(
+            "cross-corpus", "megc2019-3", "casme2>smic", {"acc": 0.4713, "wf1": 0.4391}, "Table VII"
+        ),
+        Published(
+            "cross-corpus", "megc2019-3", "samm>smic", {"acc": 0.4458, "wf1": 0.3232}, "Table VII"
+        ),
+    ),
+    note="The published figures rest on pre-training with Aff-Wild2, and the published code picks "
+    "its checkpoint on the test subject.",
+)
+
+#: Models by name.
+MODELS: dict[str, ModelCard] = {"mol": MOL}
+
+
+def model_card(name: str) -> ModelCard:
+    """Return what is known of a model; an unknown name is an error that suggests the nearest."""
+    check_option("model", name, MODELS)
+    return MODELS[name]
+
+
+def with_changes(settings: TrainingSettings, changes: Mapping[str, Any]) -> TrainingSettings:
+    """Return settings with those that are not None replaced."""
+    given = {name: value for name, value in changes.items() if value is not None}
+    return dataclasses.replace(settings, **given)

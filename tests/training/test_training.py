@@ -1,0 +1,248 @@
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from mer_prep.dataset import Batch, ClipStore, PreparedClip, phases  # noqa: E402
+from mer_prep.errors import ConfigError, TrainingError  # noqa: E402
+from mer_prep.models.mol import PRESETS, Mol, MolOutput  # noqa: E402
+from mer_prep.protocols import Fold  # noqa: E402
+from mer_prep.training.checkpoints import read_checkpoint, save_checkpoint  # noqa: E402
+from mer_prep.training.fit import Machine, rate_at  # noqa: E402
+from mer_prep.training.losses import landmark_loss, mol_losses, ocular_distance  # noqa: E402
+from mer_prep.training.recipes import MODELS, TrainingSettings, model_card  # noqa: E402
+from mer_prep.training.study import (  # noqa: E402
+    ClipEntry,
+    Study,
+    finished,
+    fold_folder,
+    open_run,
+    read_study,
+    run_fold,
+    trained_model,
+)
+
+SIDE = 72
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def prepared(name: str, subject: str, label: int) -> PreparedClip:
+    """Return a clip in which a bright bar stays, moves down or moves up."""
+    rng = np.random.default_rng(len(name) + label)
+    frames = rng.normal(120, 3, (8, SIDE, SIDE))
+    for index in range(8):
+        row = 30 + (0, 1, -1)[label] * index
+        frames[index, row : row + 6, 20:50] += 60
+    samples = phases(8, 4)
+    return PreparedClip(
+        clip_id=name,
+        corpus="test",
+        subject=subject,
+        label=label,
+        frames=np.clip(frames, 0, 255).astype(np.uint8),
+        flow=np.full((len(samples) * 3, 2, SIDE, SIDE), 0.5, np.float32),
+        landmarks=np.tile(rng.uniform(10, 60, (68, 2)).astype(np.float32), (8, 1, 1)),
+        samples=samples,
+    )
+
+
+CLIPS = [prepared(f"test/s{s}/c{c}", f"test/s{s}", c) for s in range(3) for c in range(3)]
+FOLDS = tuple(
+    Fold(
+        f"test/s{s}",
+        tuple(one.clip_id for one in CLIPS if one.subject != f"test/s{s}"),
+        tuple(one.clip_id for one in CLIPS if one.subject == f"test/s{s}"),
+    )
+    for s in range(3)
+)
+
+
+@pytest.fixture(scope="module")
+def store() -> ClipStore:
+    return ClipStore(CLIPS)
+
+
+def study(**changes) -> Study:
+    values = {
+        "model": "mol",
+        "preset": "tiny",
+        "architecture": dataclasses.replace(PRESETS["tiny"], channels=8),
+        "training": TrainingSettings(steps=6, batch=4, learning_rate=1e-3, landmark_weight=1.0),
+        "reduce": 1,
+        "start_landmarks": True,
+        "labels": "made-up",
+        "protocol": "loso",
+        "classes": ("still", "down", "up"),
+        "seed": 1,
+        "shuffled": False,
+        "synthetic": True,
+        "clips": tuple(
+            ClipEntry(one.clip_id, one.corpus, one.subject, one.label, {}, "0" * 64)
+            for one in CLIPS
+        ),
+        "folds": FOLDS,
+    }
+    return Study(**values | changes)
+
+
+def predictions(run, fold):
+    with (fold_folder(run, fold) / "predictions.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_fold_is_trained_tested_and_logged(tmp_path, store):
+    made, fold = study(), FOLDS[0]
+    open_run(tmp_path, made)
+    assert not finished(tmp_path, fold)
+    run_fold(tmp_path, made, fold, store, Machine())
+    assert finished(tmp_path, fold)
+    rows = predictions(tmp_path, fold)
+    assert [row["clip_id"] for row in rows] == list(fold.test)
+    for row in rows:
+        assert sum(float(row[f"p_{name}"]) for name in made.classes) == pytest.approx(1)
+        assert float(row["flow_endpoint_error_px"]) > 0
+        assert int(row["frames"]) == 6
+    log = (fold_folder(tmp_path, fold) / "log.csv").read_text().splitlines()
+    assert log[0] == "step,expression,flow,landmarks"
+    assert [line.split(",")[0] for line in log[1:]] == list("123456")
+    model, statistics = trained_model(tmp_path, made, fold)
+    assert statistics.clips == frozenset(fold.train)
+    assert isinstance(model, Mol)
+
+
+@pytest.mark.slow
+def test_it_learns_what_moves(tmp_path, store):
+    training = TrainingSettings(
+        optimiser="adamw", steps=60, batch=8, learning_rate=5e-3, landmark_weight=1.0
+    )
+    made = study(training=training)
+    right = 0
+    for fold in FOLDS:
+        run_fold(tmp_path, made, fold, store, Machine(checkpoint_every=0))
+        right += sum(row["label"] == row["predicted"] for row in predictions(tmp_path, fold))
+    assert right >= 8
+
+
+class KilledError(Exception):
+    """Stands for a process that is killed."""
+
+
+def test_a_killed_fold_goes_on_to_the_same_bits(tmp_path, store):
+    made, fold, machine = study(), FOLDS[1], Machine(checkpoint_every=2)
+    run_fold(tmp_path / "whole", made, fold, store, machine)
+
+    def kill(step, losses):
+        if step == 5:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        run_fold(tmp_path / "killed", made, fold, store, machine, on_step=kill)
+    checkpoint = fold_folder(tmp_path / "killed", fold) / "checkpoint.safetensors"
+    assert read_checkpoint(checkpoint)[1] == 4
+    run_fold(tmp_path / "killed", made, fold, store, machine)
+    files = [fold_folder(tmp_path / one, fold) / "predictions.csv" for one in ("whole", "killed")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_a_seed_decides_everything(tmp_path, store):
+    fold, machine = FOLDS[2], Machine(checkpoint_every=0)
+    texts = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        run_fold(tmp_path / name, study(seed=seed), fold, store, machine)
+        texts.append((fold_folder(tmp_path / name, fold) / "predictions.csv").read_text())
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_a_run_holds_one_study(tmp_path):
+    open_run(tmp_path, study())
+    assert read_study(tmp_path) == study()
+    open_run(tmp_path, study())
+    with pytest.raises(ConfigError, match="another study: seed differ"):
+        open_run(tmp_path, study(seed=2))
+    with pytest.raises(ConfigError, match="There is no run here"):
+        read_study(tmp_path / "nothing")
+    facts = json.loads((tmp_path / "config.json").read_text())
+    assert facts["training"]["steps"] == 6
+    assert facts["folds"][0]["test"] == list(FOLDS[0].test)
+
+
+def test_a_loss_that_is_no_number_stops_before_the_weights_are_spoilt(tmp_path):
+    broken = ClipStore(
+        [dataclasses.replace(one, flow=np.full_like(one.flow, np.inf)) for one in CLIPS]
+    )
+    with pytest.raises(TrainingError, match="'flow' is not a finite number in step 1"):
+        run_fold(tmp_path, study(), FOLDS[0], broken, Machine())
+    assert not (fold_folder(tmp_path, FOLDS[0]) / "checkpoint.safetensors").exists()
+
+
+def test_checkpoints_that_do_not_belong_here_are_refused(tmp_path, store):
+    made, fold = study(), FOLDS[0]
+    folder = fold_folder(tmp_path, fold)
+    folder.mkdir(parents=True)
+    path = folder / "checkpoint.safetensors"
+    torch.save(Mol(made.architecture, 3).state_dict(), path)
+    with pytest.raises(TrainingError, match="pickled weights can run any code"):
+        run_fold(tmp_path, made, fold, store, Machine())
+    other = Mol(PRESETS["tiny"], 3)
+    facts = {"study": study(seed=5).digest(), "fold": fold.name}
+    save_checkpoint(path, other, optimiser=None, step=1, facts=facts)
+    with pytest.raises(TrainingError, match="of another training: its study is"):
+        run_fold(tmp_path, made, fold, store, Machine())
+    facts["study"] = made.digest()
+    save_checkpoint(path, other, optimiser=None, step=1, facts=facts)
+    with pytest.raises(TrainingError, match=r"does not fit the model: \d+ tensors differ"):
+        trained_model(tmp_path, made, fold)
+    with pytest.raises(TrainingError, match="There is no checkpoint"):
+        trained_model(tmp_path, made, FOLDS[1])
+
+
+def test_frames_too_small_for_the_crop_are_refused(tmp_path, store):
+    with pytest.raises(ConfigError, match="crops of 128 px, and the frames have 72"):
+        run_fold(tmp_path, study(reduce=2), FOLDS[0], store, Machine())
+
+
+def test_losses_by_hand():
+    true = torch.zeros(1, 3, 68, 2)
+    true[:, :, 36:42, 0], true[:, :, 42:48, 0] = 10, 60
+    assert ocular_distance(true).flatten().tolist() == [50] * 3
+    found = true[:, 1:] + torch.tensor([3.0, -4.0])
+    assert float(landmark_loss(found, true[:, 1:])) == pytest.approx(7 / 50)
+    batch = Batch(torch.zeros(1, 3, 4, 4), torch.zeros(1, 2, 2, 4, 4), true, torch.tensor([1]))
+    output = MolOutput(torch.zeros(1, 3), torch.full((1, 2, 2, 4, 4), 2.0), found)
+    losses = {name: float(one) for name, one in mol_losses(output, batch).items()}
+    assert losses == pytest.approx({"expression": math.log(3), "flow": 4, "landmarks": 7 / 50})
+    assert list(mol_losses(MolOutput(output.logits, None, None), batch)) == ["expression"]
+
+
+def test_the_rate_follows_its_schedule():
+    settings = TrainingSettings(schedule="cosine", steps=100, learning_rate=2.0)
+    assert [rate_at(step, settings) for step in (0, 50)] == pytest.approx([2, 1])
+    assert rate_at(99, dataclasses.replace(settings, schedule="constant")) == 2
+
+
+def test_model_cards_name_presets_and_published_figures():
+    card = model_card("mol")
+    assert set(card.presets) == set(PRESETS)
+    assert card.presets["code"].training.flow_weight == pytest.approx(1.43, abs=0.005)
+    assert card.presets["code"].training.landmark_weight == pytest.approx(0.7)
+    composite = [one for one in card.published if one.labels == "megc2019-3"]
+    assert composite[0].scores == {"uf1": 0.8779, "uar": 0.8542}
+    with pytest.raises(ConfigError, match="Did you mean 'mol'"):
+        model_card("mal")
+    with pytest.raises(ConfigError, match="'preset'"):
+        card.preset("large")
+    assert list(MODELS) == ["mol"]

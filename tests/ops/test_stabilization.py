@@ -269,4 +269,4 @@ def test_a_head_that_slowly_comes_to_look_otherwise_is_followed_by_its_neighbour
     centre = five_points(landmarks[0]).mean(axis=0)
     for motion, shift in zip(follower.motions, shifts, strict=True):
         found = apply_transform(motion, centre + np.array([shift, 0.0]))
-        assert float(np.hypot(*(found - centre))) < 1.0
+        assert float(np.hypot(*(found - centre))) < 1.5

@@ -85,9 +85,10 @@ def synth(
     """Write synthetic corpora laid out as the real ones.
 
     CORPUS is casme, casme2, samm, smic, casme_sq, casme3, mmew, 4dme, samm_lv or affwild2;
-    casme2, samm and smic if none is named. Two public-domain portraits are animated with action-unit-like motion. Folders, file
-    names and annotation workbooks are those of the real corpora, quirks included; the true
-    landmarks, motion, onset, apex and offset lie beside them in mer-prep-truth.h5.
+    casme2, samm and smic if none is named. Two public-domain portraits are animated with
+    action-unit-like motion. Folders, file names and annotation files are those of the real
+    corpora, quirks included; the true landmarks, motion, onset, apex and offset lie beside them
+    in mer-prep-truth.h5.
     """
     from mer_prep.checks import check_option
     from mer_prep.synth.corpus import write_corpus

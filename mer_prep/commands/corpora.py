@@ -26,7 +26,10 @@ from mer_prep.workspace import Workspace
 #: Those of the three-class composite; made where no corpus is named.
 _COMPOSITE = ("casme2", "samm", "smic")
 
-_SYNTHETIC = (*_COMPOSITE, "casme", "casme_sq", "mmew", "4dme")
+_SYNTHETIC = (
+    *_COMPOSITE,
+    *("casme", "casme_sq", "casme3", "mmew", "4dme", "samm_lv", "affwild2"),
+)
 
 
 @click.command()
@@ -81,10 +84,11 @@ def synth(
 ) -> None:
     """Write synthetic corpora laid out as the real ones.
 
-    CORPUS is casme, casme2, samm, smic, casme_sq, mmew or 4dme; casme2, samm and smic if none is
-    named. Two public-domain portraits are animated with action-unit-like motion. Folders, file
-    names and annotation workbooks are those of the real corpora, quirks included; the true
-    landmarks, motion, onset, apex and offset lie beside them in mer-prep-truth.h5.
+    CORPUS is casme, casme2, samm, smic, casme_sq, casme3, mmew, 4dme, samm_lv or affwild2;
+    casme2, samm and smic if none is named. Two public-domain portraits are animated with
+    action-unit-like motion. Folders, file names and annotation files are those of the real
+    corpora, quirks included; the true landmarks, motion, onset, apex and offset lie beside them
+    in mer-prep-truth.h5.
     """
     from mer_prep.checks import check_option
     from mer_prep.synth.corpus import write_corpus
@@ -130,7 +134,8 @@ def synth(
 @click.option(
     "--annotations",
     type=click.Path(path_type=Path),
-    help="Annotation workbook, or CSV for clips; found by itself where it lies in ROOT.",
+    help="Annotation workbook, CSV for clips, or folder of text files for affwild2; found by "
+    "itself where it lies in ROOT, but for clips.",
 )
 @click.option("--variant", help="Form of the corpus if several are there: raw, selected, HS ...")
 @click.option(
@@ -145,6 +150,14 @@ def synth(
     multiple=True,
     metavar="NAME",
     help="Leave out one correction. May be given again.",
+)
+@click.option(
+    "--with-erratum",
+    "with_",
+    multiple=True,
+    metavar="NAME",
+    help="Apply a correction that is optional, as all of casme3 are, or all of them: NAME is "
+    "'all'. May be given again.",
 )
 @click.option("--name", help="Name in the workspace.  [default: CORPUS]")
 @click.option(
@@ -164,7 +177,17 @@ def synth(
 @click.option(
     "--expressions",
     type=click.Choice(["all", "micro", "macro"]),
-    help="casme_sq: which expressions are read.  [default: all]",
+    help="casme_sq, casme3, samm_lv: which expressions are read.  [default: all]",
+)
+@click.option(
+    "--min-frames",
+    type=click.IntRange(2),
+    help="affwild2: shortest stretch of one expression that becomes a clip.  [default: 16]",
+)
+@click.option(
+    "--max-frames",
+    type=click.IntRange(3),
+    help="affwild2: longest clip; longer stretches are split into equal parts.  [default: 64]",
 )
 @click.option(
     "--unrestricted",
@@ -181,11 +204,14 @@ def import_(
     variant: str | None,
     errata: bool,
     without: tuple[str, ...],
+    with_: tuple[str, ...],
     name: str | None,
     replace: bool,
     missing_offset: str | None,
     label: str | None,
     expressions: str | None,
+    min_frames: int | None,
+    max_frames: int | None,
     unrestricted: bool,
     workspace: Workspace,
     jobs: int,
@@ -193,17 +219,24 @@ def import_(
 ) -> None:
     """Read a corpus folder as it is distributed.
 
-    CORPUS is casme, casme2, samm, smic, casme_sq (CAS(ME)^2), mmew, 4dme or clips. `clips` is any
-    folder of frame folders or video files, with or without subject folders above them; onset,
-    apex, offset, subject and label come from an optional CSV (--annotations). The frames stay
-    where they are; the manifest and what was noticed go to the workspace.
+    CORPUS is casme, casme2, samm, smic, casme_sq (CAS(ME)^2), casme3 (CAS(ME)^3), mmew, 4dme,
+    samm_lv (SAMM Long Videos), affwild2 or clips. `clips` is any folder of frame folders or video
+    files, with or without subject folders above them; onset, apex, offset, subject and label come
+    from an optional CSV (--annotations). The frames stay where they are; the manifest and what
+    was noticed go to the workspace.
     """
     from mer_prep.manifest import write_manifest
     from mer_prep.sources.corpus import import_corpus
 
     require_folder(root, "corpus folder")
     corpus = corpus.casefold()
-    chosen = {"missing-offset": missing_offset, "label": label, "expressions": expressions}
+    chosen = {
+        "missing-offset": missing_offset,
+        "label": label,
+        "expressions": expressions,
+        "min-frames": min_frames,
+        "max-frames": max_frames,
+    }
     before = _replaced(workspace, corpus, root, name, replace)
     started = time.monotonic()
     with Progress(f"import {corpus}") as progress:
@@ -212,10 +245,10 @@ def import_(
             root,
             annotations=annotations,
             variant=variant,
-            errata=_errata(corpus, errata, without),
+            errata=_errata(corpus, errata, without, with_),
             name=name,
             restricted=not unrestricted,
-            options={option: value for option, value in chosen.items() if value is not None},
+            options={option: str(value) for option, value in chosen.items() if value is not None},
             progress=progress,
             jobs=jobs,
         )
@@ -282,21 +315,25 @@ def _replaced(
     return before
 
 
-def _errata(corpus: str, errata: bool, without: tuple[str, ...]) -> bool | list[str]:
+def _errata(
+    corpus: str, errata: bool, without: tuple[str, ...], with_: tuple[str, ...]
+) -> bool | list[str]:
     """Turn the options into what the importer takes: all, none, or the names to apply."""
-    if not without:
+    if not (without or with_):
         return errata
     from mer_prep.checks import suggest
     from mer_prep.sources.corpus import erratum_names
 
     names = erratum_names(corpus)
-    for name in without:
-        if name not in names:
+    for name in (*without, *with_):
+        if name not in names and not (name == "all" and name in with_):
             raise ConfigError(
                 f"{corpus} has no erratum '{name}'.{suggest(name, names)}",
                 hint=f"errata: {', '.join(names) or 'none'}",
             )
-    return [name for name in names if errata and name not in without]
+    applied = set(erratum_names(corpus, optional=False) if errata else ())
+    applied |= set(names if "all" in with_ else with_)
+    return [name for name in names if name in applied - set(without)]
 
 
 def _print_counts(clips: list[Clip]) -> None:

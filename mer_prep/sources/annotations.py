@@ -235,6 +235,14 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def files_sha256(paths: Sequence[Path]) -> str:
+    """Return the SHA-256 over the names and bytes of several files, whatever their order."""
+    digest = hashlib.sha256()
+    for name, content in sorted((path.name, file_sha256(path)) for path in paths):
+        digest.update(f"{name}\0{content}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
 def read_sheets(path: Path) -> list[Sheet]:
     """Read all sheets of an ``.xlsx``, ``.xls`` or ``.ods`` workbook, or a ``.csv`` file.
 

@@ -15,16 +15,22 @@ doi:10.1109/TAFFC.2017.2654440
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mer_prep.errors import AnnotationError
 from mer_prep.sources.annotations import Row, Sheet, Table, cell_text, read_sheets
-from mer_prep.sources.expressions import Expression, Reading, apply_errata, build_clips
+from mer_prep.sources.expressions import (
+    CONTEXT_SECONDS,
+    Expression,
+    Reading,
+    apply_errata,
+    build_clips,
+)
 from mer_prep.sources.facts import CorpusFacts, chosen_errata, corpus_facts
 from mer_prep.sources.folders import Folder, not_this_corpus, walk
 from mer_prep.sources.offsets import MISSING_OFFSET, with_offset
+from mer_prep.sources.selection import EXPRESSIONS, of_chosen_type
 from mer_prep.sources.trees import (
     Request,
     Tree,
@@ -43,11 +49,8 @@ PREFERENCE = ("raw", "selected", "cropped")
 OPTIONS: Mapping[str, tuple[str, ...]] = {
     "missing-offset": MISSING_OFFSET,
     "label": ("estimated", "self-report"),
-    "expressions": ("all", "micro", "macro"),
+    "expressions": EXPRESSIONS,
 }
-
-#: Seconds of a recording kept before onset and after offset.
-CONTEXT_SECONDS = 1.0
 
 COLUMNS = (
     *("Participant", "Filename", "Onset", "Apex", "Offset"),
@@ -92,7 +95,7 @@ def read(request: Request) -> Reading:
     expressions = _expressions(reading, codes, rules, request.options, by_recording)
     recognise(reading, facts, expressions)
     expressions = apply_errata(reading, expressions, errata)
-    expressions = _chosen(reading, expressions, request.options["expressions"])
+    expressions = of_chosen_type(reading, expressions, request.options["expressions"])
     policy = request.options["missing-offset"]
     expressions = [with_offset(reading, item, policy) for item in expressions]
     expressions = [item for item in expressions if item.offset or policy != "drop"]
@@ -296,14 +299,3 @@ def _expression(row: Row, rules: NamingRules, column: str, by_recording: bool) -
         where=row.where(),
         expression_type=kind[1].lower(),
     )
-
-
-def _chosen(reading: Reading, expressions: Sequence[Expression], kind: str) -> list[Expression]:
-    """Return the expressions of the kind asked for, and note how many are left out."""
-    kept = [item for item in expressions if kind in ("all", item.expression_type)]
-    if len(kept) < len(expressions):
-        counts = Counter(item.expression_type for item in expressions)
-        other = "macro" if kind == "micro" else "micro"
-        message = f"{counts[other]} {other}-expressions are left out, as asked for."
-        reading.note("info", "expressions-chosen", message)
-    return kept

@@ -218,15 +218,28 @@ def measure_video(path: Path) -> tuple[int, int, float | None]:
     count = sum(1 for _ in iterate_video(path))
     if not count:
         raise DecodeError("The video has no frame that can be decoded.", where=path)
+    return count, *stated_length(path)
+
+
+def stated_length(path: Path) -> tuple[int, float | None]:
+    """Return how many frames a video's container states, 0 if none, and its rate if it is sane.
+
+    Raises
+    ------
+    DecodeError
+        If it cannot be opened.
+    """
     capture = cv2.VideoCapture(str(path))
     try:
+        if not capture.isOpened():
+            raise DecodeError("The video cannot be opened.", where=path)
         fps = float(capture.get(cv2.CAP_PROP_FPS))
         stated = capture.get(cv2.CAP_PROP_FRAME_COUNT)
     finally:
         capture.release()
     stated_count = int(stated) if math.isfinite(stated) and 0 <= stated < 2**31 else 0
     sane = fps if math.isfinite(fps) and SANE_FPS[0] <= fps <= SANE_FPS[1] else None
-    return count, stated_count, sane
+    return stated_count, sane
 
 
 def _expression(clip: FoundClip) -> Expression:

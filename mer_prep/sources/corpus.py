@@ -15,12 +15,24 @@ from mer_prep.checks import check_option, check_range
 from mer_prep.errors import ConfigError, ManifestError, MerPrepError
 from mer_prep.manifest import SYNTHETIC_MARK, Clip, Finding, ImportRecord, check_unique
 from mer_prep.resources import data_names
-from mer_prep.sources import casme, casme2, casme_sq, clips, four_dme, mmew, samm, smic
-from mer_prep.sources.annotations import file_sha256
+from mer_prep.sources import (
+    affwild2,
+    casme,
+    casme2,
+    casme3,
+    casme_sq,
+    clips,
+    four_dme,
+    mmew,
+    samm,
+    samm_lv,
+    smic,
+)
+from mer_prep.sources.annotations import file_sha256, files_sha256
 from mer_prep.sources.expressions import Reading, with_flags
 from mer_prep.sources.facts import corpus_facts
 from mer_prep.sources.frames import source_digest
-from mer_prep.sources.trees import Request
+from mer_prep.sources.trees import Request, WholeNumber
 
 #: Recorded as the annotation version of synthetic corpora.
 SYNTHETIC_VERSION = "synthetic"
@@ -38,14 +50,14 @@ class Source:
         Forms it may have, the preferred one first.
     read : callable
         Reads a `Request` into a `Reading`.
-    options : mapping of str to tuple of str
+    options : mapping of str to tuple of str or WholeNumber
         Choices that the corpus leaves to its reader, and what may be chosen, the default first.
     """
 
     title: str
     variants: tuple[str, ...]
     read: Callable[[Request], Reading]
-    options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    options: Mapping[str, tuple[str, ...] | WholeNumber] = field(default_factory=dict)
 
 
 SOURCES: dict[str, Source] = {
@@ -54,6 +66,9 @@ SOURCES: dict[str, Source] = {
     "samm": Source("SAMM", samm.PREFERENCE, samm.read),
     "smic": Source("SMIC and SMIC-E", smic.PREFERENCE, smic.read),
     "casme_sq": Source("CAS(ME)^2", casme_sq.PREFERENCE, casme_sq.read, casme_sq.OPTIONS),
+    "casme3": Source("CAS(ME)^3", casme3.PREFERENCE, casme3.read, casme3.OPTIONS),
+    "samm_lv": Source("SAMM Long Videos", samm_lv.PREFERENCE, samm_lv.read, samm_lv.OPTIONS),
+    "affwild2": Source("Aff-Wild2", affwild2.PREFERENCE, affwild2.read, affwild2.OPTIONS),
     "mmew": Source("MMEW", mmew.PREFERENCE, mmew.read),
     "4dme": Source("4DME", four_dme.PREFERENCE, four_dme.read),
     "clips": Source("any folder of frame folders or videos", (), clips.read),
@@ -105,7 +120,7 @@ def import_corpus(
     variant : str, optional
         Form of the corpus, see `Source.variants`; the preferred one that is there if None.
     errata : bool or collection of str
-        Apply all known errata, none, or those named.
+        Apply the known errata, but for those that are optional, none, or those named.
     name : str, optional
         Name the corpus gets; that of the source if None.
     restricted : bool
@@ -177,7 +192,7 @@ def import_corpus(
         root=str(request.root),
         variant=reading.variant,
         annotations=None if path is None else str(path),
-        annotations_sha256=None if path is None else file_sha256(path),
+        annotations_sha256=_annotations_digest(reading),
         annotation_version=reading.version,
         errata=reading.errata,
         synthetic=synthetic,
@@ -185,6 +200,12 @@ def import_corpus(
         findings=tuple(_printable(finding) for finding in reading.findings),
     )
     return Imported(with_flags(found, reading.findings), record)
+
+
+def _annotations_digest(reading: Reading) -> str | None:
+    if reading.annotation_files:
+        return files_sha256(reading.annotation_files)
+    return None if reading.annotations is None else file_sha256(reading.annotations)
 
 
 def _options(source: str, chosen: Mapping[str, str]) -> dict[str, str]:
@@ -196,8 +217,21 @@ def _options(source: str, chosen: Mapping[str, str]) -> dict[str, str]:
                 f"{SOURCES[source].title} leaves no choice of '{name}'.",
                 hint=f"choices it leaves: {', '.join(known) or 'none'}",
             )
-        check_option(name, value, known[name])
-    return {name: chosen.get(name, values[0]) for name, values in known.items()}
+        _check_choice(name, value, known[name])
+    return {name: chosen.get(name, _default(values)) for name, values in known.items()}
+
+
+def _check_choice(name: str, value: str, allowed: tuple[str, ...] | WholeNumber) -> None:
+    if not isinstance(allowed, WholeNumber):
+        check_option(name, value, allowed)
+    elif re.fullmatch(r"\d{1,9}", value) is None:
+        raise ConfigError(f"'{name}' must be a whole number, not {value!r}.")
+    else:
+        check_range(name, int(value), low=allowed.low)
+
+
+def _default(allowed: tuple[str, ...] | WholeNumber) -> str:
+    return str(allowed.default) if isinstance(allowed, WholeNumber) else allowed[0]
 
 
 def _is_marked(folder: Path) -> bool:
@@ -224,12 +258,13 @@ def _check_not_marked(clips: Sequence[Clip]) -> None:
                 )
 
 
-def erratum_names(source: str) -> list[str]:
-    """Return the names of the errata known of a source; none for ``clips``."""
+def erratum_names(source: str, *, optional: bool = True) -> list[str]:
+    """Return the names of the errata known of a source, optional ones too; none for ``clips``."""
     check_option("source", source, SOURCES)
     if source not in data_names("manifests", "corpora"):
         return []
-    return [erratum.name for erratum in corpus_facts(source).errata]
+    errata = corpus_facts(source).errata
+    return [erratum.name for erratum in errata if optional or not erratum.optional]
 
 
 def check_corpus_name(name: str) -> str:

@@ -20,6 +20,9 @@ from mer_prep.sources.facts import Erratum
 from mer_prep.sources.folders import Folder
 from mer_prep.sources.frames import copies_of_frames, list_frames
 
+#: Seconds of a long recording kept before onset and after offset.
+CONTEXT_SECONDS = 1.0
+
 #: Offsets that annotators write for "none".
 _NO_OFFSET = (None, 0)
 
@@ -119,6 +122,10 @@ class Reading:
         Frames per second.
     cut : bool
         Whether the frames on disk end with the expression, so that a missing offset is harmless.
+    annotations : Path, optional
+        Annotation file, or the folder of the annotation files.
+    annotation_files : tuple of Path
+        The annotation files, where there are many.
     """
 
     corpus: str
@@ -128,6 +135,7 @@ class Reading:
     cut: bool = False
     restricted: bool = True
     annotations: Path | None = None
+    annotation_files: tuple[Path, ...] = ()
     version: str | None = None
     errata: tuple[str, ...] = ()
     clips: list[Clip] = field(default_factory=list)
@@ -152,6 +160,7 @@ def apply_errata(
     """Correct or flag the expressions that errata concern, and note which were applied."""
     corrected = list(expressions)
     applied = []
+    notes: list[tuple[int, Remark]] = []
     for erratum in errata:
         concerned = _concerned(expressions, erratum)
         for index, expression in enumerate(corrected):
@@ -166,14 +175,14 @@ def apply_errata(
             what = ", ".join(
                 f"{name} {getattr(expression, name)} -> {value}" for name, value in changes.items()
             )
-            reading.note(
-                "info" if changes else "warning",
-                "erratum-applied" if changes else "erratum-flagged",
-                f"{what + ': ' if what else ''}{erratum.reason} ({erratum.label}).",
-                clip_id=make_clip_id(reading.corpus, expression.subject, expression.clip),
-                where=expression.where,
-            )
+            level, code = ("info", "applied") if changes else ("warning", "flagged")
+            message = f"{what + ': ' if what else ''}{erratum.reason} ({erratum.label})."
+            notes.append((index, Remark(level, f"erratum-{code}", message)))
             applied.append(erratum.label)
+    # An id holds the onset, which an erratum may have changed.
+    ids = _plain_or_with_onset(reading.corpus, corrected)
+    for index, note in notes:
+        reading.note(*note, clip_id=ids[index], where=corrected[index].where)
     reading.errata = tuple(dict.fromkeys(applied))
     return corrected
 
@@ -181,7 +190,9 @@ def apply_errata(
 def _concerned(expressions: Sequence[Expression], erratum: Erratum) -> list[int]:
     """Return the positions of the expressions an erratum is about, whatever their values."""
     if erratum.row is not None:
-        return [erratum.row] if len(expressions) == erratum.rows else []
+        known = len(expressions) == erratum.rows
+        same = known and erratum.subject in (None, expressions[erratum.row].number)
+        return [erratum.row] if same else []
     found = [
         index
         for index, item in enumerate(expressions)
@@ -204,25 +215,29 @@ def expression_ids(corpus: str, expressions: Sequence[Expression]) -> list[str]:
     ManifestError
         If two rows annotate the same onset of the same clip.
     """
-    plain = [make_clip_id(corpus, item.subject, item.clip) for item in expressions]
     folders: dict[tuple[Hashable, int | None], Expression] = {}
     for item in expressions:
         first = folders.setdefault((item.key, item.onset), item)
         if first is not item:
             raise _same_expression(first, item)
-    counts = Counter(plain)
-    ids = [
-        plain_id
-        if counts[plain_id] == 1
-        else make_clip_id(corpus, item.subject, item.clip, item.onset)
-        for plain_id, item in zip(plain, expressions, strict=True)
-    ]
+    ids = _plain_or_with_onset(corpus, expressions)
     seen: dict[str, Expression] = {}
     for clip_id, item in zip(ids, expressions, strict=True):
         if clip_id in seen:
             raise _same_expression(seen[clip_id], item)
         seen[clip_id] = item
     return ids
+
+
+def _plain_or_with_onset(corpus: str, expressions: Sequence[Expression]) -> list[str]:
+    plain = [make_clip_id(corpus, item.subject, item.clip) for item in expressions]
+    counts = Counter(plain)
+    return [
+        plain_id
+        if counts[plain_id] == 1
+        else make_clip_id(corpus, item.subject, item.clip, item.onset)
+        for plain_id, item in zip(plain, expressions, strict=True)
+    ]
 
 
 def _same_expression(first: Expression, second: Expression) -> ManifestError:
@@ -322,12 +337,17 @@ def note_copies(reading: Reading, folder: Folder) -> None:
 def _around(
     expression: Expression, frames: Sequence[tuple[int, str]], context: int
 ) -> list[tuple[int, str]]:
-    """Return the frames of a recording from `context` before onset to as many after offset."""
+    """Return the frames of a recording from `context` before onset to as many after offset.
+
+    An unknown onset means the first frame, as it does in `Clip`.
+    """
     known = [n for n in (expression.onset, expression.apex, expression.offset) if n is not None]
-    inside = [frame for frame in frames if min(known) <= frame[0] <= max(known)]
-    if not inside:
+    if expression.onset is None:
+        known.append(frames[0][0])
+    first, last = min(known), max(known)
+    if not any(first <= number <= last for number, _ in frames):
         return []
-    return [one for one in frames if min(known) - context <= one[0] <= max(known) + context]
+    return [one for one in frames if first - context <= one[0] <= last + context]
 
 
 def index_frames(root: Path, folder: Folder) -> list[tuple[int, str]] | str:
@@ -468,9 +488,9 @@ def with_flags(clips: Sequence[Clip], findings: Sequence[Finding]) -> list[Clip]
 
 
 def subject_number(row: Row, column: str) -> int | None:
-    """Return the number of a subject cell: 1 for ``01``, ``sub01``, ``s1`` and 1.0, or None.
+    """Return the number of a subject cell: 1 for ``01``, ``sub01``, ``spNO.1`` and 1.0, or None.
 
     Subjects count from 1; annotators and programs write 0 for "none".
     """
-    match = re.fullmatch(r"(?i)(?:sub|s)?[-_ ]?0*([1-9]\d{0,2})", row.text(column))
+    match = re.fullmatch(r"(?i)(?:sub|spno|s)?[-_. ]?0*([1-9]\d{0,2})", row.text(column))
     return int(match[1]) if match else None

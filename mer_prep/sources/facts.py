@@ -75,6 +75,8 @@ class Erratum:
         Row of the expression, from 0, in an annotation of so many rows; any row if None.
     when : mapping of str to int
         Values the row must have for the erratum to apply; empty means always.
+    optional : bool
+        Whether it is applied only where it is asked for by name.
     set : mapping of str to int
         Corrected values of ``onset``, ``apex`` or ``offset``; empty if the clip is only flagged.
     reason, source : str
@@ -90,6 +92,7 @@ class Erratum:
     occurrence: int | None = None
     row: int | None = None
     rows: int | None = None
+    optional: bool = False
     when: Mapping[str, int] = field(default_factory=dict)
     set: Mapping[str, int] = field(default_factory=dict)
 
@@ -155,7 +158,7 @@ def corpus_facts(name: str) -> CorpusFacts:
 
 
 def chosen_errata(facts: CorpusFacts, errata: bool | Collection[str]) -> tuple[Erratum, ...]:
-    """Return the errata to apply: all, none, or those named.
+    """Return the errata to apply: all but the optional ones, none, or those named.
 
     Raises
     ------
@@ -163,7 +166,7 @@ def chosen_errata(facts: CorpusFacts, errata: bool | Collection[str]) -> tuple[E
         For a name that is not an erratum of the corpus.
     """
     if isinstance(errata, bool):
-        return facts.errata if errata else ()
+        return tuple(one for one in facts.errata if errata and not one.optional)
     names = [erratum.name for erratum in facts.errata]
     for name in errata:
         if name not in names:

@@ -32,14 +32,15 @@ class Folder:
         Names from the root down; empty for the root.
     images : tuple of str
         Names of the frame files in it.
-    workbooks, videos : tuple of str
-        Names of the annotation workbooks and of the videos in it.
+    workbooks, videos, texts : tuple of str
+        Names of the annotation workbooks, the videos and the text files in it.
     """
 
     parts: tuple[str, ...]
     images: tuple[str, ...]
     workbooks: tuple[str, ...]
     videos: tuple[str, ...]
+    texts: tuple[str, ...] = ()
 
     @property
     def relative(self) -> str:
@@ -132,6 +133,7 @@ def _list(
         tuple(name for name in files if is_image(name)),
         _with_suffix(files, WORKBOOK_SUFFIXES),
         _with_suffix(files, VIDEO_SUFFIXES),
+        _with_suffix(files, (".txt",)),
     )
     return folder, tuple(below)
 
@@ -171,6 +173,7 @@ TITLES = {
     "mmew": "MMEW",
     "4dme": "4DME",
     "samm_lv": "SAMM Long Videos",
+    "affwild2": "Aff-Wild2",
 }
 
 _FOLDER_NAMES = {
@@ -249,6 +252,11 @@ _EXPECTED = {
     "smic": "expected folders such as 's1/micro/negative/s1_ne_01' with 'image559740.bmp'",
     "casme_sq": "expected folders such as 's15/15_0101disgustingteeth' with 'img001.jpg', or "
     "'1/disgust1_1'; videos are not read, but extracted frames numbered from 1 are",
+    "casme3": "expected folders such as 'part_A/spNO.1/a/color' with '8.jpg', 'spNO.1_b_166' with "
+    "'166.jpg', or 'part_C/01/a/color'; depth pictures and videos are not read",
+    "samm_lv": "expected folders such as '006_1' with '006_1_0001.jpg'",
+    "affwild2": "expected folders such as 'cropped_aligned/video1' with '00001.jpg', or videos "
+    "such as 'video1.mp4'",
     "mmew": "expected folders such as 'anger/S13-07-001' or 'S13/anger/S13-07-001' with '1.jpg'",
     "4dme": "expected folders such as 'gray_micro/S13/S13_1st_001_01_1' with '1.jpg'",
 }

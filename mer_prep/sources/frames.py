@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import re
@@ -340,10 +341,23 @@ def _file_digest(clip: Clip, relative: str) -> bytes:
     """Return the SHA-256 of a source file, read in stretches: a video may exceed the memory."""
     path = source_path(clip, relative)
     try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
+        if clip.video:
+            facts = os.stat(path)
+            return _video_digest(path, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
+        return _bytes_digest(path)
     except OSError as error:
         raise _unreadable(clip, path, error) from None
+
+
+def _bytes_digest(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+@functools.lru_cache(maxsize=16)
+def _video_digest(path: Path, size: int, modified: int, changed: int) -> bytes:
+    """Return the digest of a video, of which many clips may be parts."""
+    return _bytes_digest(path)
 
 
 def stat_signature(clip: Clip) -> str | None:

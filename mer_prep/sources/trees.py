@@ -30,6 +30,20 @@ Parsed = TypeVar("Parsed")
 
 
 @dataclass(frozen=True, slots=True)
+class WholeNumber:
+    """A choice of a corpus that is a whole number, at least `low`.
+
+    Parameters
+    ----------
+    default, low : int
+        What holds where nothing is chosen, and the smallest that may be.
+    """
+
+    default: int
+    low: int
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """What an importer is asked to read.
 
@@ -168,6 +182,14 @@ def find_workbook(
             "Choose with --annotations.",
         )
     return chosen
+
+
+def first_workbook(
+    reading: Reading, folders: Sequence[Folder], patterns: Sequence[str]
+) -> Path | None:
+    """Return the workbook found by the first of several patterns that finds one, or None."""
+    found = (find_workbook(reading, folders, pattern) for pattern in patterns)
+    return next((path for path in found if path is not None), None)
 
 
 def read_table(

@@ -9,6 +9,7 @@ import pytest
 import xlwt
 
 from mer_prep.errors import AnnotationError
+from mer_prep.resources import data_names
 from mer_prep.sources.annotations import (
     Column,
     Sheet,
@@ -169,7 +170,7 @@ def test_an_unknown_annotation_says_what_differs_from_the_nearest():
     )
 
 
-@pytest.mark.parametrize("corpus", ["casme2", "samm", "smic"])
+@pytest.mark.parametrize("corpus", data_names("manifests", "corpora"))
 def test_facts_are_complete(corpus):
     facts = corpus_facts(corpus)
     assert facts.doi.startswith("10.")

@@ -65,6 +65,10 @@ def test_names_are_unique_and_seeds_change_the_clips(corpus):
     if corpus == "casme":
         # The first two expressions of a subject share a folder.
         assert len(set(names)) == 225 - 9
+    if corpus == "casme3":
+        # Thirteen recordings a subject, of which most hold two expressions.
+        assert len(set(names)) == 9 * 13
+    if corpus in ("casme", "casme3"):
         names = [(*name, plan.annotated.onset) for name, plan in zip(names, many, strict=True)]
     assert len(set(names)) == 225
     assert len({plan.annotated.subject for plan in many}) == 9
@@ -143,6 +147,9 @@ def test_subject_names():
         "casme_sq": "s6",
         "mmew": "S06",
         "4dme": "S06",
+        "casme3": "spNO.6",
+        "samm_lv": "006",
+        "affwild2": "video6_left",
     }
 
 

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from joblib.externals.loky import get_reusable_executor
 
 from mer_prep.stages.base import build_stages
 from mer_prep.stages.plan import Recipe, make_plan
@@ -244,6 +245,8 @@ def test_patience_has_an_end(one_clip: Workspace) -> None:
 def test_ctrl_c_does_not_reach_the_workers(many: Workspace, engine: str) -> None:
     if engine == "dask":
         pytest.importorskip("distributed")
+    # Processes that joblib kept from an earlier test of this process are none of this run's.
+    get_reusable_executor().shutdown(wait=True, kill_workers=True)
     held: dict[int, bool] = {}
 
     def look(done: int, total: int) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from mer_prep.errors import ConfigError, ManifestError
 
@@ -79,7 +80,7 @@ class Scores:
         return {"acc": self.accuracy, "uf1": self.uf1, "uar": self.uar, "wf1": self.wf1}
 
 
-def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, *, classes: int) -> np.ndarray:
+def confusion_matrix(labels: ArrayLike, predicted: ArrayLike, *, classes: int) -> np.ndarray:
     """Return how often a class was taken for another.
 
     Parameters
@@ -150,7 +151,7 @@ def scores_of(confusion: np.ndarray, names: Sequence[str]) -> Scores:
     )
 
 
-def score(labels: np.ndarray, predicted: np.ndarray, names: Sequence[str]) -> Scores:
+def score(labels: ArrayLike, predicted: ArrayLike, names: Sequence[str]) -> Scores:
     """Return all scores of the predictions of all folds together.
 
     Parameters
@@ -176,8 +177,8 @@ class Interval:
 
 
 def bootstrap(
-    labels: np.ndarray,
-    predicted: np.ndarray,
+    labels: ArrayLike,
+    predicted: ArrayLike,
     subjects: Sequence[str],
     names: Sequence[str],
     *,

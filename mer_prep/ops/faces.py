@@ -287,7 +287,7 @@ class FaceFinder:
         """
         dlib, _, model = self._loaded()
         side = side_of(box)
-        crop, offset = _crop(image, centre_of(box), round(1.6 * side))
+        crop, offset = crop_around(image, centre_of(box), round(1.6 * side))
         zoomed_side = max(1, round(crop.shape[0] * CROP_BOX / side))
         zoom = zoomed_side / crop.shape[0]
         zoomed = _zoomed(crop, zoomed_side)
@@ -348,7 +348,7 @@ class FaceFinder:
         at any resolution. Followed faces have scores around 1 to 2, other content below -0.6.
         """
         _, detector, _ = self._loaded()
-        crop, _ = _crop(image, centre_of(box), round(side_of(box) * CHECK_SIDE / CHECK_BOX))
+        crop, _ = crop_around(image, centre_of(box), round(side_of(box) * CHECK_SIDE / CHECK_BOX))
         method = cv2.INTER_AREA if crop.shape[0] > CHECK_SIDE else cv2.INTER_LINEAR
         view = cv2.resize(crop, (CHECK_SIDE, CHECK_SIDE), interpolation=method)
         boxes, scores, _ = detector.run(np.asarray(view), 0, -1.0)
@@ -385,7 +385,7 @@ def _edges(box: Any) -> np.ndarray:
     return np.array([box.left(), box.top(), box.right(), box.bottom()], np.float64)
 
 
-def _crop(image: np.ndarray, centre: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
+def crop_around(image: np.ndarray, centre: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
     """Return a square part of a picture in grey, zero outside of it, and its first pixel (x, y)."""
     side = max(side, 2)
     left, top = (round(float(value) - (side - 1) / 2) for value in centre)

@@ -64,6 +64,7 @@ WAITING_MEMORY = 16 * 2**20
 #: correlate at 0.92 or more, so a frame must be like the reference or like the one before it.
 LIMITS = Limits(correlation=0.5)
 ALIKE = 0.88
+NEIGHBOUR_LIMITS = Limits(correlation=ALIKE)
 
 
 def rigid_mask(landmarks: np.ndarray, *, size: int) -> np.ndarray:
@@ -168,12 +169,16 @@ class HeadFollower:
         face); 0 for the reference, not a number for failures.
     failures : dict of int to str
         Frames that could not be registered, and why.
+    chained : list of int
+        Frames too unlike the reference to be registered to it, a head that has turned for one,
+        and registered to their neighbour instead. Errors of neighbours add up over them.
     """
 
     def __init__(self, landmarks: np.ndarray, reference: int, *, degrees: int = 4) -> None:
         self.motions = np.repeat(IDENTITY[None], len(landmarks), axis=0)
         self.residuals = np.zeros(len(landmarks))
         self.failures: dict[int, str] = {}
+        self.chained: list[int] = []
         self._landmarks = np.asarray(landmarks, np.float64)
         self._index = reference
         self._degrees = degrees
@@ -182,7 +187,10 @@ class HeadFollower:
         self._seen = 0
         self._earlier = _Waiting()
         self._reference: Reference | None = None
+        self._mask = np.zeros((SIZE, SIZE), bool)
         self._latest = np.empty(0, np.float32)
+        # The neighbour measured last, for frames that are too unlike the reference.
+        self._before: tuple[_Cutout, np.ndarray] | None = None
 
     def see(self, image: np.ndarray) -> None:
         """Take in the next frame.
@@ -223,13 +231,14 @@ class HeadFollower:
                 hint="look at that frame, or use --set align.mode=onset",
             )
         placement = compose(self._place, cutout.to_source)
+        self._mask = mask
         self._reference = Reference(
             cutout.picture, mask, placement=placement, degrees=self._degrees
         )
-        self._latest = self._reference.values
+        self._latest, self._before = self._reference.values, (cutout, IDENTITY)
         for index in range(self._index - 1, -1, -1):
             self._measure(index, index + 1, self._earlier.take())
-        self._latest = self._reference.values
+        self._latest, self._before = self._reference.values, (cutout, IDENTITY)
 
     def _guess(self, index: int, image_size: Sequence[int]) -> np.ndarray | None:
         """Return the motion that the landmarks of a frame suggest, (2, 3); None if impossible."""
@@ -254,20 +263,46 @@ class HeadFollower:
         return _Cutout(warp(image, fine, size=side, grey=True), invert(fine), guess)
 
     def _measure(self, index: int, neighbour: int, cutout: _Cutout) -> None:
-        """Register a frame from its neighbour's motion, else from afar, else give it up."""
+        """Register a frame to the reference, else to its neighbour, else give it up."""
         found = self._register(cutout, self.motions[neighbour], coarse=False)
         for start in (cutout.guess, self.motions[neighbour]):
             if found.failure and start is not None:
                 found = self._register(cutout, start, coarse=True)
         if found.failure:
-            self.motions[index] = self.motions[neighbour]
-            self.residuals[index] = np.nan
-            self.failures[index] = found.failure
-            return
+            chained = self._register_to_neighbour(cutout)
+            if chained is None:
+                self.motions[index] = self.motions[neighbour]
+                self.residuals[index] = np.nan
+                self.failures[index] = found.failure
+                self._before = None
+                return
+            found = chained
+            self.chained.append(index)
         in_square = compose(found.transform, invert(cutout.to_source))
         self.motions[index] = compose(invert(self._place), in_square)
         self.residuals[index] = found.residual
         self._latest = found.values
+        self._before = (cutout, self.motions[index])
+
+    def _register_to_neighbour(self, cutout: _Cutout) -> Registration | None:
+        """Register a frame to the one measured before it, and by it to the reference."""
+        if self._before is None:
+            return None
+        before, motion = self._before
+        reference = Reference(
+            before.picture,
+            self._mask,
+            placement=compose(self._place, compose(motion, before.to_source)),
+            degrees=self._degrees,
+        )
+        start = compose(self._place, compose(motion, cutout.to_source))
+        for coarse in (False, True):
+            found = reference.register(
+                cutout.picture, initial=start, coarse=coarse, limits=NEIGHBOUR_LIMITS
+            )
+            if found.converged:
+                return found
+        return None
 
     def _register(self, cutout: _Cutout, motion: np.ndarray, *, coarse: bool) -> Registration:
         assert self._reference is not None

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from mer_prep.checks import check_range
@@ -21,9 +22,18 @@ from mer_prep.ops.faces import (
     canonical_box,
     centre_of,
     choose_face,
+    crop_around,
     side_of,
 )
+from mer_prep.ops.registration import correlation
 from mer_prep.ops.similarity import check_face_shape
+
+#: Correlation of neighbouring frames, in the place of the face, below which there is a cut. A head
+#: that moves as fast as heads do stays above; where it does not, looking anew costs little.
+CUT = 0.5
+
+#: Side of the pictures that are compared for it, px.
+VIEW_SIDE = 24
 
 #: Confidence of frames without a face; the detector's scores are looked at from here on.
 NO_FACE = -1.0
@@ -92,7 +102,8 @@ def track_face(finder: FaceFinder, frames: Iterable[np.ndarray], *, recheck: int
     Notes
     -----
     Landmarks that are followed have no failure signal of their own: on a picture of grass the
-    model goes on printing faces. Every `recheck` frames, and whenever size or position change
+    model goes on printing faces. A picture that changes at once where the face was is a cut, and
+    the face is looked for anew. Every `recheck` frames, and whenever size or position change
     abruptly, the detector's score decides. If it sees no face, the frames since the last
     confirmed one are done again one by one, so that a cut is found where it is.
     """
@@ -113,9 +124,14 @@ class _Tracking:
         self.confirmed: np.ndarray | None = None
         self.last_box: np.ndarray | None = None
         self.detections = self.lost = 0
+        self.view: np.ndarray | None = None
 
     def add(self, image: np.ndarray) -> None:
         """Take the next frame: follow if there is a face to follow, else look for one."""
+        if self.confirmed is not None and self._cut(image):
+            self._settle_pending()
+            self.lost += self.confirmed is not None
+            self.confirmed = None
         if self.confirmed is None:
             self._search(image, self._new_step())
             return
@@ -136,8 +152,16 @@ class _Tracking:
         self.steps.append(_Step())
         return self.steps[-1]
 
+    def _cut(self, image: np.ndarray) -> bool:
+        """Return whether the picture changed at once where the face was confirmed last."""
+        assert self.last_box is not None
+        before, self.view = self.view, _view(image, self.last_box)
+        return before is not None and correlation(before, self.view) < CUT
+
     def _settle_pending(self) -> None:
         """Confirm the followed frames if the newest shows a face, else do them again."""
+        if not self.pending:
+            return
         image, step = self.pending[-1]
         frames, self.pending = self.pending, []
         if self._confirm(image, step):
@@ -152,6 +176,7 @@ class _Tracking:
             return False
         self.confirmed = step.landmarks
         self.last_box = canonical_box(step.landmarks)
+        self.view = _view(image, self.last_box)
         return True
 
     def _redo(self, image: np.ndarray, step: _Step) -> None:
@@ -224,6 +249,13 @@ def detect_every_frame(finder: FaceFinder, frames: Iterable[np.ndarray]) -> Face
     """
     steps = [_Step(*finder.detect_and_predict(image)) for image in frames]
     return _track(steps, len(steps), 0)
+
+
+def _view(image: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """Return a small grey picture of what is in a box."""
+    crop, _ = crop_around(image, centre_of(box), round(side_of(box)))
+    view = cv2.resize(crop, (VIEW_SIDE, VIEW_SIDE), interpolation=cv2.INTER_AREA)
+    return np.asarray(view, np.float32)
 
 
 def _plausible(landmarks: np.ndarray, image_size: tuple[int, int]) -> bool:

@@ -201,6 +201,7 @@ class Align(Stage):
                 "head_motion_px": scale_of(onset) * follower.head_motion(),
                 "registration_residual": float(np.median(residuals)) if residuals.size else 0.0,
                 "registration_failures": len(follower.failures),
+                "registrations_by_neighbour": len(follower.chained),
             },
             warnings=failure_warnings(follower.failures, frames.numbers),
         )

@@ -183,11 +183,13 @@ def _blurred(image: np.ndarray) -> np.ndarray:
 def test_time_is_projected_by_frames():
     stage_seconds = {"landmarks": 60.0, "align": 30.0, "flow": 10.0}
     summary = {"done": 5, "frames_decoded": 1015, "seconds": 60.0, "stage_seconds": stage_seconds}
-    row = composite.projected_row("casme2", summary)
+    summary["processor_seconds"] = 90.0
+    row = composite.projected_row("casme2", summary, jobs=2)
     # 145 clips of 70 frames are ten times as many frames.
     assert row["minutes"] == pytest.approx(10)
+    assert row["processor_minutes"] == pytest.approx(7.5)
     assert [row[stage] for stage in composite.STAGES] == [0.6, 0.3, 0.1]
-    other = composite.projected_row("smic", summary | {"seconds": 120.0})
+    other = composite.projected_row("smic", summary | {"seconds": 120.0}, jobs=2)
     both = composite.add_up([row, other], "both")
     assert both["clips"] == 145 + 164
     assert both["minutes"] == pytest.approx(10 + 20 * 164 / 145)
@@ -195,6 +197,7 @@ def test_time_is_projected_by_frames():
     whole = composite.at_one_size([row, other], "all")
     assert whole["clips"] == 442
     assert whole["subjects"] == 68
+    assert whole["processor_minutes"] == pytest.approx(both["processor_minutes"] * 442 / 309)
     assert whole["minutes"] == pytest.approx(both["minutes"] * 442 / 309)
 
 

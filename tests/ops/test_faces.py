@@ -212,6 +212,30 @@ def test_a_cut_to_a_face_elsewhere_is_followed_there():
     assert np.abs(centres[5:] - centres[0] - 400).max() < 3
 
 
+def test_a_gap_shorter_than_the_recheck_is_noticed_where_it_is():
+    pytest.importorskip("dlib")
+    face = portrait(scale=0.5)
+    frames = [face] * 3 + [texture(face.shape)] * 2 + [face] * 5
+    track = track_face(FaceFinder(samples=1), frames, recheck=8)
+    assert track.detected.tolist() == [True] * 3 + [False] * 2 + [True] * 5
+    assert track.lost == 1
+
+
+def test_a_cut_to_another_face_in_the_same_place_is_looked_at_anew():
+    pytest.importorskip("dlib")
+    first, second = portrait(scale=0.5), portrait("mona_lisa", scale=0.9)
+    canvases = []
+    for face, left, top in ((first, 150, 40), (second, 190, 60)):
+        canvas = np.full((600, 640, 3), 128, np.uint8)
+        part = face[: 600 - top, : 640 - left]
+        canvas[top : top + part.shape[0], left : left + part.shape[1]] = part
+        canvases.append(canvas)
+    track = track_face(FaceFinder(samples=1), [canvases[0]] * 5 + [canvases[1]] * 3)
+    assert track.n_faces.tolist() == [1, -1, -1, -1, -1, 1, -1, -1]
+    alone = track_face(FaceFinder(samples=1), [canvases[1]])
+    np.testing.assert_allclose(track.landmarks[5], alone.landmarks[0], atol=0.01)
+
+
 def test_no_face_at_all():
     pytest.importorskip("dlib")
     track = track_face(FaceFinder(), [texture((240, 320, 3), seed=seed) for seed in range(2)])

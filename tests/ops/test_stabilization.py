@@ -246,3 +246,27 @@ def test_a_reference_without_texture_registers_nothing(still):
     flat = np.full_like(still[0][0], 120)
     follower = follow([flat, flat, still[0][0]], still[1][:3])
     assert sorted(follower.failures) == [1, 2]
+
+
+def test_a_head_that_slowly_comes_to_look_otherwise_is_followed_by_its_neighbours(still):
+    """Errors of the neighbours add up, so it is followed to a pixel only."""
+    images, landmarks, _ = still
+    rng = np.random.default_rng(5)
+    other = cv2.GaussianBlur(rng.normal(size=images[0].shape[:2]), (0, 0), 6)
+    other = cv2.normalize(other, None, 0, 255, cv2.NORM_MINMAX)
+    frames, shifts = [], []
+    for index, image in enumerate(images):
+        part = index / (len(images) - 1)
+        grey = image if image.ndim == 2 else image[..., 0]
+        mixed = (1 - part) * grey + part * other
+        frames.append(np.roll(np.rint(mixed).astype(np.uint8), index, axis=1))
+        shifts.append(index)
+    follower = follow(frames, landmarks)
+    assert follower.failures == {}
+    assert follower.chained
+    assert follower.chained[-1] == len(images) - 1
+    assert np.isfinite(follower.residuals).all()
+    centre = five_points(landmarks[0]).mean(axis=0)
+    for motion, shift in zip(follower.motions, shifts, strict=True):
+        found = apply_transform(motion, centre + np.array([shift, 0.0]))
+        assert float(np.hypot(*(found - centre))) < 1.5

@@ -1,0 +1,172 @@
+"""From a workspace to a study: the composite, its folds, and everything prepared that it needs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from mer_prep.composite import Composite, build_composite
+from mer_prep.config import make_params, merge_settings
+from mer_prep.errors import ConfigError, TrainingError
+from mer_prep.labels import read_label_map
+from mer_prep.models.mol import PRESETS, MolConfig
+from mer_prep.pipeline import read_pipeline
+from mer_prep.stages import all_stages
+from mer_prep.stages.base import build_stages
+from mer_prep.stages.plan import Recipe, SubjectPlan, make_plan
+from mer_prep.stages.runner import Runner
+from mer_prep.training.fit import seed_of
+from mer_prep.training.recipes import model_card, with_changes
+from mer_prep.training.study import ClipEntry, Study
+from mer_prep.workspace import Workspace
+
+#: The pipeline that makes what MOL takes in.
+PIPELINE = "mol"
+
+
+def prepare_study(
+    workspace: Workspace,
+    corpora: Sequence[str],
+    *,
+    model: str,
+    preset: str,
+    labels: str,
+    seed: int,
+    jobs: int,
+    shuffled: bool = False,
+    architecture: dict[str, Any] | None = None,
+    training: dict[str, Any] | None = None,
+    settings: dict[str, dict[str, Any]] | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    say: Callable[[str], None] = lambda text: None,
+) -> Study:
+    """Return a study, after making whatever of its data is missing.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        The workspace.
+    corpora : sequence of str
+        Imported corpora; all that the label map knows if empty.
+    model, preset : str
+        What is trained.
+    labels : str
+        The label map.
+    seed : int
+        The seed.
+    jobs : int
+        Worker processes for the preparation.
+    shuffled : bool
+        Whether labels are dealt anew among the clips, as a control.
+    architecture, training : dict, optional
+        Changes of the preset by name; values of None change nothing.
+    settings : dict, optional
+        Changes of the stages' parameters, by stage.
+    progress, say : callable, optional
+        See `mer_prep.stages.runner.Runner`.
+
+    Raises
+    ------
+    TrainingError
+        If clips of the composite could not be prepared; they are named.
+    """
+    chosen = model_card(model).preset(preset)
+    config = make_params(
+        MolConfig, dataclasses.asdict(PRESETS[preset]) | (architecture or {}), where=model
+    )
+    label_map = read_label_map(labels)
+    names = workspace.select(tuple(corpora))
+    if not corpora:
+        names = [name for name in names if name in label_map.corpora]
+    clips = [clip for name in names for clip in workspace.clips(name)]
+    composite = build_composite(clips, label_map, {name: workspace.record(name) for name in names})
+    plans = _prepared(workspace, names, config, settings or {}, jobs, progress, say)
+    entries = _entries(workspace, composite, plans)
+    if shuffled:
+        order = np.random.default_rng(seed_of("shuffle", seed)).permutation(len(entries))
+        dealt = [entries[one].label for one in order]
+        entries = [
+            dataclasses.replace(entry, label=label)
+            for entry, label in zip(entries, dealt, strict=True)
+        ]
+    return Study(
+        model=model,
+        preset=preset,
+        architecture=config,
+        training=with_changes(chosen.training, training or {}),
+        reduce=chosen.reduce,
+        start_landmarks=chosen.start_landmarks,
+        labels=label_map.name,
+        protocol="loso",
+        classes=tuple(label_map.classes),
+        seed=seed,
+        shuffled=shuffled,
+        synthetic=composite.synthetic,
+        clips=tuple(entries),
+        folds=composite.folds,
+    )
+
+
+def _prepared(
+    workspace: Workspace,
+    names: Sequence[str],
+    config: MolConfig,
+    settings: dict[str, dict[str, Any]],
+    jobs: int,
+    progress: Callable[[int, int], None],
+    say: Callable[[str], None],
+) -> list[SubjectPlan]:
+    """Make what is missing of the model's inputs; return where everything is."""
+    pipeline = read_pipeline(PIPELINE)
+    merged = merge_settings(pipeline.settings, {"flow": {"lag_divisor": config.frames}})
+    merged = merge_settings(merged, settings)
+    if merged["flow"]["pairs"] != "lagged" or merged["flow"]["lag_divisor"] != config.frames:
+        raise ConfigError(
+            f"Samples of {config.frames} frames need flow.pairs=lagged and "
+            f"flow.lag_divisor={config.frames}.",
+            hint="leave these two as they are",
+        )
+    recipe = Recipe(*build_stages(all_stages(), pipeline.stages, merged))
+    runner = Runner(workspace, recipe, jobs=jobs, progress=progress, say=say)
+    runner.run(make_plan(workspace, names, recipe))
+    return make_plan(workspace, names, recipe, explain=False)
+
+
+def _entries(
+    workspace: Workspace, composite: Composite, plans: Sequence[SubjectPlan]
+) -> list[ClipEntry]:
+    """Return the clips of the composite with their shards, or name those that have none."""
+    shards: dict[str, dict[str, str]] = {}
+    missing: dict[str, str] = {}
+    for plan in plans:
+        for stage, shard in plan.shards.items():
+            failed = {failure.clip_id: failure.message for failure in shard.failures}
+            path = shard.path.relative_to(workspace.root).as_posix()
+            for clip in plan.clips:
+                if not shard.cached or clip.clip_id in failed:
+                    reason = failed.get(clip.clip_id, "it could not be made")
+                    missing.setdefault(clip.clip_id, f"{stage}: {reason}")
+                shards.setdefault(clip.clip_id, {})[stage] = path
+    lost = [one.clip.clip_id for one in composite.samples if one.clip.clip_id in missing]
+    if lost:
+        raise TrainingError(
+            f"{len(lost)} of {len(composite.samples)} clips of the composite are not prepared: "
+            f"{', '.join(lost[:5])}.",
+            where=missing[lost[0]].splitlines()[0],
+            why="a recogniser that is not tested on all clips has another score",
+            hint="see `mer-prep status`; correct the clips, or leave them out by a label map",
+        )
+    return [
+        ClipEntry(
+            one.clip.clip_id,
+            one.clip.corpus,
+            one.clip.subject_id,
+            one.label,
+            shards[one.clip.clip_id],
+            one.clip.source_digest or "",
+        )
+        for one in composite.samples
+    ]

@@ -1,0 +1,129 @@
+"""What became of a run: predictions of all folds, pooled scores, and what they rest on."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mer_prep import __version__
+from mer_prep.errors import TrainingError
+from mer_prep.manifest import write_atomic
+from mer_prep.metrics import bootstrap, score
+from mer_prep.protocols import folds_digest
+from mer_prep.stages.base import library_versions
+from mer_prep.store.key import digest
+from mer_prep.training.recipes import model_card
+from mer_prep.training.study import Study, finished, fold_folder
+
+Row = dict[str, str]
+
+
+def read_predictions(run: Path, study: Study) -> list[Row]:
+    """Return the predictions of all folds, one a clip.
+
+    Raises
+    ------
+    TrainingError
+        If a fold is not finished, or the clips are not those of the study.
+    """
+    waiting = [fold.name for fold in study.folds if not finished(run, fold)]
+    if waiting:
+        raise TrainingError(
+            f"{len(waiting)} of {len(study.folds)} folds are not finished: "
+            f"{', '.join(waiting[:5])}.",
+            where=run,
+            hint="run the same `mer-prep train` again; it goes on where it stopped",
+        )
+    rows: list[Row] = []
+    for fold in study.folds:
+        path = fold_folder(run, fold) / "predictions.csv"
+        with path.open(newline="", encoding="utf-8") as file:
+            rows += csv.DictReader(file)
+    found, wanted = [row["clip_id"] for row in rows], [one.clip_id for one in study.clips]
+    if sorted(found) != sorted(wanted):
+        raise TrainingError("The predictions are not those of the study's clips.", where=run)
+    return rows
+
+
+def write_results(run: Path, study: Study) -> dict[str, Any]:
+    """Score a finished run; write ``predictions.csv`` and ``results.json``, and return the latter.
+
+    All scores come from one confusion matrix over the predictions of all folds; those of a corpus
+    are of a part of the same predictions.
+    """
+    rows = read_predictions(run, study)
+    lines = [",".join(rows[0])] + [",".join(row.values()) for row in rows]
+    write_atomic(run / "predictions.csv", "\n".join(lines) + "\n")
+    corpora = sorted({row["corpus"] for row in rows})
+    parts = {"all": rows} | {
+        name: [row for row in rows if row["corpus"] == name]
+        for name in (corpora if len(corpora) > 1 else [])
+    }
+    results = {
+        "mer_prep": __version__,
+        "synthetic": study.synthetic,
+        "model": study.model,
+        "preset": study.preset,
+        "labels": study.labels,
+        "protocol": study.protocol,
+        "selection": "last",
+        "shuffled_labels": study.shuffled,
+        "seed": study.seed,
+        "classes": list(study.classes),
+        "clips": len(rows),
+        "subjects": len({row["subject"] for row in rows}),
+        "scores": {name: _scores(part, study) for name, part in parts.items()},
+        "auxiliary": _auxiliary(rows),
+        "published": [
+            dataclasses.asdict(one)
+            for one in model_card(study.model).published
+            if (one.labels, one.protocol) == (study.labels, study.protocol)
+        ],
+        "note": model_card(study.model).note,
+        "choices": list(model_card(study.model).preset(study.preset).choices),
+        "passport": {
+            "study": study.digest(),
+            "folds": folds_digest(study.folds),
+            "sources": digest({one.clip_id: one.source_digest for one in study.clips}),
+            "shards": digest({one.clip_id: dict(one.shards) for one in study.clips}),
+        },
+        "libraries": library_versions(("torch", "numpy", "h5py")),
+    }
+    write_atomic(run / "results.json", json.dumps(results, indent=1) + "\n")
+    return results
+
+
+def _scores(rows: Sequence[Row], study: Study) -> dict[str, Any]:
+    labels = [int(row["label"]) for row in rows]
+    predicted = [int(row["predicted"]) for row in rows]
+    found = score(labels, predicted, study.classes)
+    intervals = bootstrap(
+        labels, predicted, [row["subject"] for row in rows], study.classes, seed=study.seed
+    )
+    return {
+        "clips": found.clips,
+        **found.summary(),
+        "interval_95": {name: [one.low, one.high] for name, one in intervals.items()},
+        "classes": {name: dataclasses.asdict(one) for name, one in found.classes.items()},
+        "confusion": found.confusion.tolist(),
+    }
+
+
+def _auxiliary(rows: Sequence[Row]) -> dict[str, float]:
+    """Return the scores of the auxiliary tasks: means over clips, failures over frames."""
+    found: dict[str, float] = {}
+    errors = [float(row["flow_endpoint_error_px"]) for row in rows if row["flow_endpoint_error_px"]]
+    if errors:
+        found["flow_endpoint_error_px"] = sum(errors) / len(errors)
+    marked = [row for row in rows if row["landmark_error"]]
+    if marked:
+        frames = sum(int(row["frames"]) for row in marked)
+        found["landmark_error"] = sum(float(row["landmark_error"]) for row in marked) / len(marked)
+        found["landmark_failure_rate"] = (
+            sum(int(row["landmark_failures"]) for row in marked) / frames
+        )
+    return found

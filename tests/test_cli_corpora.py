@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from mer_prep.cli import cli
 from mer_prep.commands.corpora import _SYNTHETIC
 from mer_prep.errors import MerPrepError
 from mer_prep.sources.corpus import SOURCES
-from mer_prep.synth.layouts import LAYOUTS
+from mer_prep.synth.layouts import LAYOUTS, PlannedClip
 from mer_prep.workspace import Workspace
 
 Run = Callable[..., Result]
@@ -55,3 +56,42 @@ def test_choices_of_a_corpus_are_taken_and_recorded(run: Run, tmp_path: Path) ->
     }
     with pytest.raises(MerPrepError, match="leaves no choice of 'label'"):
         run("import", "casme2", str(tmp_path), "--label", "estimated", *workspace)
+
+
+def test_optional_errata_are_applied_by_name(run: Run, tmp_path: Path) -> None:
+    clip = PlannedClip(216, "d", "disgust", "4", 8, 60, 20, 24, 30)
+    root = tmp_path / "casme3"
+    layout = LAYOUTS["casme3"]
+    layout.write_annotations(root, [dataclasses.replace(clip, onset=3647)])
+    for number in layout.numbers(clip, "part-a"):
+        path = root / layout.frame_path(clip, number, "part-a")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    workspace = ("--workspace", str(tmp_path / "ws"))
+    name = "casme3-216-d-onset"
+    for options, applied in (
+        ((), ()),
+        (("--with-erratum", name), (f"{name}@1",)),
+        (("--with-erratum", "all"), (f"{name}@1",)),
+        (("--with-erratum", "all", "--without-erratum", name), ()),
+        (("--no-errata", "--with-erratum", name), (f"{name}@1",)),
+    ):
+        run("import", "casme3", str(root), *options, *workspace)
+        assert Workspace(tmp_path / "ws").record("casme3").errata == applied
+    with pytest.raises(MerPrepError, match="Did you mean 'casme3-216-d-onset'"):
+        run("import", "casme3", str(root), "--with-erratum", "casme3-216-d", *workspace)
+
+
+def test_lengths_of_clips_in_the_wild(run: Run, tmp_path: Path) -> None:
+    run("synth", "affwild2", "--out", str(tmp_path), "--subjects", "1", "--clips", "1")
+    workspace = ("--workspace", str(tmp_path / "ws"))
+    lengths = ("--min-frames", "3", "--max-frames", "9")
+    result = run("import", "affwild2", str(tmp_path / "AffWild2"), *lengths, *workspace)
+    assert result.exit_code == 0
+    clips = Workspace(tmp_path / "ws").clips("affwild2")
+    assert {clip.emotion for clip in clips} == {"neutral", "happiness"}
+    assert {len(clip.frames) for clip in clips} <= set(range(3, 10))
+    assert Workspace(tmp_path / "ws").record("affwild2").options == {
+        "min-frames": "3",
+        "max-frames": "9",
+    }

@@ -124,10 +124,14 @@ def read(request: Request) -> Reading:
         raise not_this_corpus(request.root, folders, "affwild2")
     tree = choose_tree(reading, trees, PREFERENCE, facts, request.variant)
     annotations = _annotations(reading, request, folders, facts)
+    short = 0
     for name, labels in annotations.items():
         track = _track(reading, tree, name, labels)
         if track is not None:
-            _add_clips(reading, track, labels, shortest, longest)
+            short += _add_clips(reading, track, labels, shortest, longest)
+    if short:
+        message = f"{short} frames lie in stretches of fewer than {shortest} frames of one label."
+        reading.note("info", "stretches-short", message)
     _note_rest(reading, tree, annotations)
     return reading
 
@@ -351,7 +355,8 @@ def _video_track(reading: Reading, folder: Folder, labels: Labels) -> Track:
     return Track(name, numbers, first=0, video=relative, fps=fps or reading.fps)
 
 
-def _add_clips(reading: Reading, track: Track, labels: Labels, shortest: int, longest: int) -> None:
+def _add_clips(reading: Reading, track: Track, labels: Labels, shortest: int, longest: int) -> int:
+    """Add the clips of a track; return how many labelled frames are in none of them."""
     short = 0
     subject = unicodedata.normalize("NFC", track.name)
     for label, start, stop in runs_of_one_class(labels.classes, track.numbers, first=track.first):
@@ -378,9 +383,7 @@ def _add_clips(reading: Reading, track: Track, labels: Labels, shortest: int, lo
                     expression_type="macro",
                 )
             )
-    if short:
-        message = f"{short} frames lie in stretches of fewer than {shortest} frames of one label."
-        reading.note("info", "stretches-short", message, where=track.name)
+    return short
 
 
 def _note_rest(reading: Reading, tree: Tree, annotations: Mapping[str, Labels]) -> None:

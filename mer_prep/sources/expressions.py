@@ -309,19 +309,23 @@ def build_clips(
                 continue
         reading.clips.append(_build(reading, expression, clip_id, folder, frames, emotions))
     annotated = {expression.key for expression in expressions}
-    for key, folder in folders.items():
-        if key in annotated:
-            continue
-        if context is not None:
-            message = f"No expression is annotated in the recording ({len(folder.images)} frames)."
-            reading.note("info", "recording-without-row", message, where=folder.relative)
-        else:
-            reading.note(
-                "warning",
-                "clip-without-row",
-                f"The folder ({len(folder.images)} frames) has no row in the annotation; left out.",
-                where=folder.relative,
-            )
+    rest = [folder for key, folder in folders.items() if key not in annotated]
+    _note_unannotated(reading, rest, recordings=context is not None)
+
+
+def _note_unannotated(reading: Reading, rest: Sequence[Folder], *, recordings: bool) -> None:
+    """Note the folders without a row: clips each, recordings, of which that is normal, at once."""
+    if recordings and rest:
+        first, count = rest[0], len(rest)
+        message = f"No expression is annotated in the recording ({len(first.images)} frames)."
+        if count > 1:
+            message = f"No expression is annotated in {count} recordings; the first is named."
+        reading.note("info", "recording-without-row", message, where=first.relative)
+        return
+    for folder in rest:
+        message = f"The folder ({len(folder.images)} frames) has no row in the annotation; left "
+        message += "out."
+        reading.note("warning", "clip-without-row", message, where=folder.relative)
 
 
 def note_copies(reading: Reading, folder: Folder) -> None:

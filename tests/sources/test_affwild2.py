@@ -79,7 +79,6 @@ def test_short_stretches_are_left_out_and_counted(root):
     assert [clip.clip for clip in imported.clips] == ["00001-00004", "00011-00017", "00001-00006"]
     finding = only(imported.record, "stretches-short")
     assert finding.message.startswith("6 frames lie in stretches of fewer than 4")
-    assert finding.where == "video1"
     with pytest.raises(ManifestError, match="No clip could be imported"):
         import_corpus("affwild2", root)
 

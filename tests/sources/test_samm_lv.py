@@ -61,6 +61,13 @@ def test_reads_both_kinds_of_expression_with_the_emotions_of_samm(root):
     assert only(imported.record, "recording-without-row").where == "SAMM_longvideos/006_9"
 
 
+def test_recordings_without_expressions_are_counted(root):
+    (root / "SAMM_longvideos/007_8").mkdir()
+    finding = only(import_corpus("samm_lv", root).record, "recording-without-row")
+    assert finding.level == "info"
+    assert finding.message == "No expression is annotated in 2 recordings; the first is named."
+
+
 @pytest.mark.parametrize("quirks", [True, False])
 def test_headings_on_row_10_and_on_row_1(tmp_path, quirks):
     root = write_tree("samm_lv", tmp_path / "s", CLIPS, quirks=quirks)

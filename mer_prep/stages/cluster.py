@@ -124,7 +124,7 @@ class Cluster:
         with interrupts_held():
             return stack.enter_context(
                 self._distributed.LocalCluster(
-                    n_workers=self._jobs, threads_per_worker=1, dashboard_address=None
+                    n_workers=self._jobs, threads_per_worker=1, dashboard_address=":0"
                 )
             )
 

@@ -258,17 +258,25 @@ def test_ctrl_c_does_not_reach_the_workers(many: Workspace, engine: str) -> None
 
 
 def computing_children() -> list[int]:
-    """Return the ids of the child processes that are workers, not helpers of multiprocessing."""
-    found = []
+    """Return the ids of the worker processes below this one, not of multiprocessing's helpers."""
+    parents: dict[int, int] = {}
+    commands: dict[int, bytes] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            parent = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
-            command = (folder / "cmdline").read_bytes()
+            stat = (folder / "stat").read_text().rsplit(")", 1)[1].split()
+            commands[int(folder.name)] = (folder / "cmdline").read_bytes()
         except OSError:
             continue
-        if parent == os.getpid() and b"tracker" not in command and b"python" in command:
-            found.append(int(folder.name))
-    return found
+        parents[int(folder.name)] = int(stat[1])
+    below = {os.getpid()}
+    while more := {pid for pid, parent in parents.items() if parent in below} - below:
+        below |= more
+    leaves = below - {parents.get(pid) for pid in below} - {os.getpid()}
+    return [
+        pid
+        for pid in leaves
+        if b"python" in commands[pid] and b"resource_tracker" not in commands[pid]
+    ]
 
 
 def holds_back_sigint(pid: int) -> bool:

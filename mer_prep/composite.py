@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -14,10 +15,12 @@ from typing import Any
 from mer_prep import __version__
 from mer_prep.errors import ManifestError
 from mer_prep.labels import Expected, LabelMap
-from mer_prep.manifest import Clip, Finding, ImportRecord, write_atomic
-from mer_prep.protocols import Fold, folds_digest, leave_one_subject_out
+from mer_prep.manifest import UNREADABLE, Clip, Finding, ImportRecord, write_atomic
+from mer_prep.protocols import Fold, Member, Protocol, folds_digest, make_folds, write_folds
 
-SCHEMA = 1
+SCHEMA = 2
+
+LOSO = Protocol("loso")
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,13 @@ class Sample:
 
     clip: Clip
     label: int
+
+    @property
+    def member(self) -> Member:
+        """The sample as protocols see it."""
+        clip = self.clip
+        known = clip.source_digest if clip.source_digest != UNREADABLE else None
+        return Member(clip.clip_id, clip.corpus, clip.subject_id, self.label, known or "")
 
 
 @dataclass(frozen=True)
@@ -40,8 +50,10 @@ class Composite:
         Labelled clips, by clip id.
     left_out : mapping of str to str
         Why a clip has no label, by clip id.
+    protocol : Protocol
+        The protocol.
     folds : tuple of Fold
-        Leave-one-subject-out folds.
+        Its folds.
     findings : tuple of Finding
         Comparison with the published counts and digests.
     synthetic : bool
@@ -51,6 +63,7 @@ class Composite:
     labels: LabelMap
     samples: tuple[Sample, ...]
     left_out: Mapping[str, str]
+    protocol: Protocol
     folds: tuple[Fold, ...]
     findings: tuple[Finding, ...]
     synthetic: bool
@@ -79,7 +92,11 @@ class Composite:
 
 
 def build_composite(
-    clips: Iterable[Clip], labels: LabelMap, records: Mapping[str, ImportRecord] | None = None
+    clips: Iterable[Clip],
+    labels: LabelMap,
+    records: Mapping[str, ImportRecord] | None = None,
+    *,
+    protocol: Protocol = LOSO,
 ) -> Composite:
     """Apply a label map to clips.
 
@@ -91,6 +108,8 @@ def build_composite(
         The map.
     records : mapping of str to ImportRecord, optional
         How the corpora were imported; names likely causes when counts differ.
+    protocol : Protocol
+        The protocol that makes the folds.
 
     Raises
     ------
@@ -110,19 +129,22 @@ def build_composite(
             f"No clip gets a label by '{labels.name}'.",
             hint=f"the map is for {', '.join(labels.corpora)}; import them first",
         )
-    folds = leave_one_subject_out({one.clip.clip_id: one.clip.subject_id for one in samples})
     composite = Composite(
         labels=labels,
         samples=tuple(samples),
         left_out=left_out,
-        folds=tuple(folds),
+        protocol=protocol,
+        folds=tuple(make_folds(protocol, [one.member for one in samples])),
         findings=(),
         synthetic=any(one.clip.synthetic for one in samples),
     )
-    findings = tuple(_compare(composite, records or {}))
-    return Composite(
-        labels, composite.samples, left_out, composite.folds, findings, composite.synthetic
-    )
+    findings = (*_compare(composite, records or {}), *_mind(protocol))
+    return dataclasses.replace(composite, findings=findings)
+
+
+def _mind(protocol: Protocol) -> Iterable[Finding]:
+    if protocol.card.subjects_may_recur:
+        yield Finding("warning", "subjects-recur", f"{protocol.name}: {protocol.card.caveat}")
 
 
 def _check_corpus(clip: Clip, labels: LabelMap) -> None:
@@ -233,7 +255,7 @@ def _likely_cause(
 def write_composite(
     folder: Path, composite: Composite, *, shards: Mapping[str, Any] | None = None
 ) -> Path:
-    """Write ``composite.jsonl`` (one labelled clip a line) and ``composite.json``.
+    """Write ``composite.jsonl`` (one labelled clip a line), ``composite.json`` and ``folds.json``.
 
     Parameters
     ----------
@@ -266,6 +288,7 @@ def write_composite(
         }
         lines.append(json.dumps(record, ensure_ascii=False) + "\n")
     path = folder / "composite.jsonl"
+    write_folds(path.with_name("folds.json"), composite.protocol.facts(), composite.folds)
     write_atomic(path.with_suffix(".json"), json.dumps(_facts(composite, shards), indent=1) + "\n")
     write_atomic(path, "".join(lines))
     return path
@@ -291,8 +314,8 @@ def _facts(composite: Composite, shards: Mapping[str, Any] | None) -> dict[str, 
         "counts": parts,
         "left_out": dict(Counter(composite.left_out.values()).most_common()),
         "findings": [str(finding) for finding in composite.findings],
-        "protocol": "loso",
+        "protocol": composite.protocol.facts(),
+        "folds": len(composite.folds),
         "folds_sha256": folds_digest(composite.folds),
-        "folds": {fold.name: list(fold.test) for fold in composite.folds},
         "shards": dict(shards or {}),
     }

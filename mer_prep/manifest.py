@@ -60,6 +60,10 @@ class Finding:
         return f"{self.level} [{self.code}] {place + ': ' if place else ''}{self.message}"
 
 
+#: Stands for the digest of frames that are missing or cannot be read.
+UNREADABLE = "unreadable"
+
+
 @dataclass(frozen=True, slots=True)
 class Clip:
     """One annotated expression: its frames, its key frames and its labels.
@@ -106,7 +110,8 @@ class Clip:
     synthetic : bool
         True for frames made by ``mer-prep synth``.
     source_digest : str
-        SHA-256 over the frame numbers and the bytes of all frames (see `sources.frames`).
+        SHA-256 over the frame numbers and the bytes of all frames (see `sources.frames`);
+        `UNREADABLE` if one is missing or cannot be read.
     flags : tuple of str
         Codes of the findings that concern this clip.
     expression_type : {'micro', 'macro'}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,10 +12,14 @@ from mer_prep.commands.common import (
     json_option,
     plural,
     print_json,
+    protocol_options,
     table,
     workspace_option,
 )
 from mer_prep.workspace import Workspace
+
+if TYPE_CHECKING:
+    from mer_prep.protocols import Protocol
 
 
 @click.command()
@@ -30,19 +34,23 @@ from mer_prep.workspace import Workspace
 @click.option(
     "--pipeline", "pipeline_name", help="Also note the shards of this pipeline, as a data passport."
 )
+@protocol_options
 @workspace_option
 @json_option
 def composite(
     corpora: tuple[str, ...],
     labels_name: str,
     pipeline_name: str | None,
+    protocol: Protocol,
     workspace: Workspace,
     as_json: bool,
 ) -> None:
-    """Combine corpora under one label map.
+    """Combine corpora under one label map, and split them into folds.
 
-    Writes the clip list, counts, digest and LOSO folds. Counts and the SHA-256 digest of the clip
-    list are compared with the published ones; a difference is reported with its likely cause.
+    Writes the clip list, counts and digest, and the protocol's folds, frozen in folds.json with a
+    digest of their own; `mer-prep train --folds-file` takes them up. Counts and the SHA-256 digest
+    of the clip list are compared with the published ones; a difference is reported with its likely
+    cause.
     """
     import json
 
@@ -56,7 +64,9 @@ def composite(
     if not corpora:
         names = [name for name in names if name in labels.corpora]
     clips = [clip for name in names for clip in workspace.clips(name)]
-    made = build_composite(clips, labels, {name: workspace.record(name) for name in names})
+    made = build_composite(
+        clips, labels, {name: workspace.record(name) for name in names}, protocol=protocol
+    )
     shards = _passport(workspace, names, pipeline_name) if pipeline_name else None
     path = write_composite(workspace.root, made, shards=shards)
     if as_json:
@@ -173,4 +183,34 @@ def labels(name: str | None, as_json: bool) -> None:
             click.echo(f"    left out: {drop.subject}/{drop.clip}{condition}: {drop.reason}")
 
 
-COMMANDS = (composite, labels)
+@click.command()
+@click.argument("name", required=False)
+@json_option
+def protocols(name: str | None, as_json: bool) -> None:
+    """List the evaluation protocols, or show one: folds, scores, source and what to mind."""
+    from mer_prep.protocols import PROTOCOLS, protocol_card
+
+    cards = PROTOCOLS if name is None else {name: protocol_card(name)}
+    if as_json:
+        facts = [
+            {
+                "name": key,
+                "title": card.title,
+                "about": card.about,
+                "scores": card.scores,
+                "source": card.source,
+                "caveat": card.caveat,
+                "subjects_may_recur": card.subjects_may_recur,
+            }
+            for key, card in cards.items()
+        ]
+        print_json(facts if name is None else facts[0])
+    elif name is None:
+        click.echo(table([(key, card.title) for key, card in cards.items()], ("protocol", "title")))
+    else:
+        card = cards[name]
+        click.echo(f"{name}: {card.title}\n  {card.about}")
+        click.echo(f"  scores: {card.scores}\n  mind: {card.caveat}\n  source: {card.source}")
+
+
+COMMANDS = (composite, labels, protocols)

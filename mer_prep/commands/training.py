@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,10 +14,14 @@ from mer_prep.commands.common import (
     json_option,
     plural,
     print_json,
+    protocol_options,
     table,
     workspace_option,
 )
 from mer_prep.workspace import Workspace
+
+if TYPE_CHECKING:
+    from mer_prep.protocols import Protocol
 
 
 @click.command()
@@ -26,6 +30,12 @@ from mer_prep.workspace import Workspace
 @click.option("--preset", default="paper", show_default=True, help="paper, code or tiny.")
 @click.option(
     "--labels", default="megc2019-3", show_default=True, help="Label map; see `mer-prep labels`."
+)
+@protocol_options
+@click.option(
+    "--folds-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Frozen folds, the folds.json of `mer-prep composite`, instead of --protocol.",
 )
 @click.option("--seed", default=1, show_default=True, help="Decides weights, samples and crops.")
 @click.option("--steps", type=click.IntRange(1), help="Steps a fold, instead of the preset's.")
@@ -55,6 +65,8 @@ def train(
     model: str,
     preset: str,
     labels: str,
+    protocol: Protocol,
+    folds_file: Path | None,
     seed: int,
     steps: int | None,
     batch: int | None,
@@ -68,7 +80,7 @@ def train(
     jobs: int,
     as_json: bool,
 ) -> None:
-    """Train a model over all LOSO folds and score it.
+    """Train a model over all folds of a protocol and score it.
 
     What is missing of its inputs is made first. Every fold is tested with the weights of its last
     step: nothing is chosen on the test subject. A run that was stopped goes on where it was, to
@@ -99,6 +111,8 @@ def train(
             labels=labels,
             seed=seed,
             jobs=jobs,
+            protocol=protocol,
+            folds_file=folds_file,
             shuffled=shuffle_labels,
             architecture=changes.pop(model, {}),
             training={
@@ -112,7 +126,8 @@ def train(
             say=progress.say,
         )
     mark = "-shuffled" if shuffle_labels else ""
-    name = run_name or f"{model}-{preset}-{study.labels}-loso-seed{seed}{mark}"
+    split = protocol.slug if folds_file is None else folds_file.stem
+    name = run_name or f"{model}-{preset}-{study.labels}-{split}-seed{seed}{mark}"
     run = workspace.root / "runs" / name
     open_run(run, study)
     with Progress("train", unit="fold") as progress:

@@ -43,9 +43,12 @@ def read_predictions(run: Path, study: Study) -> list[Row]:
         path = fold_folder(run, fold) / "predictions.csv"
         with path.open(newline="", encoding="utf-8") as file:
             rows += csv.DictReader(file)
-    found, wanted = [row["clip_id"] for row in rows], [one.clip_id for one in study.clips]
+    found = [row["clip_id"] for row in rows]
+    wanted = [clip_id for fold in study.folds for clip_id in fold.test]
     if sorted(found) != sorted(wanted):
-        raise TrainingError("The predictions are not those of the study's clips.", where=run)
+        raise TrainingError(
+            "The predictions are not those of the clips that the folds test.", where=run
+        )
     return rows
 
 
@@ -78,11 +81,7 @@ def write_results(run: Path, study: Study) -> dict[str, Any]:
         "subjects": len({row["subject"] for row in rows}),
         "scores": {name: _scores(part, study) for name, part in parts.items()},
         "auxiliary": _auxiliary(rows),
-        "published": [
-            dataclasses.asdict(one)
-            for one in model_card(study.model).published
-            if (one.labels, one.protocol) == (study.labels, study.protocol)
-        ],
+        "published": _published(study),
         "note": model_card(study.model).note,
         "choices": list(model_card(study.model).preset(study.preset).choices),
         "passport": {
@@ -95,6 +94,18 @@ def write_results(run: Path, study: Study) -> dict[str, Any]:
     }
     write_atomic(run / "results.json", json.dumps(results, indent=1) + "\n")
     return results
+
+
+def _published(study: Study) -> list[dict[str, Any]]:
+    """Return the published results of the same labels and protocol."""
+    # Composite evaluation is leave-one-subject-out over several corpora: the same folds.
+    protocol = "loso" if study.protocol == "cde" else study.protocol
+    return [
+        dataclasses.asdict(one)
+        for one in model_card(study.model).published
+        if (one.labels, one.protocol) == (study.labels, protocol)
+        and (protocol != "cross-corpus" or one.part == study.folds[0].name)
+    ]
 
 
 def _scores(rows: Sequence[Row], study: Study) -> dict[str, Any]:

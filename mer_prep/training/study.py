@@ -199,7 +199,7 @@ def _load_clip(workspace: Path, entry: ClipEntry, length: int) -> PreparedClip:
 
 def fold_folder(run: Path, fold: Fold) -> Path:
     """Return the folder of a fold."""
-    return run / "folds" / fold.name.replace("/", "--")
+    return run / "folds" / fold.name.replace("/", "--").replace(" ", "-")
 
 
 def finished(run: Path, fold: Fold) -> bool:

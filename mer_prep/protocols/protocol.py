@@ -280,7 +280,7 @@ PROTOCOLS: Mapping[str, ProtocolCard] = {
         "Cross-corpus (holdout-database evaluation)",
         "One fold: trained on some corpora, tested on all clips of others.",
         "One confusion matrix over the tested corpora.",
-        "Yap et al., MEGC 2018, FG 2018, doi:10.1109/FG.2018.00105; MOL, Table VII",
+        "Yap et al., MEGC 2018, FG 2018, doi:10.1109/FG.2018.00106; MOL, Table VII",
         "Label maps must mean the same in both corpora: SMIC's classes are self-reported "
         "valence. SAMM and SAMM Long Videos show the same people and cannot be crossed.",
         _cross_corpus,

@@ -140,9 +140,13 @@ class CorpusLabels:
         return name, "" if name else f"emotion '{clip.emotion or 'unlabelled'}' has no class"
 
     def sources(self, name: str) -> list[str]:
-        """Return what a class is made of: emotions, or objective classes by Roman numeral."""
+        """Return what a class is made of: emotions, or objective classes."""
         if self.objective_classes:
-            return [ROMAN[one - 1] for one, to in self.objective_classes.items() if to == name]
+            return [
+                f"objective class {ROMAN[one - 1]}"
+                for one, to in self.objective_classes.items()
+                if to == name
+            ]
         return [emotion for emotion, to in self.emotions.items() if to == name]
 
 

@@ -87,7 +87,7 @@ def _compare_corpus(
     version = record.annotation_version if record else None
     expected = _fitting(part.expected, tally, version)
     cause = _likely_cause(tally, part, expected, record)
-    yield from _compare(corpus, tally, expected, cause)
+    yield from _compare(corpus, tally, expected, cause, version)
 
 
 def _fitting(options: Sequence[Expected], tally: Tally, version: str | None) -> Expected:
@@ -102,25 +102,29 @@ def _fitting(options: Sequence[Expected], tally: Tally, version: str | None) -> 
     return min(options, key=distance)
 
 
-def _compare(name: str, tally: Tally, expected: Expected, cause: str) -> Iterator[Finding]:
-    version = f" for annotation version {_listed(expected.versions)}" if expected.versions else ""
+def _compare(
+    name: str, tally: Tally, expected: Expected, cause: str, version: str | None = None
+) -> Iterator[Finding]:
+    names = [version] if version in expected.versions else expected.versions
+    known = f" for annotation version {_listed(names)}" if names else ""
     if not tally.agrees(expected):
-        counts = ", ".join(
-            f"{one} {count} (published {expected.classes[one]})"
-            for one, count in tally.classes.items()
+        found = dict(tally.classes) | {"subjects": tally.subjects}
+        published = dict(expected.classes) | {"subjects": expected.subjects}
+        differ = ", ".join(
+            f"{one} {found[one]} (published {count})"
+            for one, count in published.items()
+            if count not in (None, found[one])
         )
-        if expected.subjects is not None:
-            counts += f"; subjects {tally.subjects} (published {expected.subjects})"
-        yield Finding("warning", "count-differs", f"{name}{version}: {counts}. {cause}")
+        yield Finding("warning", "count-differs", f"{name}{known}: {differ}. {cause}")
     elif expected.sha256 is None:
-        message = f"{name}: the counts are the published ones{version}"
+        message = f"{name}: the counts are the published ones{known}"
         yield Finding("info", "counts-agree", message)
     else:
         same = tally.sha256 == expected.sha256
         yield Finding(
             "info" if same else "warning",
             "digest-equal" if same else "digest-differs",
-            f"{name}: the counts are the published ones{version} and the clip list is "
+            f"{name}: the counts are the published ones{known} and the clip list is "
             + ("exactly the published one" if same else "not: compare clip names and labels"),
         )
 
@@ -164,8 +168,8 @@ def _likely_cause(
 def _cause_above(labels: LabelMap, records: Mapping[str, ImportRecord]) -> str:
     """Return why the total differs: annotation versions the source did not use, or the parts."""
     others = [
-        f"{corpus} is annotated in version {record.annotation_version}, the source's list is of "
-        f"{_listed(labels.corpora[corpus].expected[0].versions)}"
+        f"{corpus} is annotated in version {record.annotation_version}, the published list is of "
+        f"version {_listed(labels.corpora[corpus].expected[0].versions)}"
         for corpus, record in records.items()
         if corpus in labels.corpora
         and any(

@@ -276,13 +276,14 @@ def _findings(
     corpora: Iterable[str],
     records: Mapping[str, ImportRecord],
 ) -> Iterable[Finding]:
+    synthetic = any(sample.clip.synthetic for sample in pool)
     if draw is not None:
         size = f"{draw.per_class} clips of each of {len(labels.classes)} classes"
-        published = labels.drawn_per_class()
+        published = None if synthetic else labels.drawn_per_class()
         note = "" if published in (None, draw.per_class) else f" (published {published})"
         message = f"{size}{note} drawn from {draw.pool.clips} with seed {draw.seed}"
         yield Finding("info", "balanced", message)
-    if any(sample.clip.synthetic for sample in pool):
+    if synthetic:
         yield Finding(
             "info", "synthetic", "SYNTHETIC clips: not compared with the published counts"
         )

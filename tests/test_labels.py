@@ -10,7 +10,7 @@ import pytest
 
 from mer_prep.composite import build_composite
 from mer_prep.errors import ConfigError
-from mer_prep.labels import read_label_map
+from mer_prep.labels import _CORPUS_KEYS, read_label_map
 from tests.conftest import MakeClip
 
 README = Path(__file__).parent.parent / "README.md"
@@ -30,6 +30,19 @@ def test_the_example_of_the_readme_works(toy_clip: MakeClip, tmp_path: Path) -> 
     assert made.left_out == {"mine/sub02/c": "emotion 'others' has no class"}
     assert len(made.folds) == 2
     assert made.findings == ()
+
+
+def test_the_examples_of_the_documentation_work(tmp_path: Path) -> None:
+    page = README.parent / "docs" / "label-map-files.md"
+    first, second = re.findall(r"```toml\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+    path = tmp_path / "mine.toml"
+    path.write_text(first + second)
+    labels = read_label_map(str(path))
+    assert labels.balance == "minimum"
+    assert str(labels.corpora["casme2"].drop[0]) == "sub04/EP12_01f"
+    assert [one.versions for one in labels.corpora["casme2"].expected] == [("A",), ("B+1",)]
+    known = set(re.findall(r"^\| `(\w+)`", page.read_text("utf-8"), re.MULTILINE))
+    assert known >= set(_CORPUS_KEYS)
 
 
 HEAD = 'title = "x"\nsource = "y"\nclasses = ["good", "bad"]\n'

@@ -37,6 +37,11 @@ if TYPE_CHECKING:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Frozen folds, the folds.json of `mer-prep composite`, instead of --protocol.",
 )
+@click.option(
+    "--draw-seed",
+    type=click.IntRange(0),
+    help="Seed of the draw of clips, for a label map that balances its classes; 0 by default.",
+)
 @click.option("--seed", default=1, show_default=True, help="Decides weights, samples and crops.")
 @click.option("--steps", type=click.IntRange(1), help="Steps a fold, instead of the preset's.")
 @click.option("--batch", type=click.IntRange(1), help="Samples a step.")
@@ -67,6 +72,7 @@ def train(
     labels: str,
     protocol: Protocol,
     folds_file: Path | None,
+    draw_seed: int | None,
     seed: int,
     steps: int | None,
     batch: int | None,
@@ -113,6 +119,7 @@ def train(
             jobs=jobs,
             protocol=protocol,
             folds_file=folds_file,
+            draw_seed=draw_seed,
             shuffled=shuffle_labels,
             architecture=changes.pop(model, {}),
             training={
@@ -127,7 +134,8 @@ def train(
         )
     mark = "-shuffled" if shuffle_labels else ""
     split = protocol.slug if folds_file is None else folds_file.stem
-    name = run_name or f"{model}-{preset}-{study.labels}-{split}-seed{seed}{mark}"
+    draw = f"-draw{study.draw_seed}" if study.draw_seed else ""
+    name = run_name or f"{model}-{preset}-{study.labels}{draw}-{split}-seed{seed}{mark}"
     run = workspace.root / "runs" / name
     open_run(run, study)
     with Progress("train", unit="fold") as progress:

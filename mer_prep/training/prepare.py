@@ -40,6 +40,7 @@ def prepare_study(
     jobs: int,
     protocol: Protocol = LOSO,
     folds_file: Path | None = None,
+    draw_seed: int | None = None,
     shuffled: bool = False,
     architecture: dict[str, Any] | None = None,
     training: dict[str, Any] | None = None,
@@ -67,6 +68,8 @@ def prepare_study(
         The protocol that makes the folds.
     folds_file : Path, optional
         Frozen folds to take instead.
+    draw_seed : int, optional
+        Seed of the draw, for a label map that is balanced; 0 if None.
     shuffled : bool
         Whether labels are dealt anew among the clips, as a control.
     architecture, training : dict, optional
@@ -95,6 +98,7 @@ def prepare_study(
         label_map,
         {name: workspace.record(name) for name in names},
         protocol=protocol,
+        seed=draw_seed,
     )
     name, folds = protocol.name, composite.folds
     if folds_file is not None:
@@ -126,6 +130,7 @@ def prepare_study(
         synthetic=composite.synthetic,
         clips=tuple(entries),
         folds=folds,
+        draw_seed=composite.draw.seed if composite.draw else None,
     )
 
 

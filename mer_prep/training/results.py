@@ -72,6 +72,7 @@ def write_results(run: Path, study: Study) -> dict[str, Any]:
         "model": study.model,
         "preset": study.preset,
         "labels": study.labels,
+        "draw_seed": study.draw_seed,
         "protocol": study.protocol,
         "selection": "last",
         "shuffled_labels": study.shuffled,

@@ -91,6 +91,8 @@ class Study:
         The clips.
     folds : tuple of Fold
         The folds.
+    draw_seed : int, optional
+        Seed of the draw of the clips, where the label map balances them.
     """
 
     model: str
@@ -107,6 +109,7 @@ class Study:
     synthetic: bool
     clips: tuple[ClipEntry, ...]
     folds: tuple[Fold, ...]
+    draw_seed: int | None = None
 
     def facts(self) -> dict[str, Any]:
         """Return everything as plain values for JSON."""

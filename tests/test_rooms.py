@@ -29,7 +29,7 @@ STOREYS: tuple[tuple[str, ...], ...] = (
     ("dataset",),
     ("sources",),
     ("synth", "stages"),
-    ("inspection", "truth_check", "doctor", "export", "training"),
+    ("inspection", "truth_check", "doctor", "export", "spotting", "training"),
     ("commands",),
     ("cli",),
 )

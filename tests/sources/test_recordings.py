@@ -27,12 +27,8 @@ def test_cas_me_2_lists_recordings_with_and_without_expressions(tmp_path):
         write_frame(root / f"rawpic/s16/16_0505funnyinnovations/img{number:03d}.jpg", number)
     record = import_corpus("casme_sq", root).record
     assert record.recordings == (
-        Recording(
-            "15_0101disgustingteeth", "s15", "rawpic/s15/15_0101disgustingteeth", 1, 80, 80
-        ),
-        Recording(
-            "16_0505funnyinnovations", "s16", "rawpic/s16/16_0505funnyinnovations", 3, 9, 3
-        ),
+        Recording("15_0101disgustingteeth", "s15", "rawpic/s15/15_0101disgustingteeth", 1, 80, 80),
+        Recording("16_0505funnyinnovations", "s16", "rawpic/s16/16_0505funnyinnovations", 3, 9, 3),
     )
 
 

@@ -143,9 +143,7 @@ def test_modes_agree_where_nothing_is_shared_or_passed_over():
 
 
 def test_reference_counts_every_pair_strict_each_interval_once():
-    truth = Truth(
-        VIDEOS[:1], (micro("c/a1", 0, 9, "negative"), micro("c/a1", 10, 19, "surprise"))
-    )
+    truth = Truth(VIDEOS[:1], (micro("c/a1", 0, 9, "negative"), micro("c/a1", 10, 19, "surprise")))
     spotted = [micro("c/a1", 0, 19, "negative")]
     strict = spot_then_recognise(truth, spotted)
     assert strict.spotting == Counts(1, 0, 1)

@@ -185,7 +185,7 @@ def evaluate_spotting(
             {
                 "predictions": str(predictions),
                 "truth": str(truth_file) if truth_file else _corpora_of(truth),
-                "truth_digest": _scored(truth, types).digest(),
+                "truth_digest": truth.only(types).digest(),
                 "missing_offset": None if truth_file else missing_offset,
                 "onset_at_start": None if truth_file else onset_at_start,
                 "iou": iou,
@@ -238,11 +238,6 @@ def _refuse_truth_options(corpora: tuple[str, ...]) -> None:
 
 def _corpora_of(truth: Truth) -> list[str]:
     return sorted({video.name.split("/", 1)[0] for video in truth.videos if "/" in video.name})
-
-
-def _scored(truth: Truth, types: Sequence[str]) -> Truth:
-    kept = tuple(one for one in truth.intervals if one.type in types)
-    return dataclasses.replace(truth, intervals=kept)
 
 
 def _counts(truth: Truth, corpus: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -130,6 +131,11 @@ class Truth:
     def of_type(self, kind: str) -> list[Interval]:
         """Return the expressions that are ``micro`` or ``macro``."""
         return [one for one in self.intervals if one.type == kind]
+
+    def only(self, types: Sequence[str]) -> Truth:
+        """Return the ground truth of some types alone, with all of its videos."""
+        kept = tuple(one for one in self.intervals if one.type in types)
+        return dataclasses.replace(self, intervals=kept)
 
     def without_expression(self, types: Sequence[str] = EXPRESSION_TYPES) -> list[Video]:
         """Return the videos that hold no expression of the types."""

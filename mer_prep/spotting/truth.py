@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -233,9 +232,3 @@ def _not_in_manifest(record: ImportRecord, clips: Sequence[Clip], policy: Policy
             "import (--missing-offset drop) and are not in this truth"
         )
     return notes
-
-
-def of_types(truth: Truth, types: Sequence[str]) -> Truth:
-    """Return a ground truth with the expressions of some types only, and all of its videos."""
-    kept = tuple(one for one in truth.intervals if one.type in types)
-    return dataclasses.replace(truth, intervals=kept)

@@ -237,3 +237,14 @@ def test_strict_spotting_is_that_of_the_scores(annotated, spotted):
     assert strict.spotting == score_spotting(truth, spotted, types=["micro"]).overall
     assert strict.analysis.confusion.sum() == strict.spotting.tp
     assert strict.strs == strict.spotting.f1 * strict.analysis.f1
+
+
+@given(MANY, MANY)
+def test_reference_is_never_stricter_than_strict(annotated, spotted):
+    truth = Truth(VIDEOS, tuple(annotated))
+    strict = spot_then_recognise(truth, spotted).spotting
+    reference = spot_then_recognise(truth, spotted, mode="reference").spotting
+    assert reference.tp >= strict.tp
+    assert reference.fp <= strict.fp
+    assert reference.fn <= strict.fn
+    assert reference.f1 >= strict.f1

@@ -8,7 +8,7 @@ import traceback
 import click
 
 from mer_prep import __version__
-from mer_prep.commands import composite, corpora, export, stages, store, tools, training
+from mer_prep.commands import composite, corpora, export, spotting, stages, store, tools, training
 from mer_prep.errors import MerPrepError
 
 
@@ -53,7 +53,7 @@ def cli(context: click.Context, debug: bool) -> None:
     context.obj = {"debug": debug}
 
 
-for module in (corpora, stages, composite, export, store, tools, training):
+for module in (corpora, stages, composite, export, store, tools, spotting, training):
     for command in module.COMMANDS:
         cli.add_command(command)
 

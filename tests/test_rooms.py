@@ -32,7 +32,7 @@ STOREYS: tuple[tuple[str, ...], ...] = (
     ("dataset",),
     ("sources",),
     ("synth", "stages"),
-    ("inspection", "truth_check", "doctor", "docs_pages", "export", "training"),
+    ("inspection", "truth_check", "doctor", "docs_pages", "export", "spotting", "training"),
     ("commands",),
     ("cli",),
 )

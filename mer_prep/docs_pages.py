@@ -1,4 +1,4 @@
-"""Writes the pages of ``docs/labels`` from the label maps: ``python -m mer_prep.docs_pages``.
+"""Writes the pages of label maps and protocols in ``docs``: ``python -m mer_prep.docs_pages``.
 
 Nothing on these pages is written by hand; a test compares them with what is made here.
 """
@@ -6,12 +6,13 @@ Nothing on these pages is written by hand; a test compares them with what is mad
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from mer_prep.errors import ConfigError
 from mer_prep.label_map import CorpusLabels, Expected, LabelMap
 from mer_prep.labels import label_map_names, read_label_map
+from mer_prep.protocols import PROTOCOLS, ProtocolCard
 from mer_prep.resources import data_folder
 from mer_prep.sources.facts import corpus_facts
 
@@ -170,15 +171,68 @@ def _page(*parts: str) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def write_pages(folder: Path) -> list[Path]:
-    """Write the pages into a folder, and remove those of maps that are no more.
+_MADE_PROTOCOL = (
+    "<!-- Made from mer_prep/protocols by `python -m mer_prep.docs_pages`; edit it there. -->"
+)
+
+#: Values for the commands shown.
+_EXAMPLES = {
+    "folds": "--folds 5",
+    "seed": "--fold-seed 0",
+    "train": "--train-on casme2",
+    "test": "--test-on smic",
+}
+
+
+def protocol_pages() -> dict[str, str]:
+    """Return the Markdown of the protocols' pages by file name, the list among them."""
+    rows = [
+        (f"[{name}]({name}.md)", card.title, "yes" if card.subjects_may_recur else "no")
+        for name, card in PROTOCOLS.items()
+    ]
+    index = _page(
+        "# Protocols",
+        _MADE_PROTOCOL,
+        "A protocol says which clips train and which are tested. `mer-prep composite --protocol "
+        "NAME` splits the clips and freezes the folds in `folds.json` with a digest; `mer-prep "
+        "train` takes a protocol, or such a file by `--folds-file`, and refuses one that was "
+        "changed.",
+        _table(("protocol", "title", "a person on both sides"), rows),
+        "Whatever the protocol, folds are refused (`LeakError`) if a clip, an augmented copy of it "
+        "(by its name: `EP02_01f_flip`) or the same frames under another name are in training and "
+        "test, and, but for lovo, if a person is: `sub01`, `SUB1` and `1` of one corpus are one "
+        "person, and the people of SAMM Long Videos are those of SAMM. Every clip is tested once "
+        "at most.",
+    )
+    return {"README.md": index} | {
+        f"{name}.md": _protocol_page(name, card) for name, card in PROTOCOLS.items()
+    }
+
+
+def _protocol_page(name: str, card: ProtocolCard) -> str:
+    options = "".join(f" {_EXAMPLES[one]}" for one in card.parameters)
+    return _page(
+        f"# {name}: {card.title}",
+        _MADE_PROTOCOL,
+        f"Source: {card.source}.",
+        f"```sh\nmer-prep composite --protocol {name}{options}\n"
+        f"mer-prep train --model mol --protocol {name}{options}\n```",
+        card.about,
+        f"**Scores.** {card.scores}",
+        f"**Folds.** {card.counts}",
+        "## What to mind",
+        card.caveat,
+    )
+
+
+def write_pages(folder: Path, pages: Mapping[str, str]) -> list[Path]:
+    """Write pages, by file name, into a folder, and remove others.
 
     Returns
     -------
     list of Path
         The pages.
     """
-    pages = label_pages()
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.glob("*.md"):
         if path.name not in pages:
@@ -193,8 +247,9 @@ def main() -> None:
     root = data_folder("manifests").parent
     if not (root / "pyproject.toml").is_file():
         raise ConfigError("The pages belong to a checkout, and this is an installed package.")
-    pages = write_pages(root / "docs" / "labels")
-    sys.stdout.write(f"{len(pages)} pages in {pages[0].parent}\n")
+    for name, made in (("labels", label_pages()), ("protocols", protocol_pages())):
+        pages = write_pages(root / "docs" / name, made)
+        sys.stdout.write(f"{len(pages)} pages in {pages[0].parent}\n")
 
 
 if __name__ == "__main__":

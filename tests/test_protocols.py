@@ -258,4 +258,4 @@ def test_changed_or_foreign_files_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_every_protocol_says_what_it_is(name: str) -> None:
     card = PROTOCOLS[name]
-    assert all((card.title, card.about, card.scores, card.source, card.caveat))
+    assert all((card.title, card.about, card.scores, card.counts, card.source, card.caveat))

@@ -240,6 +240,7 @@ def protocols(name: str | None, as_json: bool) -> None:
                 "title": card.title,
                 "about": card.about,
                 "scores": card.scores,
+                "counts": card.counts,
                 "source": card.source,
                 "caveat": card.caveat,
                 "subjects_may_recur": card.subjects_may_recur,
@@ -252,7 +253,13 @@ def protocols(name: str | None, as_json: bool) -> None:
     else:
         card = cards[name]
         click.echo(f"{name}: {card.title}\n  {card.about}")
-        click.echo(f"  scores: {card.scores}\n  mind: {card.caveat}\n  source: {card.source}")
+        for word, text in (
+            ("scores", card.scores),
+            ("folds", card.counts),
+            ("mind", card.caveat),
+            ("source", card.source),
+        ):
+            click.echo(f"  {word}: {text}")
 
 
 COMMANDS = (composite, labels, protocols)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -80,3 +81,15 @@ def test_synthesis_needs_no_landmark_detector() -> None:
     for path in (PACKAGE / "synth").rglob("*.py"):
         assert "dlib" not in imported_rooms(path)
         assert "import dlib" not in path.read_text(encoding="utf-8")
+
+
+def test_every_package_is_in_the_wheel() -> None:
+    project = PACKAGE.parent / "pyproject.toml"
+    if not project.is_file():
+        pytest.skip("an installed package has no pyproject.toml beside it")
+    listed = tomllib.loads(project.read_text("utf-8"))["tool"]["setuptools"]["packages"]
+    packages = {
+        ".".join(("mer_prep", *path.parent.relative_to(PACKAGE).parts))
+        for path in PACKAGE.rglob("__init__.py")
+    }
+    assert packages <= set(listed)

@@ -8,7 +8,16 @@ import traceback
 import click
 
 from mer_prep import __version__
-from mer_prep.commands import composite, corpora, export, stages, store, tools, training
+from mer_prep.commands import (
+    composite,
+    corpora,
+    export,
+    pretraining,
+    stages,
+    store,
+    tools,
+    training,
+)
 from mer_prep.errors import MerPrepError
 
 
@@ -53,7 +62,7 @@ def cli(context: click.Context, debug: bool) -> None:
     context.obj = {"debug": debug}
 
 
-for module in (corpora, stages, composite, export, store, tools, training):
+for module in (corpora, stages, composite, export, store, tools, pretraining, training):
     for command in module.COMMANDS:
         cli.add_command(command)
 

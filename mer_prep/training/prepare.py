@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,10 @@ from mer_prep.stages import all_stages
 from mer_prep.stages.base import build_stages
 from mer_prep.stages.plan import Recipe, SubjectPlan, make_plan
 from mer_prep.stages.runner import Runner
-from mer_prep.training.fit import seed_of
+from mer_prep.training.initial import check_unseen, read_init
 from mer_prep.training.recipes import model_card, with_changes
+from mer_prep.training.seeds import seed_of
+from mer_prep.training.selection import Selection
 from mer_prep.training.study import ClipEntry, Study
 from mer_prep.workspace import Workspace
 
@@ -40,6 +43,9 @@ def prepare_study(
     architecture: dict[str, Any] | None = None,
     training: dict[str, Any] | None = None,
     settings: dict[str, dict[str, Any]] | None = None,
+    selection: Selection | None = None,
+    precision: str = "float32",
+    init: Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Study:
@@ -65,24 +71,45 @@ def prepare_study(
         Changes of the preset by name; values of None change nothing.
     settings : dict, optional
         Changes of the stages' parameters, by stage.
+    selection : Selection, optional
+        Which step of a training is kept; the last one by default.
+    precision : {'float32', 'bf16'}
+        In what it is computed.
+    init : Path, optional
+        Weights that every fold starts from.
     progress, say : callable, optional
         See `mer_prep.stages.runner.Runner`.
 
     Raises
     ------
     TrainingError
-        If clips of the composite could not be prepared; they are named.
+        If clips of the composite could not be prepared; they are named. If the weights to start
+        from cannot be used.
+    LeakError
+        If the weights to start from have seen a subject who is tested.
     """
     chosen = model_card(model).preset(preset)
     config = make_params(
         MolConfig, dataclasses.asdict(PRESETS[preset]) | (architecture or {}), where=model
     )
+    began, seen = (None, {}) if init is None else read_init(init)
     label_map = read_label_map(labels)
     names = workspace.select(tuple(corpora))
     if not corpora:
         names = [name for name in names if name in label_map.corpora]
     clips = [clip for name in names for clip in workspace.clips(name)]
     composite = build_composite(clips, label_map, {name: workspace.record(name) for name in names})
+    if init is not None:
+        tested = {clip_id for fold in composite.folds for clip_id in fold.test}
+        check_unseen(
+            init,
+            seen,
+            {
+                one.clip.clip_id: (one.clip.subject_id, one.clip.source_digest or "")
+                for one in composite.samples
+                if one.clip.clip_id in tested
+            },
+        )
     plans = _prepared(workspace, names, config, settings or {}, jobs, progress, say)
     entries = _entries(workspace, composite, plans)
     if shuffled:
@@ -107,6 +134,9 @@ def prepare_study(
         synthetic=composite.synthetic,
         clips=tuple(entries),
         folds=composite.folds,
+        selection=selection or Selection(),
+        precision=precision,
+        init=began,
     )
 
 

@@ -16,7 +16,7 @@ from mer_prep.cli import cli
 from mer_prep.errors import ConfigError, DependencyError, MerPrepError, TrainingError
 from mer_prep.metrics import score
 from mer_prep.synth.corpus import write_corpus
-from mer_prep.training.folds import choose_device
+from mer_prep.training.machine import choose_device
 
 pytestmark = pytest.mark.slow
 

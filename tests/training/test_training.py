@@ -184,9 +184,12 @@ def test_a_loss_that_is_no_number_stops_before_the_weights_are_spoilt(tmp_path):
     broken = ClipStore(
         [dataclasses.replace(one, flow=np.full_like(one.flow, np.inf)) for one in CLIPS]
     )
-    with pytest.raises(TrainingError, match="'flow' is not a finite number in step 1"):
+    with pytest.raises(TrainingError, match="'flow' is not a finite number in step 1") as info:
         run_fold(tmp_path, study(), FOLDS[0], broken, Machine())
     assert not (fold_folder(tmp_path, FOLDS[0]) / "checkpoint.safetensors").exists()
+    assert "of fold test/s0" in info.value.what
+    named = info.value.where.split(": ")[1].split(", ")
+    assert set(named) <= set(FOLDS[0].train)
 
 
 def test_checkpoints_that_do_not_belong_here_are_refused(tmp_path, store):
@@ -198,10 +201,14 @@ def test_checkpoints_that_do_not_belong_here_are_refused(tmp_path, store):
     with pytest.raises(TrainingError, match="pickled weights can run any code"):
         run_fold(tmp_path, made, fold, store, Machine())
     other = Mol(PRESETS["tiny"], 3)
-    facts = {"study": study(seed=5).digest(), "fold": fold.name}
+    facts = {"model": "mol", "preset": "paper", "fold": fold.name}
+    save_checkpoint(path, other, optimiser=None, step=1, facts=facts)
+    with pytest.raises(TrainingError, match="its preset is 'paper', not 'tiny'"):
+        run_fold(tmp_path, made, fold, store, Machine())
+    facts |= {"preset": "tiny", "study": study(seed=5).digest()}
     save_checkpoint(path, other, optimiser=None, step=1, facts=facts)
     with pytest.raises(TrainingError, match="of another training: its study is"):
-        run_fold(tmp_path, made, fold, store, Machine())
+        trained_model(tmp_path, made, fold)
     facts["study"] = made.digest()
     save_checkpoint(path, other, optimiser=None, step=1, facts=facts)
     with pytest.raises(TrainingError, match=r"does not fit the model: \d+ tensors differ"):

@@ -106,10 +106,10 @@ def pretrain(
         click.echo(f"losses of the last steps: {losses}")
         click.echo(f"use them: mer-prep train --init {weights}")
     synthetic = ", SYNTHETIC" if study.synthetic else ""
+    who = f"{plural(results['clips'], 'clip')} of {plural(results['subjects'], 'subject')}"
     click.echo(
-        f"pretrain: {plural(results['clips'], 'clip')} of {plural(results['subjects'], 'subject')}, "
-        f"{plural(results['steps'], 'step')}, {duration(time.monotonic() - started)}{synthetic}, "
-        f"in {weights}",
+        f"pretrain: {who}, {plural(results['steps'], 'step')}, "
+        f"{duration(time.monotonic() - started)}{synthetic}, in {weights}",
         err=as_json,
     )
 
@@ -121,8 +121,8 @@ def _prepared(
     from mer_prep.config import parse_settings
     from mer_prep.progress import Progress
     from mer_prep.training.machine import choose_precision
-    from mer_prep.training.pretrain import without_test
     from mer_prep.training.prepare import prepare_study
+    from mer_prep.training.pretrain import without_test
 
     changes = parse_settings(options["settings"])
     with Progress("prepare") as progress:
@@ -140,6 +140,7 @@ def _prepared(
             },
             settings=changes,
             precision=choose_precision(options["precision"], device),
+            leave_out=True,
             progress=progress,
             say=progress.say,
         )

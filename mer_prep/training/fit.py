@@ -152,24 +152,40 @@ def fit(
     return tried.evaluations
 
 
+class _LossesOf(nn.Module):
+    """The losses of a model as one tensor, which is what several processes can share."""
+
+    def __init__(self, model: Callable[[Tensor], MolOutput]) -> None:
+        super().__init__()
+        self.model = model
+        self.names: tuple[str, ...] = ()
+
+    def forward(self, frames: Tensor, flow: Tensor, landmarks: Tensor, labels: Tensor) -> Tensor:
+        losses = mol_losses(self.model(frames), Batch(frames, flow, landmarks, labels))
+        self.names = tuple(losses)
+        return torch.stack(list(losses.values()))
+
+
 class _Losses:
     """Computes the losses of a batch, compiled or in several processes if the machine says so."""
 
     def __init__(self, model: Mol, machine: Machine) -> None:
         self.machine = machine
-        self._compute: Callable[[Tensor], MolOutput] = model
+        # Compiled here, and not in place: trials and tests see other shapes, and would each time
+        # be compiled anew.
+        self._module = _LossesOf(torch.compile(model) if machine.compiled else model)
+        self._compute: Callable[..., Tensor] = self._module
         if machine.world > 1:
             devices = [torch.device(machine.device)] if machine.cuda else None
             # Which parameters take part is the same in every step; some never do.
             self._compute = nn.parallel.DistributedDataParallel(
-                model, device_ids=devices, static_graph=True
+                self._module, device_ids=devices, static_graph=True
             )
-        if machine.compiled:
-            self._compute = torch.compile(self._compute)
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
         with self.machine.autocast():
-            return mol_losses(self._compute(batch.frames), batch)
+            losses = self._compute(batch.frames, batch.flow, batch.landmarks, batch.labels)
+        return dict(zip(self._module.names, losses, strict=True))
 
 
 class _Tried:

@@ -130,7 +130,8 @@ def train_folds(
     loader = choose_loader(crew.loader, workspace, study.clips, places[0], copies=copies)
     if crew.device == "cpu":
         say(
-            f"training on the CPU: {study.training.steps} steps in each of {len(folds)} folds, "
+            f"training on the CPU: {study.training.steps} steps in each of {len(folds)} "
+            f"fold{'' if len(folds) == 1 else 's'}, "
             f"{len(places)} at a time; --device cuda is far faster where there is one"
         )
     if loader == "stream":

@@ -96,31 +96,40 @@ def _auxiliary(outputs: Sequence[tuple[MolOutput, Batch]]) -> list[str | int]:
 
 
 class LossLog:
-    """The losses of every step as CSV; a resumed training goes on below.
+    """The losses of every step as CSV.
 
     Parameters
     ----------
     path : Path
-        The file.
+        The file. A training that goes on from a checkpoint replaces the steps after it.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lines: list[str] = []
+        self._begun = False
 
     def add(self, step: int, losses: Mapping[str, float]) -> None:
-        """Note the losses of a step; they are written now and then."""
-        if not self.path.exists() and not self._lines:
-            self._lines.append(",".join(("step", *losses)) + "\n")
-        self._lines.append(",".join((str(step), *(f"{one:.6g}" for one in losses.values()))) + "\n")
-        if len(self._lines) >= 20:
-            self.close()
-
-    def close(self) -> None:
-        """Write what is not written yet."""
+        """Write the losses of a step."""
+        if not self._begun:
+            self._begin(step, losses)
+            self._begun = True
+        values = ",".join(f"{one:.6g}" for one in losses.values())
         with self.path.open("a", encoding="utf-8") as file:
-            file.writelines(self._lines)
-        self._lines = []
+            file.write(f"{step},{values}\n")
+
+    def _begin(self, step: int, losses: Mapping[str, float]) -> None:
+        kept = [",".join(("step", *losses))]
+        if self.path.exists():
+            lines = self.path.read_text(encoding="utf-8").splitlines()[1:]
+            kept += [line for line in lines if int(line.split(",")[0]) < step]
+        write_atomic(self.path, "\n".join(kept) + "\n")
+
+    def last(self, count: int) -> dict[str, float]:
+        """Return the mean losses of the last steps by name."""
+        with self.path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))[-count:]
+        names = [name for name in rows[0] if name != "step"]
+        return {name: sum(float(row[name]) for row in rows) / len(rows) for name in names}
 
 
 def write_fold(path: Path, facts: Mapping[str, Any]) -> None:

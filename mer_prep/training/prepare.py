@@ -46,6 +46,7 @@ def prepare_study(
     selection: Selection | None = None,
     precision: str = "float32",
     init: Path | None = None,
+    leave_out: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Study:
@@ -77,6 +78,9 @@ def prepare_study(
         In what it is computed.
     init : Path, optional
         Weights that every fold starts from.
+    leave_out : bool
+        Whether clips that could not be prepared are left out, and `say` told, instead of an
+        error; for training on clips that are not scored.
     progress, say : callable, optional
         See `mer_prep.stages.runner.Runner`.
 
@@ -111,7 +115,7 @@ def prepare_study(
             },
         )
     plans = _prepared(workspace, names, config, settings or {}, jobs, progress, say)
-    entries = _entries(workspace, composite, plans)
+    entries = _entries(workspace, composite, plans, say if leave_out else None)
     if shuffled:
         order = np.random.default_rng(seed_of("shuffle", seed)).permutation(len(entries))
         dealt = [entries[one].label for one in order]
@@ -166,9 +170,15 @@ def _prepared(
 
 
 def _entries(
-    workspace: Workspace, composite: Composite, plans: Sequence[SubjectPlan]
+    workspace: Workspace,
+    composite: Composite,
+    plans: Sequence[SubjectPlan],
+    say: Callable[[str], None] | None,
 ) -> list[ClipEntry]:
-    """Return the clips of the composite with their shards, or name those that have none."""
+    """Return the clips of the composite with their shards.
+
+    Those that have none are told to `say`, or are an error without it.
+    """
     shards: dict[str, dict[str, str]] = {}
     missing: dict[str, str] = {}
     for plan in plans:
@@ -181,10 +191,15 @@ def _entries(
                     missing.setdefault(clip.clip_id, f"{stage}: {reason}")
                 shards.setdefault(clip.clip_id, {})[stage] = path
     lost = [one.clip.clip_id for one in composite.samples if one.clip.clip_id in missing]
-    if lost:
+    what = (
+        f"{len(lost)} of {len(composite.samples)} clips of the composite are not prepared: "
+        f"{', '.join(lost[:5])}."
+    )
+    if lost and say is not None and len(lost) < len(composite.samples):
+        say(f"{what} They are left out; see `mer-prep status`.")
+    elif lost:
         raise TrainingError(
-            f"{len(lost)} of {len(composite.samples)} clips of the composite are not prepared: "
-            f"{', '.join(lost[:5])}.",
+            what,
             where=missing[lost[0]].splitlines()[0],
             why="a recogniser that is not tested on all clips has another score",
             hint="see `mer-prep status`; correct the clips, or leave them out by a label map",
@@ -199,4 +214,5 @@ def _entries(
             one.clip.source_digest or "",
         )
         for one in composite.samples
+        if one.clip.clip_id not in missing
     ]

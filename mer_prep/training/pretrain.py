@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -102,10 +102,8 @@ def pretrain(
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     model = machine.place(model)
     log = LossLog(run / "log.csv")
-    recent: deque[dict[str, float]] = deque(maxlen=_LAST)
 
     def noted(step: int, losses: dict[str, float]) -> None:
-        recent.append(losses)
         if world.first:
             log.add(step, losses)
         on_step(step, losses)
@@ -126,11 +124,7 @@ def pretrain(
     )
     check_same_weights(world, model)
     if world.first:
-        log.close()
-        losses = {
-            name: sum(one[name] for one in recent) / len(recent) for name in (recent or [{}])[0]
-        }
-        final = facts | {"final": True, "losses": losses, "computed": machine.facts()}
+        final = facts | {"final": True, "losses": log.last(_LAST), "computed": machine.facts()}
         save_checkpoint(path, model, optimiser=None, step=study.training.steps, facts=final)
         checkpoint.unlink()
     return path

@@ -255,7 +255,6 @@ def run_fold(
             trial=choose_by(study, fold, store, view, inner, machine),
             on_step=noted,
         )
-        log.close()
         chosen = best_evaluation(tried, study.selection.kind).step if tried else None
         step = chosen or study.training.steps
         final = facts | {"final": True, "evaluations": evaluation_facts(tried)}

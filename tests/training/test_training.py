@@ -10,17 +10,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from mer_prep.dataset import Batch, ClipStore, PreparedClip, phases  # noqa: E402
+from mer_prep.dataset import Batch, ClipStore  # noqa: E402
 from mer_prep.errors import ConfigError, TrainingError  # noqa: E402
 from mer_prep.models.mol import PRESETS, Mol, MolOutput  # noqa: E402
-from mer_prep.protocols import Fold  # noqa: E402
 from mer_prep.training.checkpoints import read_checkpoint, save_checkpoint  # noqa: E402
 from mer_prep.training.fit import Machine, rate_at  # noqa: E402
 from mer_prep.training.losses import landmark_loss, mol_losses, ocular_distance  # noqa: E402
 from mer_prep.training.recipes import MODELS, TrainingSettings, model_card  # noqa: E402
 from mer_prep.training.study import (  # noqa: E402
-    ClipEntry,
-    Study,
     finished,
     fold_folder,
     open_run,
@@ -28,75 +25,18 @@ from mer_prep.training.study import (  # noqa: E402
     run_fold,
     trained_model,
 )
-
-SIDE = 72
+from tests.bars import CLIPS, FOLDS, one_thread, study  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
 def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def prepared(name: str, subject: str, label: int) -> PreparedClip:
-    """Return a clip in which a bright bar stays, moves down or moves up."""
-    rng = np.random.default_rng(len(name) + label)
-    frames = rng.normal(120, 3, (8, SIDE, SIDE))
-    for index in range(8):
-        row = 30 + (0, 1, -1)[label] * index
-        frames[index, row : row + 6, 20:50] += 60
-    samples = phases(8, 4)
-    return PreparedClip(
-        clip_id=name,
-        corpus="test",
-        subject=subject,
-        label=label,
-        frames=np.clip(frames, 0, 255).astype(np.uint8),
-        flow=np.full((len(samples) * 3, 2, SIDE, SIDE), 0.5, np.float32),
-        landmarks=np.tile(rng.uniform(10, 60, (68, 2)).astype(np.float32), (8, 1, 1)),
-        samples=samples,
-    )
-
-
-CLIPS = [prepared(f"test/s{s}/c{c}", f"test/s{s}", c) for s in range(3) for c in range(3)]
-FOLDS = tuple(
-    Fold(
-        f"test/s{s}",
-        tuple(one.clip_id for one in CLIPS if one.subject != f"test/s{s}"),
-        tuple(one.clip_id for one in CLIPS if one.subject == f"test/s{s}"),
-    )
-    for s in range(3)
-)
+    with one_thread():
+        yield
 
 
 @pytest.fixture(scope="module")
 def store() -> ClipStore:
     return ClipStore(CLIPS)
-
-
-def study(**changes) -> Study:
-    values = {
-        "model": "mol",
-        "preset": "tiny",
-        "architecture": dataclasses.replace(PRESETS["tiny"], channels=8),
-        "training": TrainingSettings(steps=6, batch=4, learning_rate=1e-3, landmark_weight=1.0),
-        "reduce": 1,
-        "start_landmarks": True,
-        "labels": "made-up",
-        "protocol": "loso",
-        "classes": ("still", "down", "up"),
-        "seed": 1,
-        "shuffled": False,
-        "synthetic": True,
-        "clips": tuple(
-            ClipEntry(one.clip_id, one.corpus, one.subject, one.label, {}, "0" * 64)
-            for one in CLIPS
-        ),
-        "folds": FOLDS,
-    }
-    return Study(**values | changes)
 
 
 def predictions(run, fold):

@@ -79,9 +79,9 @@ def study(**changes: Any) -> Study:
                 one.subject,
                 one.label,
                 {stage: shard_name(stage, one) for stage in ("align", "flow")},
-                f"{number:064d}",
+                f"{number:04d}".ljust(64, "0"),
             )
-            for number, one in enumerate(CLIPS, 10**40)
+            for number, one in enumerate(CLIPS)
         ),
         "folds": FOLDS,
     }

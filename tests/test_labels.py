@@ -49,10 +49,16 @@ def test_what_a_label_map_lacks_is_named(tmp_path: Path, change: str, message: s
         read_label_map(str(path))
 
 
+#: Their clips are cut at the import to lengths of one's choice, so nobody published how many.
+UNCOUNTED = {"affwild2-7"}
+
+
 def test_every_label_map_that_is_shipped_states_its_source_and_counts() -> None:
     for name in label_map_names():
         labels = read_label_map(name)
         assert labels.source
+        if name in UNCOUNTED:
+            continue
         assert labels.expected is not None
         parts = [part.expected for part in labels.corpora.values()]
         assert all(part is not None for part in parts)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -173,7 +174,7 @@ def _side_by_side(
 
     def hand_out(place: int) -> None:
         for number in itertools.islice(waiting, 1):
-            running[pools[place].submit(train, number, places[place])] = (place, number)
+            running[pools[place].submit(_in_worker, train, number, places[place])] = (place, number)
 
     try:
         for place in range(len(places)):
@@ -193,6 +194,15 @@ def _side_by_side(
     finally:
         for pool in pools:
             pool.shutdown(wait=True, kill_workers=bool(running))
+
+
+def _in_worker(
+    train: Callable[[int, str], LockedError | None], number: int, device: str
+) -> LockedError | None:
+    # Processes that a worker starts to read shards do not know joblib's way to start processes,
+    # which is the default within the worker.
+    multiprocessing.set_start_method("spawn", force=True)
+    return train(number, device)
 
 
 def _train(

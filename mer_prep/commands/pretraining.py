@@ -51,7 +51,7 @@ def pretrain(
     Nothing is tested. The weights, pretrained.safetensors in the run's folder, say which subjects
     they have seen, so that nobody is tested on them later.
 
-    On several GPUs or machines: torchrun --nproc-per-node 8 -m mer_prep.cli pretrain ... Every
+    On several GPUs or machines: torchrun --nproc-per-node 8 -m -- mer_prep.cli pretrain ... Every
     process takes an equal part of each batch.
     """
     require_torch()
@@ -81,7 +81,8 @@ def pretrain(
         run = from_first(world, run)
         study = read_study(run)
         _share_cores(world, place)
-        chosen = choose_loader(loader, workspace.root, study.clips, place, copies=world.size)
+        copies = world.size if place == "cpu" else 1
+        chosen = choose_loader(loader, workspace.root, study.clips, place, copies=copies)
         machine = Machine(
             place, study.precision, compiled, deterministic, workers=4 if chosen == "stream" else 0
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,7 +63,12 @@ def joined(world: World, device: str) -> Iterator[None]:
     distributed.init_process_group(backend, timeout=PATIENCE)
     try:
         yield
+        # Nobody leaves while another is still listening.
+        distributed.barrier()
     finally:
+        # What wraps the model refers to itself; left to the end of the program, its threads would
+        # still run when that end comes.
+        gc.collect()
         distributed.destroy_process_group()
 
 

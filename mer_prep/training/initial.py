@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from mer_prep.errors import LeakError, TrainingError
-from mer_prep.training.checkpoints import read_checkpoint
+from mer_prep.training.checkpoints import read_checkpoint, read_facts
 
 #: Name of the copy in a run's folder, so that a run can go on without the file it began with.
 COPY = "init.safetensors"
@@ -96,7 +96,7 @@ def read_init(path: Path) -> tuple[Init, dict[str, list[str]]]:
     TrainingError
         If the file is no checkpoint of mer-prep, or does not say whom it was trained on.
     """
-    _, _, facts = read_checkpoint(path)
+    _, facts = read_facts(path)
     seen = facts.get("lineage")
     if not seen:
         raise TrainingError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,14 @@ def call(*arguments: object, code: int = 0):
         raise result.exception
     assert result.exit_code == code, result.output
     return result
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_core():
+    # Threads of PyTorch wait busily for a core that another test has.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "sched_getaffinity", lambda _: {0})
+        yield
 
 
 @pytest.fixture(scope="module")

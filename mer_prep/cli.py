@@ -13,6 +13,7 @@ from mer_prep.commands import (
     corpora,
     export,
     pretraining,
+    spotting,
     stages,
     store,
     tools,
@@ -62,7 +63,7 @@ def cli(context: click.Context, debug: bool) -> None:
     context.obj = {"debug": debug}
 
 
-for module in (corpora, stages, composite, export, store, tools, pretraining, training):
+for module in (corpora, stages, composite, export, store, tools, spotting, pretraining, training):
     for command in module.COMMANDS:
         cli.add_command(command)
 

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mer_prep import __version__
-from mer_prep.errors import ManifestError
-from mer_prep.labels import Expected, LabelMap
-from mer_prep.manifest import Clip, Finding, ImportRecord, write_atomic
-from mer_prep.protocols import Fold, folds_digest, leave_one_subject_out
+from mer_prep.balance import balanced_draw
+from mer_prep.errors import ConfigError, ManifestError
+from mer_prep.label_map import LabelMap
+from mer_prep.manifest import UNREADABLE, Clip, Finding, ImportRecord, write_atomic
+from mer_prep.protocols import Fold, Member, Protocol, folds_digest, make_folds, write_folds
+from mer_prep.published import Tally, compare_published
 
-SCHEMA = 1
+SCHEMA = 2
+
+LOSO = Protocol("loso")
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,32 @@ class Sample:
 
     clip: Clip
     label: int
+
+    @property
+    def member(self) -> Member:
+        """The sample as protocols see it."""
+        clip = self.clip
+        known = clip.source_digest if clip.source_digest != UNREADABLE else None
+        return Member(clip.clip_id, clip.corpus, clip.subject_id, self.label, known or "")
+
+
+@dataclass(frozen=True)
+class Draw:
+    """How a composite was balanced.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the draw.
+    per_class : int
+        Clips of every class that were kept.
+    pool : Tally
+        What there was to draw from.
+    """
+
+    seed: int
+    per_class: int
+    pool: Tally
 
 
 @dataclass(frozen=True)
@@ -40,20 +71,29 @@ class Composite:
         Labelled clips, by clip id.
     left_out : mapping of str to str
         Why a clip has no label, by clip id.
+    protocol : Protocol
+        The protocol.
     folds : tuple of Fold
-        Leave-one-subject-out folds.
+        Its folds.
     findings : tuple of Finding
         Comparison with the published counts and digests.
     synthetic : bool
         True if any clip is synthetic.
+    draw : Draw, optional
+        How the samples were drawn, where the map is balanced.
+    annotations : mapping of str to str
+        Version of the annotation by corpus, as far as it is known.
     """
 
     labels: LabelMap
     samples: tuple[Sample, ...]
     left_out: Mapping[str, str]
+    protocol: Protocol
     folds: tuple[Fold, ...]
     findings: tuple[Finding, ...]
     synthetic: bool
+    draw: Draw | None = None
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def corpora(self) -> list[str]:
@@ -79,7 +119,12 @@ class Composite:
 
 
 def build_composite(
-    clips: Iterable[Clip], labels: LabelMap, records: Mapping[str, ImportRecord] | None = None
+    clips: Iterable[Clip],
+    labels: LabelMap,
+    records: Mapping[str, ImportRecord] | None = None,
+    *,
+    protocol: Protocol = LOSO,
+    seed: int | None = None,
 ) -> Composite:
     """Apply a label map to clips.
 
@@ -91,15 +136,30 @@ def build_composite(
         The map.
     records : mapping of str to ImportRecord, optional
         How the corpora were imported; names likely causes when counts differ.
+    protocol : Protocol
+        The protocol that makes the folds.
+    seed : int, optional
+        Seed of the draw, for a map that is balanced; 0 if None.
 
     Raises
     ------
     ManifestError
-        If the map does not know a corpus, wants another variant of it, or no clip gets a label.
+        If the map does not know a corpus, wants another variant of it or one imported with other
+        choices, or no clip gets a label.
+    ConfigError
+        If a seed is given and the map draws nothing.
     """
-    samples, left_out = [], {}
+    if seed is not None and labels.balance is None:
+        raise ConfigError(
+            f"Label map '{labels.name}' keeps all clips: it draws none, and takes no seed.",
+            hint="--fold-seed is the seed of k-fold; `mer-prep labels` lists the balanced maps",
+        )
+    records = records or {}
+    _check_imports(labels, records)
+    samples, left_out, corpora = [], {}, set()
     for clip in sorted(clips, key=lambda one: one.clip_id):
         _check_corpus(clip, labels)
+        corpora.add(clip.corpus)
         label, reason = labels.label(clip)
         if label is None:
             left_out[clip.clip_id] = reason
@@ -110,19 +170,39 @@ def build_composite(
             f"No clip gets a label by '{labels.name}'.",
             hint=f"the map is for {', '.join(labels.corpora)}; import them first",
         )
-    folds = leave_one_subject_out({one.clip.clip_id: one.clip.subject_id for one in samples})
-    composite = Composite(
+    pool, draw = samples, None
+    if labels.balance is not None:
+        samples, draw = _balanced(pool, labels, seed or 0)
+        kept = {one.clip.clip_id for one in samples}
+        reason = f"not drawn: balanced to {draw.per_class} clips a class"
+        left_out |= {one.clip.clip_id: reason for one in pool if one.clip.clip_id not in kept}
+    findings = (*_findings(labels, pool, draw, corpora, records), *_mind(protocol))
+    return Composite(
         labels=labels,
         samples=tuple(samples),
         left_out=left_out,
-        folds=tuple(folds),
-        findings=(),
-        synthetic=any(one.clip.synthetic for one in samples),
+        protocol=protocol,
+        folds=tuple(make_folds(protocol, [one.member for one in samples])),
+        findings=findings,
+        synthetic=any(one.clip.synthetic for one in pool),
+        draw=draw,
+        annotations={
+            corpus: records[corpus].annotation_version or "unknown"
+            for corpus in sorted(corpora)
+            if corpus in records
+        },
     )
-    findings = tuple(_compare(composite, records or {}))
-    return Composite(
-        labels, composite.samples, left_out, composite.folds, findings, composite.synthetic
-    )
+
+
+def _balanced(pool: Sequence[Sample], labels: LabelMap, seed: int) -> tuple[list[Sample], Draw]:
+    kept = balanced_draw({one.clip.clip_id: one.label for one in pool}, labels.classes, seed=seed)
+    samples = [one for one in pool if one.clip.clip_id in kept]
+    return samples, Draw(seed, len(samples) // len(labels.classes), _tally(pool, labels.classes))
+
+
+def _mind(protocol: Protocol) -> Iterable[Finding]:
+    if protocol.card.subjects_may_recur:
+        yield Finding("warning", "subjects-recur", f"{protocol.name}: {protocol.card.caveat}")
 
 
 def _check_corpus(clip: Clip, labels: LabelMap) -> None:
@@ -134,15 +214,32 @@ def _check_corpus(clip: Clip, labels: LabelMap) -> None:
             "label map of your own (--labels FILE.toml; the README shows one)",
         )
     variant = clip.variant or ""
-    if part.variant is not None and part.variant.casefold() not in re.split(
-        r"[-_ /]", variant.casefold()
-    ):
+    if part.variant is not None and not _words(part.variant) <= _words(variant):
         raise ManifestError(
             f"Label map '{labels.name}' is for the {part.variant} form of {clip.corpus}; "
             f"'{variant}' is imported.",
             where=clip.clip_id,
             hint=f"mer-prep import {clip.corpus} FOLDER --variant {part.variant}",
         )
+
+
+def _words(variant: str) -> set[str]:
+    """Return the words of a variant: ``part-a`` is a form of ``part-a-clips``."""
+    return set(re.split(r"[-_ /]", variant.casefold()))
+
+
+def _check_imports(labels: LabelMap, records: Mapping[str, ImportRecord]) -> None:
+    for corpus, record in records.items():
+        part = labels.corpora.get(corpus)
+        for name, value in part.options.items() if part else ():
+            if record.options.get(name, value) != value:
+                raise ManifestError(
+                    f"Label map '{labels.name}' is for {corpus} imported with {name} = {value}; "
+                    f"it was imported with {record.options[name]}.",
+                    where=record.root,
+                    why="its classes are of other emotions than those imported",
+                    hint=f"mer-prep import {corpus} FOLDER --{name} {value}",
+                )
 
 
 def list_line(sample: Sample) -> str:
@@ -163,77 +260,45 @@ def list_digest(samples: Sequence[Sample]) -> str:
     return hashlib.sha256(b"".join(lines)).hexdigest()
 
 
-def _compare(composite: Composite, records: Mapping[str, ImportRecord]) -> Iterable[Finding]:
-    if composite.synthetic:
+def _tally(samples: Sequence[Sample], classes: Sequence[str]) -> Tally:
+    found = Counter(classes[sample.label] for sample in samples)
+    return Tally(
+        classes={name: found[name] for name in classes},
+        subjects=len({sample.clip.subject_id for sample in samples}),
+        sha256=list_digest(samples),
+    )
+
+
+def _findings(
+    labels: LabelMap,
+    pool: Sequence[Sample],
+    draw: Draw | None,
+    corpora: Iterable[str],
+    records: Mapping[str, ImportRecord],
+) -> Iterable[Finding]:
+    synthetic = any(sample.clip.synthetic for sample in pool)
+    if draw is not None:
+        size = f"{draw.per_class} clips of each of {len(labels.classes)} classes"
+        published = None if synthetic else labels.drawn_per_class()
+        note = "" if published in (None, draw.per_class) else f" (published {published})"
+        message = f"{size}{note} drawn from {draw.pool.clips} with seed {draw.seed}"
+        yield Finding("info", "balanced", message)
+    if synthetic:
         yield Finding(
             "info", "synthetic", "SYNTHETIC clips: not compared with the published counts"
         )
         return
-    labels = composite.labels
-    for corpus in composite.corpora:
-        yield from _compare_part(
-            composite, corpus, labels.corpora[corpus].expected, records.get(corpus)
-        )
-    absent = sorted(set(labels.corpora) - set(composite.corpora))
-    if absent:
-        yield Finding(
-            "warning",
-            "corpus-absent",
-            f"'{labels.name}' also holds {', '.join(absent)}, not imported: this is a part of it",
-        )
-    else:
-        yield from _compare_part(composite, None, labels.expected, None)
-
-
-def _compare_part(
-    composite: Composite,
-    corpus: str | None,
-    expected: Expected | None,
-    record: ImportRecord | None,
-) -> Iterable[Finding]:
-    if expected is None:
-        return
-    name = corpus or "all corpora"
-    counts = composite.counts(corpus)
-    subjects = composite.subjects(corpus)
-    if counts != dict(expected.classes) or subjects != expected.subjects:
-        listed = ", ".join(
-            f"{one} {counts[one]} (published {expected.classes[one]})" for one in counts
-        )
-        yield Finding(
-            "warning",
-            "count-differs",
-            f"{name}: {listed}; subjects {subjects} (published {expected.subjects}). "
-            + _likely_cause(composite, corpus, expected, record),
-        )
-    elif expected.sha256 is not None:
-        same = composite.digest(corpus) == expected.sha256
-        yield Finding(
-            "info" if same else "warning",
-            "digest-equal" if same else "digest-differs",
-            f"{name}: the counts are the published ones and the clip list is "
-            + ("exactly the published one" if same else "not: compare clip names and labels"),
-        )
-
-
-def _likely_cause(
-    composite: Composite, corpus: str | None, expected: Expected, record: ImportRecord | None
-) -> str:
-    if record is None:
-        return "See the corpora above."
-    short = expected.clips - len(composite.part(corpus))
-    missing = sum(finding.code in {"folder-missing", "folder-empty"} for finding in record.findings)
-    if short > 0 and missing:
-        return f"Likely cause: {missing} annotated clips have no frames (see `mer-prep validate`)."
-    if record.annotation_version:
-        return f"Likely cause: the annotations are of version {record.annotation_version}."
-    return "Likely cause: clips are missing from the folder (see `mer-prep validate`)."
+    tallies = {
+        corpus: _tally([one for one in pool if one.clip.corpus == corpus], labels.classes)
+        for corpus in sorted(corpora)
+    }
+    yield from compare_published(labels, tallies, _tally(pool, labels.classes), records)
 
 
 def write_composite(
     folder: Path, composite: Composite, *, shards: Mapping[str, Any] | None = None
 ) -> Path:
-    """Write ``composite.jsonl`` (one labelled clip a line) and ``composite.json``.
+    """Write ``composite.jsonl`` (one labelled clip a line), ``composite.json`` and ``folds.json``.
 
     Parameters
     ----------
@@ -266,6 +331,7 @@ def write_composite(
         }
         lines.append(json.dumps(record, ensure_ascii=False) + "\n")
     path = folder / "composite.jsonl"
+    write_folds(path.with_name("folds.json"), composite.protocol.facts(), composite.folds)
     write_atomic(path.with_suffix(".json"), json.dumps(_facts(composite, shards), indent=1) + "\n")
     write_atomic(path, "".join(lines))
     return path
@@ -289,10 +355,12 @@ def _facts(composite: Composite, shards: Mapping[str, Any] | None) -> dict[str, 
         "classes": list(composite.labels.classes),
         "source": composite.labels.source,
         "counts": parts,
+        "annotations": dict(composite.annotations),
+        "draw": None if composite.draw is None else dataclasses.asdict(composite.draw),
         "left_out": dict(Counter(composite.left_out.values()).most_common()),
         "findings": [str(finding) for finding in composite.findings],
-        "protocol": "loso",
+        "protocol": composite.protocol.facts(),
+        "folds": len(composite.folds),
         "folds_sha256": folds_digest(composite.folds),
-        "folds": {fold.name: list(fold.test) for fold in composite.folds},
         "shards": dict(shards or {}),
     }

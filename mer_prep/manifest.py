@@ -60,6 +60,10 @@ class Finding:
         return f"{self.level} [{self.code}] {place + ': ' if place else ''}{self.message}"
 
 
+#: Stands for the digest of frames that are missing or cannot be read.
+UNREADABLE = "unreadable"
+
+
 @dataclass(frozen=True, slots=True)
 class Clip:
     """One annotated expression: its frames, its key frames and its labels.
@@ -106,7 +110,8 @@ class Clip:
     synthetic : bool
         True for frames made by ``mer-prep synth``.
     source_digest : str
-        SHA-256 over the frame numbers and the bytes of all frames (see `sources.frames`).
+        SHA-256 over the frame numbers and the bytes of all frames (see `sources.frames`);
+        `UNREADABLE` if one is missing or cannot be read.
     flags : tuple of str
         Codes of the findings that concern this clip.
     expression_type : {'micro', 'macro'}
@@ -394,6 +399,32 @@ def subject_counts(clips: Iterable[Clip]) -> dict[str, int]:
     return dict(sorted(Counter(clip.subject for clip in clips).items()))
 
 
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """A long video of a corpus, whether or not an expression is annotated in it.
+
+    Parameters
+    ----------
+    name : str
+        Name within the corpus, e.g. ``006_1``.
+    subject : str
+        Canonical subject within the corpus.
+    folder : str
+        Relative POSIX path of the folder of its frames: that of the frames of its clips.
+    first, last : int
+        Smallest and largest frame number.
+    frames : int
+        Frames on disk; fewer than the numbers from first to last where there are gaps.
+    """
+
+    name: str
+    subject: str
+    folder: str
+    first: int
+    last: int
+    frames: int
+
+
 @dataclass(frozen=True)
 class ImportRecord:
     """How a corpus was read; stored as ``manifests/<corpus>.json``.
@@ -422,6 +453,8 @@ class ImportRecord:
         What was chosen where the corpus leaves a choice, e.g. which column gives the emotion.
     findings : tuple of Finding
         What the importer noticed.
+    recordings : tuple of Recording
+        Every long video, for spotting; empty where the clips are not cut from long videos.
     manifest_sha256 : str, optional
         Digest of the ``.jsonl`` as it was written; shows lost or edited lines.
     """
@@ -437,6 +470,7 @@ class ImportRecord:
     synthetic: bool = False
     options: Mapping[str, str] = field(default_factory=dict)
     findings: tuple[Finding, ...] = field(default=())
+    recordings: tuple[Recording, ...] = ()
     manifest_sha256: str | None = field(default=None, compare=False)
 
 
@@ -500,6 +534,7 @@ def read_record(path: Path) -> ImportRecord:
         facts = {key: value for key, value in facts.items() if key in names}
         facts["findings"] = tuple(Finding(**entry) for entry in facts.get("findings", ()))
         facts["errata"] = tuple(facts.get("errata", ()))
+        facts["recordings"] = tuple(Recording(**entry) for entry in facts.get("recordings", ()))
         return ImportRecord(**facts)
     except (OSError, ValueError, TypeError) as error:
         raise ManifestError(

@@ -10,112 +10,13 @@ from pathlib import Path
 import pytest
 
 from mer_prep.composite import build_composite, list_digest, write_composite
-from mer_prep.errors import ConfigError, LeakError, ManifestError
+from mer_prep.errors import ConfigError, ManifestError
 from mer_prep.labels import read_label_map
 from mer_prep.manifest import Clip, ImportRecord
-from mer_prep.protocols import Fold, check_folds, leave_one_subject_out
-
-# Clips per subject of the published composite (counts only).
-CASME2 = {
-    1: 3,
-    2: 9,
-    3: 5,
-    4: 2,
-    5: 6,
-    6: 4,
-    7: 5,
-    8: 1,
-    9: 10,
-    11: 4,
-    12: 11,
-    13: 2,
-    14: 3,
-    15: 3,
-    16: 3,
-    17: 31,
-    19: 11,
-    20: 2,
-    21: 1,
-    22: 2,
-    23: 8,
-    24: 3,
-    25: 5,
-    26: 11,
-}
-SAMM = {
-    6: 11,
-    7: 8,
-    9: 4,
-    10: 4,
-    11: 20,
-    12: 3,
-    13: 6,
-    14: 10,
-    15: 3,
-    16: 5,
-    17: 4,
-    18: 3,
-    19: 1,
-    20: 4,
-    21: 2,
-    22: 5,
-    23: 1,
-    24: 1,
-    26: 9,
-    28: 3,
-    30: 3,
-    31: 1,
-    32: 4,
-    33: 5,
-    34: 3,
-    35: 8,
-    36: 1,
-    37: 1,
-}
-SMIC = {
-    1: (3, 2, 1), 2: (0, 1, 5), 3: (22, 11, 6), 4: (10, 4, 5), 5: (1, 0, 1), 6: (2, 0, 2),
-    8: (9, 4, 0), 9: (0, 1, 3), 11: (3, 3, 1), 12: (0, 8, 1), 13: (0, 10, 0), 14: (3, 2, 5),
-    15: (1, 1, 2), 18: (2, 0, 5), 19: (0, 1, 1), 20: (14, 3, 5),
-}  # fmt: skip
+from mer_prep.protocols import folds_digest, read_folds
+from tests.invented_corpora import CASME2, SAMM, clip, smic, spread
 
 MEGC = read_label_map("megc2019-3")
-
-
-def clip(corpus: str, subject: str, name: str, emotion: str, **fields: object) -> Clip:
-    return Clip(
-        clip_id=f"{corpus}/{subject}/{name}",
-        corpus=corpus,
-        subject=subject,
-        clip=name,
-        root="/nowhere",
-        frame_numbers=(1, 2, 3),
-        frames=("1.jpg", "2.jpg", "3.jpg"),
-        emotion=emotion,
-        **fields,
-    )
-
-
-def spread(
-    corpus: str, form: str, subjects: dict[int, int], emotions: dict[str, int]
-) -> list[Clip]:
-    """Give the emotions, in order, to the subjects' clips; names are invented."""
-    labels = [name for name, count in emotions.items() for _ in range(count)]
-    places = [(subject, k) for subject, count in subjects.items() for k in range(count)]
-    return [
-        clip(corpus, form.format(subject), f"invented_{k}", emotion)
-        for (subject, k), emotion in zip(places, labels, strict=True)
-    ]
-
-
-def smic() -> list[Clip]:
-    """Return SMIC-HS, whose clips are numbered per subject and emotion: the counts say all."""
-    codes = (("ne", "negative"), ("po", "positive"), ("sur", "surprise"))
-    return [
-        clip("smic", f"s{subject:02d}", f"s{subject}_{code}_{k:02d}", emotion, variant="HS")
-        for subject, counts in SMIC.items()
-        for (code, emotion), count in zip(codes, counts, strict=True)
-        for k in range(1, count + 1)
-    ]
 
 
 def everything() -> list[Clip]:
@@ -173,13 +74,15 @@ def test_the_rule_for_casme2_leaves_out_what_the_official_list_does() -> None:
         clip("casme2", "sub09", "EP13_02", "fear"),
         clip("casme2", "sub01", "EP03_02", "others"),
         clip("casme2", "sub01", "EP02_01f", "happiness"),
+        clip("casme2", "sub02", "EP02_01f", "happiness"),
     ]
     made = build_composite(rows, MEGC)
-    assert [sample.clip.clip_id for sample in made.samples] == ["casme2/sub01/EP02_01f"]
+    kept = [sample.clip.clip_id for sample in made.samples]
+    assert kept == ["casme2/sub01/EP02_01f", "casme2/sub02/EP02_01f"]
     assert "apex is missing" in made.left_out["casme2/sub04/EP12_01f"]
     assert "version A" in made.left_out["casme2/sub24/EP07_01"]
     assert made.left_out["casme2/sub01/EP03_02"] == "emotion 'others' has no class"
-    sadness = [dataclasses.replace(rows[3], emotion="sadness"), rows[-1]]
+    sadness = [dataclasses.replace(rows[3], emotion="sadness"), *rows[-2:]]
     assert build_composite(sadness, MEGC).left_out == {
         "casme2/sub24/EP07_01": "emotion 'sadness' has no class"
     }
@@ -213,9 +116,13 @@ def test_what_is_written_can_be_read(tmp_path: Path) -> None:
     assert len(lines) == 442
     assert facts["counts"]["all"]["classes"] == made.counts()
     assert facts["counts"]["smic"]["sha256"] == made.digest("smic")
-    assert len(facts["folds"]) == 68
+    assert facts["folds"] == 68
     assert {line["class"] for line in lines} == {"negative", "positive", "surprise"}
-    tested = [clip_id for fold in facts["folds"].values() for clip_id in fold]
+    protocol, folds = read_folds(path.with_name("folds.json"))
+    assert protocol == facts["protocol"] == {"name": "loso"}
+    assert tuple(folds) == made.folds
+    assert facts["folds_sha256"] == folds_digest(folds)
+    tested = [clip_id for fold in folds for clip_id in fold.test]
     assert sorted(tested) == sorted(line["clip_id"] for line in lines)
 
 
@@ -229,26 +136,3 @@ def test_an_unknown_corpus_or_map_is_refused() -> None:
         build_composite([clip("mmew", "S01", "x", "happiness")], MEGC)
     with pytest.raises(ConfigError, match="Did you mean 'megc2019-3'"):
         read_label_map("megc2019")
-
-
-def test_loso_never_shares_a_subject() -> None:
-    subjects = {"a/1/x": "a/1", "a/1/y": "a/1", "b/1/x": "b/1"}
-    folds = leave_one_subject_out(subjects)
-    assert [fold.name for fold in folds] == ["a/1", "b/1"]
-    assert folds[0] == Fold("a/1", train=("b/1/x",), test=("a/1/x", "a/1/y"))
-
-
-@pytest.mark.parametrize(
-    ("train", "test"), [(("a/1/y",), ("a/1/x",)), (("a/1/x", "b/1/x"), ("a/1/x",))]
-)
-def test_a_leak_is_an_error(train: tuple[str, ...], test: tuple[str, ...]) -> None:
-    subjects = {"a/1/x": "a/1", "a/1/y": "a/1", "b/1/x": "b/1"}
-    with pytest.raises(LeakError, match="in training and test"):
-        check_folds([Fold("one", train, test)], subjects)
-
-
-def test_a_clip_is_tested_once() -> None:
-    subjects = {"a/1/x": "a/1", "b/1/x": "b/1"}
-    folds = [Fold("one", (), ("a/1/x",)), Fold("two", (), ("a/1/x",))]
-    with pytest.raises(LeakError, match="tested in folds one and two"):
-        check_folds(folds, subjects)

@@ -10,7 +10,7 @@ import pytest
 
 from mer_prep.composite import build_composite
 from mer_prep.errors import ConfigError
-from mer_prep.labels import label_map_names, read_label_map
+from mer_prep.labels import _CORPUS_KEYS, read_label_map
 from tests.conftest import MakeClip
 
 README = Path(__file__).parent.parent / "README.md"
@@ -22,7 +22,7 @@ def test_the_example_of_the_readme_works(toy_clip: MakeClip, tmp_path: Path) -> 
     path.write_text(example)
     clips = [
         toy_clip("a", corpus="mine", emotion="happiness"),
-        toy_clip("b", corpus="mine", emotion="sadness", subject="sub02"),
+        toy_clip("b", corpus="mine", emotion="sadness", subject="sub02", shade=60),
         toy_clip("c", corpus="mine", emotion="others", subject="sub02"),
     ]
     made = build_composite(clips, read_label_map(str(path)))
@@ -32,36 +32,78 @@ def test_the_example_of_the_readme_works(toy_clip: MakeClip, tmp_path: Path) -> 
     assert made.findings == ()
 
 
+def test_the_examples_of_the_documentation_work(tmp_path: Path) -> None:
+    page = README.parent / "docs" / "label-map-files.md"
+    first, second = re.findall(r"```toml\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+    path = tmp_path / "mine.toml"
+    path.write_text(first + second)
+    labels = read_label_map(str(path))
+    assert labels.balance == "minimum"
+    assert str(labels.corpora["casme2"].drop[0]) == "sub04/EP12_01f"
+    assert [one.versions for one in labels.corpora["casme2"].expected] == [("A",), ("B+1",)]
+    known = set(re.findall(r"^\| `(\w+)`", page.read_text("utf-8"), re.MULTILINE))
+    assert known >= set(_CORPUS_KEYS)
+
+
+HEAD = 'title = "x"\nsource = "y"\nclasses = ["good", "bad"]\n'
+PART = '[corpora.m.emotions]\njoy = "good"\n'
+
+
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("text", "message"),
     [
-        ('title = "x"\nclasses = ["a"]\n[corpora.m.emotions]\njoy = "a"', "source"),
+        ('title = "x"\nclasses = ["a"]\n[corpora.m.emotions]\njoy = "a"', "'source' is missing"),
+        (HEAD, "'corpora' is missing"),
+        (HEAD + "[corpora]", "names one or more corpora"),
         (
-            'title = "x"\nsource = "y"\nclasses = ["a"]\n[corpora.m.emotions]\njoy = "b"',
-            "class 'b'",
+            HEAD + '[corpora.m.emotions]\njoy = "god"',
+            "no class 'god'.* 'joy'.* Did you mean 'good'",
         ),
+        (HEAD + PART + "rage = 3", "'rage' in emotions of .* must be text, not 3"),
+        ('titel = "x"\n' + HEAD + PART, "Unknown key 'titel' .* Did you mean 'title'"),
+        ('balance = "minimal"\n' + HEAD + PART, "'minimal'. Did you mean 'minimum'"),
+        (HEAD + '[corpora.m]\nvariants = "HS"', "Unknown key 'variants' .* Did you mean 'variant'"),
+        (HEAD + "[corpora.m]", "to emotions or to objective classes"),
+        (
+            HEAD + '[corpora.m.objective_classes]\n8 = "bad"',
+            "'8' .* no objective class from 1 to 7",
+        ),
+        (
+            HEAD + PART + '[corpora.m.objective_classes]\n1 = "bad"',
+            "to emotions or to objective classes",
+        ),
+        (HEAD + PART + '[[corpora.m.drop]]\nclip = "x"', "'subject' is missing"),
+        (
+            HEAD + PART + '[[corpora.m.drop]]\nsubject = "x"\nreason = "y"\nemotions = "z"',
+            "Did you mean 'emotion'",
+        ),
+        (HEAD + PART + "[corpora.m.expected]\nsubjects = 1", "'classes' is missing"),
+        (HEAD + PART + "[corpora.m.expected.classes]\ngood = true", "a whole number, not True"),
+        (HEAD + PART + "[corpora.m.expected.classes]\nugly = 1", "Unknown key 'ugly'"),
+        (
+            HEAD + PART + "[[corpora.m.expected]]\nclasses = {}",
+            "annotation versions of their own",
+        ),
+        (
+            HEAD + PART + '[expected]\nclasses = {}\nversions = ["A"]',
+            "names no annotation versions",
+        ),
+        ('title = "x"\nsource = "y"\nclasses = ["a", "a"]\n' + PART, "each named once"),
+        ("expected = 3\n" + HEAD + PART, r"\[expected\] must be a table"),
     ],
 )
-def test_what_a_label_map_lacks_is_named(tmp_path: Path, change: str, message: str) -> None:
+def test_what_is_wrong_in_a_label_map_is_named(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "mine.toml"
-    path.write_text(change)
-    with pytest.raises(ConfigError, match=message):
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message) as caught:
         read_label_map(str(path))
+    assert caught.value.where == str(path)
 
 
-#: Their clips are cut at the import to lengths of one's choice, so nobody published how many.
-UNCOUNTED = {"affwild2-7"}
-
-
-def test_every_label_map_that_is_shipped_states_its_source_and_counts() -> None:
-    for name in label_map_names():
-        labels = read_label_map(name)
-        assert labels.source
-        if name in UNCOUNTED:
-            continue
-        assert labels.expected is not None
-        parts = [part.expected for part in labels.corpora.values()]
-        assert all(part is not None for part in parts)
-        for one in labels.classes:
-            total = sum(dataclasses.asdict(part)["classes"][one] for part in parts if part)
-            assert total == labels.expected.classes[one]
+def test_classes_that_are_not_counted_are_expected_to_be_empty(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(HEAD + PART + "[corpora.m.expected.classes]\ngood = 4")
+    labels = read_label_map(str(path))
+    (expected,) = labels.corpora["m"].expected
+    assert expected.classes == {"good": 4, "bad": 0}
+    assert (expected.subjects, labels.total()) == (None, dataclasses.replace(expected))

@@ -16,7 +16,10 @@ STOREYS: tuple[tuple[str, ...], ...] = (
     ("errors", "checks", "config", "resources", "progress", "__init__"),
     (
         "manifest",
+        "label_map",
         "labels",
+        "balance",
+        "published",
         "protocols",
         "metrics",
         "pipeline",
@@ -29,7 +32,7 @@ STOREYS: tuple[tuple[str, ...], ...] = (
     ("dataset",),
     ("sources",),
     ("synth", "stages"),
-    ("inspection", "truth_check", "doctor", "export", "training"),
+    ("inspection", "truth_check", "doctor", "docs_pages", "export", "spotting", "training"),
     ("commands",),
     ("cli",),
 )

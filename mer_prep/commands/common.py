@@ -100,6 +100,44 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
+def protocol_options(command: Command) -> Command:
+    """Add the options of a protocol; the command gets a `Protocol` as ``protocol``."""
+
+    @functools.wraps(command)
+    def wrapped(
+        *args: Any,
+        protocol: str,
+        folds: int | None,
+        fold_seed: int | None,
+        train_on: tuple[str, ...],
+        test_on: tuple[str, ...],
+        **options: Any,
+    ) -> Any:
+        from mer_prep.protocols import Protocol
+
+        chosen = Protocol(protocol, folds, fold_seed, train_on, test_on)
+        return command(*args, protocol=chosen, **options)
+
+    for option in (
+        click.option(
+            "--test-on", multiple=True, metavar="CORPUS", help="Corpus that cross-corpus tests."
+        ),
+        click.option(
+            "--train-on",
+            multiple=True,
+            metavar="CORPUS",
+            help="Corpus that cross-corpus trains on. May be given again.",
+        ),
+        click.option("--fold-seed", type=int, help="Seed of k-fold; 0 by default."),
+        click.option("--folds", type=int, help="Number of folds of k-fold; 5 by default."),
+        click.option(
+            "--protocol", default="loso", show_default=True, help="See `mer-prep protocols`."
+        ),
+    ):
+        wrapped = option(wrapped)
+    return wrapped
+
+
 def run_options(command: Command) -> Command:
     """Add the options of all commands that run stages."""
     command = workspace_option(json_option(command))

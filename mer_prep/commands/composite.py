@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,10 +12,15 @@ from mer_prep.commands.common import (
     json_option,
     plural,
     print_json,
+    protocol_options,
     table,
     workspace_option,
 )
 from mer_prep.workspace import Workspace
+
+if TYPE_CHECKING:
+    from mer_prep.label_map import CorpusLabels, LabelMap
+    from mer_prep.protocols import Protocol
 
 
 @click.command()
@@ -30,19 +35,30 @@ from mer_prep.workspace import Workspace
 @click.option(
     "--pipeline", "pipeline_name", help="Also note the shards of this pipeline, as a data passport."
 )
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    help="Seed of the draw, for a label map that balances its classes; 0 by default.",
+)
+@protocol_options
 @workspace_option
 @json_option
 def composite(
     corpora: tuple[str, ...],
     labels_name: str,
     pipeline_name: str | None,
+    seed: int | None,
+    protocol: Protocol,
     workspace: Workspace,
     as_json: bool,
 ) -> None:
-    """Combine corpora under one label map.
+    """Combine corpora under one label map, and split them into folds.
 
-    Writes the clip list, counts, digest and LOSO folds. Counts and the SHA-256 digest of the clip
-    list are compared with the published ones; a difference is reported with its likely cause.
+    Writes the clip list, counts and digest, and the protocol's folds, frozen in folds.json with a
+    digest of their own; `mer-prep train --folds-file` takes them up. Counts and the SHA-256 digest
+    of the clip list are compared with the published ones; a difference is reported with its likely
+    cause. Some label maps draw as many clips of every class as the smallest has: --seed decides
+    which, and the same seed gives the same clips everywhere.
     """
     import json
 
@@ -56,7 +72,13 @@ def composite(
     if not corpora:
         names = [name for name in names if name in labels.corpora]
     clips = [clip for name in names for clip in workspace.clips(name)]
-    made = build_composite(clips, labels, {name: workspace.record(name) for name in names})
+    made = build_composite(
+        clips,
+        labels,
+        {name: workspace.record(name) for name in names},
+        protocol=protocol,
+        seed=seed,
+    )
     shards = _passport(workspace, names, pipeline_name) if pipeline_name else None
     path = write_composite(workspace.root, made, shards=shards)
     if as_json:
@@ -141,13 +163,7 @@ def labels(name: str | None, as_json: bool) -> None:
             print_json([dataclasses.asdict(one) for one in maps])
             return
         rows = [
-            (
-                one.name,
-                len(one.classes),
-                one.expected.clips if one.expected else "",
-                ", ".join(one.corpora),
-                one.title,
-            )
+            (one.name, len(one.classes), _size(one), ", ".join(one.corpora), one.title)
             for one in maps
         ]
         click.echo(table(rows, ("label map", "classes", "clips", "corpora", "title")))
@@ -155,22 +171,95 @@ def labels(name: str | None, as_json: bool) -> None:
     label_map = read_label_map(name)
     if as_json:
         print_json(dataclasses.asdict(label_map))
-        return
+    else:
+        _show(label_map)
+
+
+def _size(label_map: LabelMap) -> str:
+    """Return the number of clips, and for a balanced map how many of them are drawn."""
+    total, drawn = label_map.total(), label_map.drawn_per_class()
+    if total is None:
+        return ""
+    clips = f"{total.clips:,}"
+    return clips if drawn is None else f"{drawn * len(label_map.classes):,} of {clips}"
+
+
+def _show(label_map: LabelMap) -> None:
     click.echo(f"{label_map.name}: {label_map.title}")
     click.echo(f"  classes: {', '.join(f'{i} {one}' for i, one in enumerate(label_map.classes))}")
-    click.echo(f"  source: {label_map.source}; {label_map.reference}")
+    click.echo(f"  source: {'; '.join(filter(None, (label_map.source, label_map.reference)))}")
+    if size := _size(label_map):
+        click.echo(f"  clips: {size}")
+    if label_map.balance:
+        drawn = label_map.drawn_per_class()
+        count = "as many clips of every class as the smallest has"
+        click.echo(f"  balanced: {count}{f', {drawn}' if drawn else ''}; composite --seed N")
+    if label_map.paper:
+        click.echo(f"  paper: {label_map.paper.clips} clips: {label_map.paper.why}")
     if label_map.note:
         click.echo(f"  note: {label_map.note}")
     for corpus, part in label_map.corpora.items():
-        variant = f" ({part.variant})" if part.variant else ""
-        click.echo(f"  {corpus}{variant}:")
-        for one in label_map.classes:
-            emotions = [emotion for emotion, to in part.emotions.items() if to == one]
-            expected = f" ({part.expected.classes[one]} clips)" if part.expected else ""
-            click.echo(f"    {one}{expected}: {', '.join(emotions)}")
-        for drop in part.drop:
-            condition = f" if '{drop.emotion}'" if drop.emotion else ""
-            click.echo(f"    left out: {drop.subject}/{drop.clip}{condition}: {drop.reason}")
+        _show_corpus(corpus, part, label_map.classes)
 
 
-COMMANDS = (composite, labels)
+def _show_corpus(corpus: str, part: CorpusLabels, classes: tuple[str, ...]) -> None:
+    wanted = [part.variant, *(f"--{name} {value}" for name, value in part.options.items())]
+    asked = ", ".join(filter(None, wanted))
+    click.echo(f"  {corpus}{f' ({asked})' if asked else ''}:")
+    for one in classes:
+        counts = [str(expected.classes[one]) for expected in part.expected]
+        count = f" ({counts[0]} clips)" if counts else ""
+        if sources := part.sources(one):
+            click.echo(f"    {one}{count}: {', '.join(sources)}")
+    for expected in part.expected:
+        version = f"version {' or '.join(expected.versions)}: " if expected.versions else ""
+        subjects = (
+            "" if expected.subjects is None else f" of {plural(expected.subjects, 'subject')}"
+        )
+        listed = ", ".join(f"{one} {count}" for one, count in expected.classes.items() if count)
+        detail = f": {listed}" if len(part.expected) > 1 else ""
+        click.echo(f"    {version}{plural(expected.clips, 'clip')}{subjects}{detail}")
+    if part.note:
+        click.echo(f"    note: {part.note}")
+    for drop in part.drop:
+        click.echo(f"    left out: {drop}: {drop.reason}")
+
+
+@click.command()
+@click.argument("name", required=False)
+@json_option
+def protocols(name: str | None, as_json: bool) -> None:
+    """List the evaluation protocols, or show one: folds, scores, source and what to mind."""
+    from mer_prep.protocols import PROTOCOLS, protocol_card
+
+    cards = PROTOCOLS if name is None else {name: protocol_card(name)}
+    if as_json:
+        facts = [
+            {
+                "name": key,
+                "title": card.title,
+                "about": card.about,
+                "scores": card.scores,
+                "counts": card.counts,
+                "source": card.source,
+                "caveat": card.caveat,
+                "subjects_may_recur": card.subjects_may_recur,
+            }
+            for key, card in cards.items()
+        ]
+        print_json(facts if name is None else facts[0])
+    elif name is None:
+        click.echo(table([(key, card.title) for key, card in cards.items()], ("protocol", "title")))
+    else:
+        card = cards[name]
+        click.echo(f"{name}: {card.title}\n  {card.about}")
+        for word, text in (
+            ("scores", card.scores),
+            ("folds", card.counts),
+            ("mind", card.caveat),
+            ("source", card.source),
+        ):
+            click.echo(f"  {word}: {text}")
+
+
+COMMANDS = (composite, labels, protocols)

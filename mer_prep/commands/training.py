@@ -15,6 +15,7 @@ from mer_prep.commands.common import (
     json_option,
     plural,
     print_json,
+    protocol_options,
     share_option,
     table,
     workspace_option,
@@ -23,6 +24,7 @@ from mer_prep.errors import ConfigError
 from mer_prep.workspace import Workspace
 
 if TYPE_CHECKING:
+    from mer_prep.protocols import Protocol
     from mer_prep.training.study import Study
 
 
@@ -106,6 +108,17 @@ def machine_options(command: Command) -> Command:
 @click.option(
     "--labels", default="megc2019-3", show_default=True, help="Label map; see `mer-prep labels`."
 )
+@protocol_options
+@click.option(
+    "--folds-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Frozen folds, the folds.json of `mer-prep composite`, instead of --protocol.",
+)
+@click.option(
+    "--draw-seed",
+    type=click.IntRange(0),
+    help="Seed of the draw of clips, for a label map that balances its classes; 0 by default.",
+)
 @click.option(
     "--init",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -151,6 +164,9 @@ def train(
     model: str,
     preset: str,
     labels: str,
+    protocol: Protocol,
+    folds_file: Path | None,
+    draw_seed: int | None,
     seed: int,
     steps: int | None,
     batch: int | None,
@@ -174,7 +190,7 @@ def train(
     jobs: int,
     as_json: bool,
 ) -> None:
-    """Train a model over all LOSO folds and score it.
+    """Train a model over all folds of a protocol and score it.
 
     What is missing of its inputs is made first. Nothing is chosen on the test subject: every fold
     is tested with the weights of its last step, or of the best on training subjects held out
@@ -217,6 +233,9 @@ def train(
             labels=labels,
             seed=seed,
             jobs=jobs,
+            protocol=protocol,
+            folds_file=folds_file,
+            draw_seed=draw_seed,
             shuffled=shuffle_labels,
             architecture=changes.pop(model, {}),
             training={
@@ -232,7 +251,8 @@ def train(
             progress=progress,
             say=progress.say,
         )
-    run = workspace.root / "runs" / _run_name(study, run_name)
+    split = protocol.slug if folds_file is None else folds_file.stem
+    run = workspace.root / "runs" / _run_name(study, split, run_name)
     open_run(run, study)
     if init is not None and study.init is not None:
         keep_copy(init, run, study.init)
@@ -273,12 +293,13 @@ def require_torch() -> None:
         soft_import(package, purpose="is needed to train", install="mer-prep[train]")
 
 
-def _run_name(study: Study, name: str | None) -> str:
+def _run_name(study: Study, split: str, name: str | None) -> str:
     """Return the name of a run's folder; one that is LEAKY says so in any case."""
     marks = ["-inner"] if study.selection.kind == "inner" else []
     marks += ["-init"] if study.init else []
     marks += ["-shuffled"] if study.shuffled else []
-    made = f"{study.model}-{study.preset}-{study.labels}-{study.protocol}-seed{study.seed}"
+    draw = f"-draw{study.draw_seed}" if study.draw_seed else ""
+    made = f"{study.model}-{study.preset}-{study.labels}{draw}-{split}-seed{study.seed}"
     made = name or made + "".join(marks)
     return f"{made}-LEAKY" if study.leaky and not made.endswith("-LEAKY") else made
 

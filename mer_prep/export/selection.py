@@ -170,7 +170,11 @@ def select_items(
         label_map = read_label_map(labels)
         if not corpora:
             names = [name for name in names if name in label_map.corpora]
-        made = build_composite([c for name in names for c in workspace.clips(name)], label_map)
+        made = build_composite(
+            [clip for name in names for clip in workspace.clips(name)],
+            label_map,
+            {name: workspace.record(name) for name in names},
+        )
         map_name, classes, unlabelled = label_map.name, label_map.classes, len(made.left_out)
         wanted = {one.clip.clip_id: (one.label, classes[one.label]) for one in made.samples}
     elif composite:

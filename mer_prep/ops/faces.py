@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import logging
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ import numpy as np
 from mer_prep.checks import check_range, soft_import
 from mer_prep.errors import ConfigError, DependencyError
 from mer_prep.ops.images import to_grey
-from mer_prep.ops.predictor import LICENCE_NOTE, predictor_digest, predictor_file
+from mer_prep.ops.predictor import LICENCE_NOTE, VARIABLE, predictor_digest, predictor_file
 
 logger = logging.getLogger(__name__)
 
@@ -161,6 +162,12 @@ def dlib_version() -> str:
         return "missing"
 
 
+@functools.lru_cache
+def _resolved(explicit: str | Path | None, variable: str | None) -> str:
+    """Return the file of the landmark model, looked for once per process."""
+    return str(predictor_file(explicit))
+
+
 class FaceFinder:
     """Finds faces, predicts their landmarks and scores what is followed.
 
@@ -206,7 +213,7 @@ class FaceFinder:
         predictor_file(self._predictor)
 
     def _loaded(self) -> tuple[Any, Any, Any]:
-        return _models(str(predictor_file(self._predictor)))
+        return _models(_resolved(self._predictor, os.environ.get(VARIABLE)))
 
     def detect(self, image: np.ndarray) -> list[Face]:
         """Return the faces of a picture that are large enough, from left to right.

@@ -41,6 +41,8 @@ class Level:
         Its N pixels to compare.
     degrees : {4, 3}
         Degrees of freedom.
+    weights : ndarray, shape (H, W), float32, optional
+        How much every pixel counts, 0 to 1; all alike by default.
 
     Attributes
     ----------
@@ -51,9 +53,17 @@ class Level:
         The reference there.
     """
 
-    def __init__(self, image: np.ndarray, mask: np.ndarray, *, degrees: int) -> None:
+    def __init__(
+        self,
+        image: np.ndarray,
+        mask: np.ndarray,
+        *,
+        degrees: int,
+        weights: np.ndarray | None = None,
+    ) -> None:
         self.size = image.shape[1::-1]
         self.index = np.flatnonzero(mask)
+        self.weights = None if weights is None else weights.ravel()[self.index]
         rows, columns = np.nonzero(mask)
         self.points = np.stack([columns, rows], axis=1).astype(np.float32)
         self.box = np.array(
@@ -190,6 +200,8 @@ class Search:
         weights = (1 + np.square(residuals / np.float32(scale))) ** -2
         if self.inside is not None:
             weights *= self.inside
+        if level.weights is not None:
+            weights = weights * level.weights
         weighted = level.columns * weights
         # Not a BLAS product: its sums depend on the number of threads, and results must not.
         normal = np.einsum("in,jn->ij", weighted, level.columns).astype(np.float64)

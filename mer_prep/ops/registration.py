@@ -140,6 +140,8 @@ class Reference:
         Degrees of freedom: shift, rotation and scale, or shift and rotation.
     blur : float
         Sigma of a Gaussian both pictures are smoothed with, in px; 0.5 to 4.
+    weights : ndarray, shape (H, W), float32, optional
+        How much every pixel of the mask counts, 0 to 1; all alike by default.
 
     Raises
     ------
@@ -157,11 +159,17 @@ class Reference:
         placement: np.ndarray | None = None,
         degrees: int = 4,
         blur: float = 1.5,
+        weights: np.ndarray | None = None,
     ) -> None:
         if degrees not in DEGREES:
             raise ConfigError(f"A registration has 4 or 3 degrees of freedom, not {degrees!r}.")
         check_range("blur", blur, low=0.5, high=4)
         placement = _checked(IDENTITY if placement is None else placement)
+        if weights is not None and (weights.shape != mask.shape or weights.dtype != np.float32):
+            raise ValueError(
+                f"weights must be float32 of the mask's shape {mask.shape}, "
+                f"not {weights.dtype} {weights.shape}"
+            )
         if mask.ndim != 2 or mask.dtype != bool:
             raise ValueError(f"a mask must be bool of shape (H, W), not {mask.dtype} {mask.shape}")
         if int(mask.sum()) < MIN_PIXELS:
@@ -171,15 +179,14 @@ class Reference:
         grid = sampled(_smoothed(image, blur / scale_of(placement)), placement, mask.shape[::-1])
         if int(mask.sum()) > ENOUGH_PIXELS:
             mask = mask & (np.indices(mask.shape).sum(axis=0) % 2 == 0)
-        self._levels = [
-            Level(level, level_mask, degrees=degrees)
-            for level, level_mask in zip(
-                _pyramid(grid, COARSE_LEVELS + 1),
-                [mask[:: 2**depth, :: 2**depth] for depth in range(COARSE_LEVELS + 1)],
-                strict=True,
-            )
-            if int(level_mask.sum()) >= MIN_PIXELS // 2
-        ]
+        self._levels = []
+        for depth, level in enumerate(_pyramid(grid, COARSE_LEVELS + 1)):
+            cells = np.s_[:: 2**depth, :: 2**depth]
+            if int(mask[cells].sum()) >= MIN_PIXELS // 2:
+                level_weights = None if weights is None else weights[cells]
+                self._levels.append(
+                    Level(level, mask[cells], degrees=degrees, weights=level_weights)
+                )
 
     @property
     def values(self) -> np.ndarray:

@@ -55,6 +55,16 @@ KEPT_MOTION = 6.0
 #: move, and skin moves with them.
 EYE_RIM = 0.15
 
+#: Landmarks around what expressions and speech move least: from the ends of the brows over the
+#: corners of the eyes to the nostrils.
+STEADY_POINTS = (17, 21, 22, 26, 36, 39, 42, 45, 31, 35)
+
+#: Weight of the rest of the face, where cheeks, mouth and jaw would drag the registration along,
+#: and standard deviation of the passage to it, in px. Without the rest too little is left to
+#: measure rotation and scale from.
+REST_WEIGHT = 0.07
+PASSAGE = 3.0
+
 #: Bytes of cut-outs that wait in memory for the reference; further ones wait on the disk.
 WAITING_MEMORY = 16 * 2**20
 
@@ -80,8 +90,8 @@ def rigid_mask(landmarks: np.ndarray, *, size: int) -> np.ndarray:
     Returns
     -------
     ndarray, shape (S, S), bool
-        The convex hull of the landmarks without the eyes and a rim around them. The mouth stays:
-        robust weights deal with its motion better than a mask that gives up its neighbourhood.
+        The convex hull of the landmarks without the eyes and a rim around them; how much each
+        pixel counts is said by `rigid_weights`.
     """
     points = np.asarray(landmarks, np.float64)
     mask = filled_hull(points, size)
@@ -90,6 +100,26 @@ def rigid_mask(landmarks: np.ndarray, *, size: int) -> np.ndarray:
     for eye in (RIGHT_EYE, LEFT_EYE):
         mask[cv2.dilate(filled_hull(points[eye], size), brush) > 0] = 0
     return mask.astype(bool)
+
+
+def rigid_weights(landmarks: np.ndarray, *, size: int) -> np.ndarray:
+    """Return how much every pixel tells of the head's motion rather than of the face's.
+
+    Parameters
+    ----------
+    landmarks : ndarray, shape (68, 2)
+        Landmarks in px of the picture.
+    size : int
+        Side S of the picture.
+
+    Returns
+    -------
+    ndarray, shape (S, S), float32
+        1 around the bridge of the nose and the corners of the eyes, `REST_WEIGHT` far from them.
+    """
+    steady = filled_hull(np.asarray(landmarks, np.float64)[list(STEADY_POINTS)], size)
+    smooth = cv2.GaussianBlur(steady.astype(np.float32), (0, 0), PASSAGE)
+    return np.asarray(REST_WEIGHT + (1 - REST_WEIGHT) * smooth, np.float32)
 
 
 def filled_hull(points: np.ndarray, size: int) -> np.ndarray:
@@ -188,6 +218,7 @@ class HeadFollower:
         self._earlier = _Waiting()
         self._reference: Reference | None = None
         self._mask = np.zeros((SIZE, SIZE), bool)
+        self._weights = np.zeros((SIZE, SIZE), np.float32)
         self._latest = np.empty(0, np.float32)
         # The neighbour measured last, for frames that are too unlike the reference.
         self._before: tuple[_Cutout, np.ndarray] | None = None
@@ -223,7 +254,8 @@ class HeadFollower:
 
     def _begin(self, cutout: _Cutout) -> None:
         """Take in the reference, and register what was seen before it, the latest first."""
-        mask = rigid_mask(apply_transform(self._place, self._landmarks[self._index]), size=SIZE)
+        points = apply_transform(self._place, self._landmarks[self._index])
+        mask = rigid_mask(points, size=SIZE)
         if int(mask.sum()) < MIN_PIXELS:
             raise NoFaceError(
                 "The landmarks of the frame that others are aligned to leave no face but the eyes.",
@@ -231,9 +263,13 @@ class HeadFollower:
                 hint="look at that frame, or use --set align.mode=onset",
             )
         placement = compose(self._place, cutout.to_source)
-        self._mask = mask
+        self._mask, self._weights = mask, rigid_weights(points, size=SIZE)
         self._reference = Reference(
-            cutout.picture, mask, placement=placement, degrees=self._degrees
+            cutout.picture,
+            mask,
+            placement=placement,
+            degrees=self._degrees,
+            weights=self._weights,
         )
         self._latest, self._before = self._reference.values, (cutout, IDENTITY)
         for index in range(self._index - 1, -1, -1):
@@ -294,6 +330,7 @@ class HeadFollower:
             self._mask,
             placement=compose(self._place, compose(motion, before.to_source)),
             degrees=self._degrees,
+            weights=self._weights,
         )
         start = compose(self._place, compose(motion, cutout.to_source))
         for coarse in (False, True):

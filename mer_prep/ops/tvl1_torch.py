@@ -8,11 +8,13 @@ three steps that take the time are functions of their own; on CUDA, kernels of
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import functools
 import importlib.util
 import logging
 import math
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -57,11 +59,24 @@ def torch_here() -> bool:
 @functools.cache
 def cuda_here() -> bool:
     """Return whether PyTorch is installed and sees a CUDA device."""
-    if not torch_here():
+    if not torch_here() or not driver_here():
         return False
     import torch
 
     return bool(torch.cuda.is_available())
+
+
+def driver_here() -> bool:
+    """Return whether the library of NVIDIA's driver, without which there is no CUDA, loads.
+
+    Asked first, for importing PyTorch takes a second in every worker process.
+    """
+    name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        return False
+    return True
 
 
 @functools.cache

@@ -33,6 +33,7 @@ from mer_prep.sources.expressions import (
 )
 from mer_prep.sources.facts import UNKNOWN, CorpusFacts, chosen_errata, corpus_facts
 from mer_prep.sources.folders import Folder, not_this_corpus, walk
+from mer_prep.sources.recordings import list_recordings
 from mer_prep.sources.selection import (
     EXPRESSIONS,
     note_missing_emotions,
@@ -130,6 +131,8 @@ def read(request: Request) -> Reading:
     expressions = of_chosen_type(reading, expressions, wanted)
     expressions = without_repeats(reading, [_without_zero(item) for item in expressions])
     build_clips(reading, expressions, tree.folders, emotions=facts.emotions, context=context)
+    if tree.variant != "part-a-clips":
+        list_recordings(reading, tree, _part_c_name if part_c else _part_a_name)
     note_missing_emotions(reading, "The workbook with action units has none.")
     if part_c:
         # That no apex is annotated is so for every clip, and no news.
@@ -140,6 +143,16 @@ def read(request: Request) -> Reading:
 def recording_key(subject: int, letter: str) -> Hashable:
     """Return what identifies a recording, whatever the case of its letter."""
     return subject, letter.casefold()
+
+
+def _part_a_name(key: Hashable, folder: Folder) -> tuple[str, str]:
+    assert isinstance(key, tuple)
+    return f"spNO.{key[0]}", f"spNO.{key[0]}_{key[1]}"
+
+
+def _part_c_name(key: Hashable, folder: Folder) -> tuple[str, str]:
+    assert isinstance(key, tuple)
+    return f"{key[0]:02d}", f"{key[0]:02d}_{key[1]}"
 
 
 def _trees(reading: Reading, folders: Sequence[Folder]) -> list[Tree]:

@@ -30,6 +30,7 @@ from mer_prep.sources.expressions import (
 from mer_prep.sources.facts import CorpusFacts, chosen_errata, corpus_facts
 from mer_prep.sources.folders import Folder, not_this_corpus, walk
 from mer_prep.sources.offsets import MISSING_OFFSET, with_offset
+from mer_prep.sources.recordings import list_recordings
 from mer_prep.sources.selection import EXPRESSIONS, of_chosen_type
 from mer_prep.sources.trees import (
     Request,
@@ -101,6 +102,8 @@ def read(request: Request) -> Reading:
     expressions = [item for item in expressions if item.offset or policy != "drop"]
     context = round(CONTEXT_SECONDS * (reading.fps or 0)) if by_recording else None
     build_clips(reading, expressions, tree.folders, emotions=facts.emotions, context=context)
+    if by_recording:
+        list_recordings(reading, tree, _recording_name)
     return reading
 
 
@@ -110,6 +113,11 @@ class Recording:
 
     subject: int
     video: str
+
+
+def _recording_name(key: Hashable, folder: Folder) -> tuple[str, str]:
+    assert isinstance(key, Recording)
+    return f"s{key.subject}", folder.name
 
 
 @dataclass(frozen=True, slots=True)

@@ -198,6 +198,7 @@ def import_corpus(
         synthetic=synthetic,
         options=request.options,
         findings=tuple(_printable(finding) for finding in reading.findings),
+        recordings=tuple(reading.recordings),
     )
     return Imported(with_flags(found, reading.findings), record)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mer_prep.errors import ManifestError
-from mer_prep.manifest import Clip, Finding, check_relative, make_clip_id
+from mer_prep.manifest import Clip, Finding, Recording, check_relative, make_clip_id
 from mer_prep.sources.annotations import Row
 from mer_prep.sources.facts import Erratum
 from mer_prep.sources.folders import Folder
@@ -126,6 +126,8 @@ class Reading:
         Annotation file, or the folder of the annotation files.
     annotation_files : tuple of Path
         The annotation files, where there are many.
+    recordings : list of Recording
+        Every long video, where the clips are cut from such.
     """
 
     corpus: str
@@ -140,6 +142,7 @@ class Reading:
     errata: tuple[str, ...] = ()
     clips: list[Clip] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    recordings: list[Recording] = field(default_factory=list)
 
     def note(
         self,

@@ -173,10 +173,10 @@ def decode_image(data: bytes, *, where: str, max_pixels: int = MAX_PIXELS) -> np
         If the file is truncated, damaged, of more than 8 bits a channel or too large.
     """
     check_complete(data, where=where, max_pixels=max_pixels)
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     if image is None:
         raise DecodeError("The frame cannot be decoded.", where=where, hint="copy it again")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return np.asarray(image)
 
 
 def iterate_video(path: Path) -> Iterator[np.ndarray]:

@@ -6,6 +6,7 @@ claims, so both are checked here, from the bytes, before it sees them.
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ class ImageHeader:
     height: int
     bits: int
 
+
+#: Ends entropy-coded bytes, which hold 0xFF only as FF00 or as a restart marker.
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7]", re.DOTALL)
 
 _JPEG_NOT_FRAME = {0xC4, 0xC8, 0xCC}
 
@@ -142,16 +146,10 @@ def _jpeg_is_whole(data: bytes) -> bool:
         (length,) = struct.unpack(">H", data[position : position + 2])
         position += length
         if marker == 0xDA:
-            # Entropy-coded bytes hold 0xFF only as FF00 or a restart marker.
-            while True:
-                position = data.find(b"\xff", position)
-                if position < 0:
-                    return False
-                following = data[position + 1]
-                if following == 0x00 or 0xD0 <= following <= 0xD7:
-                    position += 2
-                    continue
-                break
+            end = _MARKER.search(data, position)
+            if end is None:
+                return False
+            position = end.start()
 
 
 def _png_is_whole(data: bytes) -> bool:

@@ -13,13 +13,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mer_prep.errors import MerPrepError
-from mer_prep.manifest import Clip, write_atomic
+from mer_prep.manifest import UNREADABLE, Clip, write_atomic
 from mer_prep.sources.frames import source_digest, source_files, stat_signature
 
 #: A file changed less than this before it was hashed may change again within the clock's grain.
 _GRAIN_NS = 2_000_000_000
-
-UNREADABLE = "unreadable"
 
 
 def current_digests(

@@ -29,6 +29,7 @@ from mer_prep.sources.expressions import (
 )
 from mer_prep.sources.facts import chosen_errata, corpus_facts
 from mer_prep.sources.folders import Folder, corpus_of_folder, not_this_corpus, walk
+from mer_prep.sources.recordings import list_recordings
 from mer_prep.sources.samm import COLUMNS as SAMM_COLUMNS
 from mer_prep.sources.samm import clip_key
 from mer_prep.sources.selection import (
@@ -107,6 +108,7 @@ def read(request: Request) -> Reading:
     expressions = without_repeats(reading, expressions)
     context = round(CONTEXT_SECONDS * (reading.fps or 0))
     build_clips(reading, expressions, tree.folders, emotions=facts.emotions, context=context)
+    list_recordings(reading, tree, _recording_name)
     note_missing_emotions(reading, "Those of macro-expressions are not annotated.")
     return reading
 
@@ -115,6 +117,11 @@ def recording_key(clip: str) -> Hashable | None:
     """Return (subject, inducement) of an expression such as ``006_1_2``, or None."""
     key = clip_key(clip)
     return key[:2] if isinstance(key, tuple) else None
+
+
+def _recording_name(key: Hashable, folder: Folder) -> tuple[str, str]:
+    assert isinstance(key, tuple)
+    return f"{key[0]:03d}", f"{key[0]:03d}_{key[1]}"
 
 
 def _trees(reading: Reading, folders: Sequence[Folder]) -> list[Tree]:

@@ -15,7 +15,7 @@ Li et al. (2018). Towards reading hidden emotions. IEEE Transactions on Affectiv
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from mer_prep.errors import AnnotationError
 from mer_prep.sources.annotations import Column, Row, Table
@@ -29,6 +29,7 @@ from mer_prep.sources.expressions import (
 )
 from mer_prep.sources.facts import chosen_errata, corpus_facts
 from mer_prep.sources.folders import Folder, corpus_of_folder, not_this_corpus, walk
+from mer_prep.sources.recordings import list_recordings
 from mer_prep.sources.trees import (
     Request,
     Tree,
@@ -93,6 +94,8 @@ def read(request: Request) -> Reading:
         expressions = _cut_expressions(reading, tree)
     expressions = apply_errata(reading, expressions, errata)
     build_clips(reading, expressions, tree.folders, emotions=facts.emotions)
+    if tree.variant.startswith("SMIC-E-"):
+        list_recordings(reading, tree, _recording_name)
     # That no apex is annotated is so for every clip, and no news.
     reading.findings = [item for item in reading.findings if item.code != "apex-missing"]
     return reading
@@ -107,6 +110,11 @@ def clip_code(name: str) -> Code | None:
 def canonical_clip(code: Code) -> str:
     """Return the one spelling of a clip code, ``s1_ne_01``."""
     return f"s{code[0]}_{code[1]}_{code[2]:02d}"
+
+
+def _recording_name(key: Hashable, folder: Folder) -> tuple[str, str]:
+    assert isinstance(key, tuple)
+    return f"s{key[0]:02d}", canonical_clip(key)
 
 
 def long_columns(camera: str) -> tuple[Column, ...]:

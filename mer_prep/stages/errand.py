@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mer_prep.errors import MerPrepError, ShardError, SourceError
+from mer_prep.manifest import UNREADABLE
 from mer_prep.sources.frames import source_digest
-from mer_prep.sources.index import UNREADABLE
 from mer_prep.stages.scratch import scratch_folder
 from mer_prep.stages.worker import ClipReport, ClipWork
 from mer_prep.store import files

@@ -17,8 +17,7 @@ import h5py
 
 from mer_prep.config import canonical_json
 from mer_prep.errors import ConfigError, ShardError
-from mer_prep.manifest import Clip
-from mer_prep.sources.index import UNREADABLE
+from mer_prep.manifest import UNREADABLE, Clip
 from mer_prep.stages import all_stages
 from mer_prep.stages.base import build_stages
 from mer_prep.stages.plan import Recipe, ShardPlan, make_plan

@@ -27,9 +27,8 @@ from mer_prep.errors import (
     ShardError,
     SourceError,
 )
-from mer_prep.manifest import Clip
+from mer_prep.manifest import UNREADABLE, Clip
 from mer_prep.sources.frames import ClipFrames, stat_signature
-from mer_prep.sources.index import UNREADABLE
 from mer_prep.stages import all_stages
 from mer_prep.stages.base import Field, SourceParams, Stage, StageOutput
 from mer_prep.store.blocks import Blocks, StoredArray

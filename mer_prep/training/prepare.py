@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from mer_prep.composite import Composite, build_composite
+from mer_prep.composite import LOSO, Composite, build_composite
 from mer_prep.config import make_params, merge_settings
 from mer_prep.errors import ConfigError, TrainingError
 from mer_prep.labels import read_label_map
 from mer_prep.models.mol import PRESETS, MolConfig
 from mer_prep.pipeline import read_pipeline
+from mer_prep.protocols import Fold, Protocol, check_folds, protocol_card, read_folds
 from mer_prep.stages import all_stages
 from mer_prep.stages.base import build_stages
 from mer_prep.stages.plan import Recipe, SubjectPlan, make_plan
@@ -39,6 +40,9 @@ def prepare_study(
     labels: str,
     seed: int,
     jobs: int,
+    protocol: Protocol = LOSO,
+    folds_file: Path | None = None,
+    draw_seed: int | None = None,
     shuffled: bool = False,
     architecture: dict[str, Any] | None = None,
     training: dict[str, Any] | None = None,
@@ -66,6 +70,12 @@ def prepare_study(
         The seed.
     jobs : int
         Worker processes for the preparation.
+    protocol : Protocol
+        The protocol that makes the folds.
+    folds_file : Path, optional
+        Frozen folds to take instead.
+    draw_seed : int, optional
+        Seed of the draw, for a label map that is balanced; 0 if None.
     shuffled : bool
         Whether labels are dealt anew among the clips, as a control.
     architecture, training : dict, optional
@@ -102,9 +112,21 @@ def prepare_study(
     if not corpora:
         names = [name for name in names if name in label_map.corpora]
     clips = [clip for name in names for clip in workspace.clips(name)]
-    composite = build_composite(clips, label_map, {name: workspace.record(name) for name in names})
+    composite = build_composite(
+        clips,
+        label_map,
+        {name: workspace.record(name) for name in names},
+        protocol=protocol,
+        seed=draw_seed,
+    )
+    name, folds = protocol.name, composite.folds
+    if folds_file is not None:
+        name, folds = _frozen(folds_file, composite)
+    for finding in composite.findings:
+        if finding.code == "subjects-recur":
+            say(str(finding))
     if init is not None:
-        tested = {clip_id for fold in composite.folds for clip_id in fold.test}
+        tested = {clip_id for fold in folds for clip_id in fold.test}
         check_unseen(
             init,
             seen,
@@ -131,17 +153,27 @@ def prepare_study(
         reduce=chosen.reduce,
         start_landmarks=chosen.start_landmarks,
         labels=label_map.name,
-        protocol="loso",
+        protocol=name,
         classes=tuple(label_map.classes),
         seed=seed,
         shuffled=shuffled,
         synthetic=composite.synthetic,
         clips=tuple(entries),
-        folds=composite.folds,
+        folds=folds,
+        draw_seed=composite.draw.seed if composite.draw else None,
         selection=selection or Selection(),
         precision=precision,
         init=began,
     )
+
+
+def _frozen(path: Path, composite: Composite) -> tuple[str, tuple[Fold, ...]]:
+    """Return the protocol's name and the folds of a file, proved free of leaks."""
+    facts, folds = read_folds(path)
+    card = protocol_card(str(facts.get("name")))
+    members = [one.member for one in composite.samples]
+    check_folds(folds, members, subjects_may_recur=card.subjects_may_recur)
+    return str(facts["name"]), tuple(folds)
 
 
 def _prepared(

@@ -207,10 +207,18 @@ MOL = ModelCard(
         Published("loso", "megc2019-3", "samm", {"uf1": 0.8972, "uar": 0.8900}, "Table VI"),
         Published("loso", "megc2019-3", "smic", {"uf1": 0.8100, "uar": 0.7234}, "Table VI"),
         Published(
-            "cross-corpus", "megc2019-3", "casme2>smic", {"acc": 0.4713, "wf1": 0.4391}, "Table VII"
+            "cross-corpus",
+            "megc2019-3",
+            "casme2 to smic",
+            {"acc": 0.4713, "wf1": 0.4391},
+            "Table VII",
         ),
         Published(
-            "cross-corpus", "megc2019-3", "samm>smic", {"acc": 0.4458, "wf1": 0.3232}, "Table VII"
+            "cross-corpus",
+            "megc2019-3",
+            "samm to smic",
+            {"acc": 0.4458, "wf1": 0.3232},
+            "Table VII",
         ),
     ),
     note="The published figures rest on pre-training with Aff-Wild2, and the published code picks "

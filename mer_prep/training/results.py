@@ -46,9 +46,12 @@ def read_predictions(run: Path, study: Study) -> list[Row]:
         path = fold_folder(run, fold) / "predictions.csv"
         with path.open(newline="", encoding="utf-8") as file:
             rows += csv.DictReader(file)
-    found, wanted = [row["clip_id"] for row in rows], [one.clip_id for one in study.clips]
+    found = [row["clip_id"] for row in rows]
+    wanted = [clip_id for fold in study.folds for clip_id in fold.test]
     if sorted(found) != sorted(wanted):
-        raise TrainingError("The predictions are not those of the study's clips.", where=run)
+        raise TrainingError(
+            "The predictions are not those of the clips that the folds test.", where=run
+        )
     return rows
 
 
@@ -73,6 +76,7 @@ def write_results(run: Path, study: Study) -> dict[str, Any]:
         "model": study.model,
         "preset": study.preset,
         "labels": study.labels,
+        "draw_seed": study.draw_seed,
         "protocol": study.protocol,
         "selection": study.selection.kind,
         "leaky": study.leaky,
@@ -90,11 +94,7 @@ def write_results(run: Path, study: Study) -> dict[str, Any]:
             name: {"step": one["step"], "inner_subjects": one["inner_subjects"]}
             for name, one in folds.items()
         },
-        "published": [
-            dataclasses.asdict(one)
-            for one in model_card(study.model).published
-            if (one.labels, one.protocol) == (study.labels, study.protocol)
-        ],
+        "published": _published(study),
         "note": model_card(study.model).note,
         "choices": list(model_card(study.model).preset(study.preset).choices),
         "passport": {
@@ -124,6 +124,18 @@ def _warnings(study: Study, folds: Mapping[str, Mapping[str, Any]]) -> list[str]
 def _distinct(values: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Return every different value once, in the order they come."""
     return [one for number, one in enumerate(values) if one not in values[:number]]
+
+
+def _published(study: Study) -> list[dict[str, Any]]:
+    """Return the published results of the same labels and protocol."""
+    # Composite evaluation is leave-one-subject-out over several corpora: the same folds.
+    protocol = "loso" if study.protocol == "cde" else study.protocol
+    return [
+        dataclasses.asdict(one)
+        for one in model_card(study.model).published
+        if (one.labels, one.protocol) == (study.labels, protocol)
+        and (protocol != "cross-corpus" or one.part == study.folds[0].name)
+    ]
 
 
 def _scores(rows: Sequence[Row], study: Study) -> dict[str, Any]:

@@ -92,6 +92,8 @@ class Study:
         The clips.
     folds : tuple of Fold
         The folds.
+    draw_seed : int, optional
+        Seed of the draw of the clips, where the label map balances them.
     selection : Selection
         Which step of a training is kept.
     precision : {'float32', 'bf16'}
@@ -114,6 +116,7 @@ class Study:
     synthetic: bool
     clips: tuple[ClipEntry, ...]
     folds: tuple[Fold, ...]
+    draw_seed: int | None = None
     selection: Selection = field(default_factory=Selection)
     precision: str = "float32"
     init: Init | None = None
@@ -192,7 +195,7 @@ def load_clips(workspace: Path, study: Study) -> list[PreparedClip]:
 
 def fold_folder(run: Path, fold: Fold) -> Path:
     """Return the folder of a fold."""
-    return run / "folds" / fold.name.replace("/", "--")
+    return run / "folds" / fold.name.replace("/", "--").replace(" ", "-")
 
 
 def finished(run: Path, fold: Fold) -> bool:

@@ -247,3 +247,25 @@ def test_what_cannot_be_registered_is_refused(reference):
         reference.register(np.full((SIZE, SIZE), np.nan, np.float32))
     with pytest.raises(ValueError, match="must be a similarity"):
         reference.register(picture(STILL), initial=np.zeros((2, 3)))
+
+
+def test_weights_decide_which_motion_is_followed():
+    # The left half stays, the right half moves: whichever counts is followed.
+    image, moved = picture(STILL), picture(np.array([[1.0, 0, 1.5], [0, 1, 0]]))
+    both = np.where(np.arange(SIZE) < SIZE // 2, image, moved)
+    mask = np.ones((SIZE, SIZE), bool)
+    mask[:8], mask[-8:], mask[:, :8], mask[:, -8:] = False, False, False, False
+    mask[:, SIZE // 2 - 8 : SIZE // 2 + 8] = False
+    for side, shift in ((0, 0.0), (1, 1.5)):
+        weights = np.full((SIZE, SIZE), 0.02, np.float32)
+        weights[:, side * SIZE // 2 : (side + 1) * SIZE // 2] = 1
+        found = Reference(image, mask, weights=weights).register(both, initial=STILL)
+        assert found.converged
+        middle = np.array([SIZE / 4 + side * SIZE / 2, SIZE / 2])
+        there = apply_transform(found.transform, middle) - middle
+        np.testing.assert_allclose(there, (shift, 0), atol=0.1)
+
+
+def test_weights_have_the_shape_of_the_mask():
+    with pytest.raises(ValueError, match="weights must be float32"):
+        Reference(picture(STILL), disc(), weights=np.ones((SIZE, SIZE)))

@@ -14,7 +14,7 @@ from mer_prep.ops import tvl1 as engines
 from mer_prep.ops import tvl1_torch
 from mer_prep.ops.flow import flow_engine, optical_flow, optical_flows
 from mer_prep.ops.tvl1 import check_engine, resolve_engine, tvl1, tvl1_batch
-from mer_prep.ops.tvl1_torch import cuda_here, level_sizes, torch_here
+from mer_prep.ops.tvl1_torch import cuda_here, driver_here, level_sizes, torch_here
 from mer_prep.stages.flow import Flow, FlowParams
 
 needs_torch = pytest.mark.skipif(not torch_here(), reason="PyTorch is not installed")
@@ -198,3 +198,20 @@ def test_fused_kernels_in_the_interpreter():
         check=False,
     )
     assert "fused kernels agree" in done.stdout, done.stderr[-2000:]
+
+
+def test_without_a_driver_pytorch_is_not_imported() -> None:
+    program = (
+        "import sys; from mer_prep.ops import tvl1_torch; "
+        "tvl1_torch.driver_here = lambda: False; "
+        "assert not tvl1_torch.cuda_here(); print('torch' in sys.modules)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.split() == ["False"]
+
+
+@needs_cuda
+def test_a_cuda_device_has_a_driver() -> None:
+    assert driver_here()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mer_prep.errors import DecodeError, ManifestError
-from mer_prep.manifest import Clip
+from mer_prep.manifest import UNREADABLE, Clip
 from mer_prep.sources import index
 from mer_prep.sources.frames import (
     ClipFrames,
@@ -25,7 +25,7 @@ from mer_prep.sources.frames import (
     source_path,
     stat_signature,
 )
-from mer_prep.sources.index import UNREADABLE, current_digests
+from mer_prep.sources.index import current_digests
 from mer_prep.synth.video import write_video
 from tests.conftest import MakeClip, write_frame
 

@@ -138,6 +138,26 @@ def test_from_macro_to_micro_expressions(workspace):
         train(workspace, "casme2", "--init", fold)
 
 
+def test_a_balanced_map_is_drawn_by_its_own_seed(workspace, tmp_path):
+    labels = tmp_path / "balanced.toml"
+    labels.write_text(
+        'title = "x"\nsource = "y"\nclasses = ["surprise", "any"]\nbalance = "minimum"\n'
+        '[corpora.casme2.emotions]\nsurprise = "surprise"\n'
+        'disgust = "any"\nhappiness = "any"\nrepression = "any"\nothers = "any"\n'
+    )
+    train(workspace, "--labels", labels, "--draw-seed", 1)
+    (run,) = (workspace / "runs").glob("*-balanced-draw1-*")
+    results = json.loads((run / "results.json").read_text())
+    composite = call("composite", "--labels", labels, "--seed", 1, "--workspace", workspace)
+    assert f"composite: {results['clips']} clips" in composite.output
+    assert results["draw_seed"] == 1
+    drawn = json.loads((workspace / "composite.jsonl").read_text().splitlines()[0])["clip_id"]
+    config = json.loads((run / "config.json").read_text())
+    assert config["clips"][0]["clip_id"] == drawn
+    with pytest.raises(ConfigError, match="keeps all clips"):
+        train(workspace, "--draw-seed", 1)
+
+
 def test_mistakes_are_named(workspace):
     train(workspace, "--run", "mine")
     with pytest.raises(ConfigError, match="another study: training differ"):

@@ -1,0 +1,47 @@
+"""The committed pages are those that the label maps give, and their links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from mer_prep.docs_pages import label_pages, protocol_pages, write_pages
+from mer_prep.labels import label_map_names
+from mer_prep.protocols import PROTOCOLS
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def test_the_committed_pages_are_up_to_date() -> None:
+    for name, made in (("labels", label_pages()), ("protocols", protocol_pages())):
+        committed = {path.name: path.read_text("utf-8") for path in DOCS.glob(f"{name}/*.md")}
+        assert committed == made, "run `python -m mer_prep.docs_pages`"
+
+
+def test_there_is_a_page_of_every_protocol() -> None:
+    assert set(protocol_pages()) == {"README.md", *(f"{name}.md" for name in PROTOCOLS)}
+    page = protocol_pages()["cross-corpus.md"]
+    assert "mer-prep composite --protocol cross-corpus --train-on casme2 --test-on smic" in page
+
+
+def test_there_is_a_page_of_every_map() -> None:
+    assert set(label_pages()) == {"README.md", *(f"{name}.md" for name in label_map_names())}
+    page = label_pages()["survey-4.md"]
+    assert "| 3 | surprise | 112 | 112 |" in page
+    assert "mer-prep import casme_sq FOLDER --label self-report" in page
+    assert "| class | made of | version A | version B or B+1 |" in page
+
+
+def test_a_page_of_a_map_that_is_no_more_is_removed(tmp_path: Path) -> None:
+    old = tmp_path / "old.md"
+    old.write_text("old")
+    assert {path.name for path in write_pages(tmp_path, label_pages())} == set(label_pages())
+    assert not old.exists()
+
+
+@pytest.mark.parametrize("path", sorted(DOCS.rglob("*.md")), ids=str)
+def test_links_lead_to_files(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)", path.read_text(encoding="utf-8")):
+        assert (path.parent / target).exists(), target

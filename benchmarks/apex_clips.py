@@ -71,6 +71,8 @@ class RenderedFrames(ClipFrames):
     def __init__(self, clip: Clip, images: list[np.ndarray], start: int, stop: int) -> None:
         super().__init__(clip, start, stop)
         self._kept = dict(enumerate(images[start:stop]))
+        height, width = images[start].shape[:2]
+        self._size = (height, width)
 
 
 def draw_scene(index: int, *, seed: int) -> tuple[Scene, str]:

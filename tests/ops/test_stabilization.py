@@ -110,20 +110,20 @@ def test_rigid_motion_is_measured_through_an_expression(portrait, action_units):
     images, landmarks, motion = film(replace(MOVING, identity=identity, action_units=action_units))
     scale = scale_of(face_transform(landmarks[0], size=SIZE))
     assert scale * np.hypot(*(motion[:, :, 2] - motion[0, :, 2]).T).max() > 1.0
-    assert rms(misses(follow(images, landmarks), landmarks, motion)) < 0.06
+    assert rms(misses(follow(images, landmarks), landmarks, motion)) < 0.045
 
 
 def test_blink_and_flicker_add_little():
     images, landmarks, motion = film(replace(MOVING, blinks=True, flicker=0.01))
     follower = follow(images, landmarks)
     assert follower.failures == {}
-    assert rms(misses(follower, landmarks, motion)) < 0.06
+    assert rms(misses(follower, landmarks, motion)) < 0.045
 
 
 def test_three_degrees_of_freedom(moving):
     images, landmarks, motion = moving
     follower = follow(images, landmarks, degrees=3)
-    assert rms(misses(follower, landmarks, motion)) < 0.06
+    assert rms(misses(follower, landmarks, motion)) < 0.045
     assert [scale_of(one) for one in follower.motions] == pytest.approx([1] * len(images))
 
 
@@ -137,7 +137,7 @@ def test_outwards_from_a_reference_in_the_middle(moving):
             # Nothing can be said before the reference is seen.
             np.testing.assert_array_equal(follower.motions, [np.eye(2, 3)] * len(images))
     assert follower.failures == {}
-    assert rms(misses(follower, landmarks, motion, middle)) < 0.06
+    assert rms(misses(follower, landmarks, motion, middle)) < 0.045
     # Backwards in time is the same as forwards on the reversed clip.
     reversed_ = follow(images[middle::-1], landmarks[middle::-1])
     np.testing.assert_array_equal(reversed_.motions[::-1], follower.motions[: middle + 1])
@@ -148,7 +148,7 @@ def test_head_motion_is_what_was_removed(moving):
     centre = five_points(landmarks[0]).mean(axis=0)
     moved = np.stack([apply_transform(one, centre) for one in motion])
     expected = np.hypot(*(moved - centre).T).max()
-    assert follow(images, landmarks).head_motion() == pytest.approx(expected, abs=0.07)
+    assert follow(images, landmarks).head_motion() == pytest.approx(expected, abs=0.05)
 
 
 def walk(image: np.ndarray, landmarks: np.ndarray, shifts: list[float]):
@@ -284,5 +284,13 @@ def test_weights_are_one_on_the_bridge_of_the_nose_and_small_far_from_it():
         return float(weights[y, x])
 
     assert at(28) == pytest.approx(1, abs=0.01)
-    assert at(51, 57) == pytest.approx(0.07, abs=0.01)
-    assert at(8) == pytest.approx(0.07, abs=0.01)
+    assert at(51, 57) == pytest.approx(0.2, abs=0.01)
+    assert at(8) == pytest.approx(0.2, abs=0.01)
+
+
+@pytest.mark.parametrize("portrait", [0, 1])
+def test_a_strongly_wrinkled_nose_is_no_motion_of_the_head(portrait):
+    identity = draw_identity(portrait, rng=np.random.default_rng([0, portrait]))
+    scene = replace(MOVING, identity=identity, action_units="4+9", amplitude=3.5)
+    images, landmarks, motion = film(scene)
+    assert rms(misses(follow(images, landmarks), landmarks, motion)) < 0.12

@@ -353,6 +353,8 @@ def _print_results(results: dict[str, Any]) -> None:
     for one in results["published"]:
         scores = ", ".join(f"{name.upper()} {value:.3f}" for name, value in one["scores"].items())
         click.echo(f"  published, {one['part']}: {scores} ({one['source']})")
+    if results["published_left_out"]:
+        click.echo(f"  published figures are not shown: {results['published_left_out']}")
     if results["published"]:
         click.echo(f"  {results['note']}")
 

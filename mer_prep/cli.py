@@ -8,7 +8,17 @@ import traceback
 import click
 
 from mer_prep import __version__
-from mer_prep.commands import composite, corpora, export, spotting, stages, store, tools, training
+from mer_prep.commands import (
+    composite,
+    corpora,
+    evaluation,
+    export,
+    spotting,
+    stages,
+    store,
+    tools,
+    training,
+)
 from mer_prep.errors import MerPrepError
 
 
@@ -53,7 +63,7 @@ def cli(context: click.Context, debug: bool) -> None:
     context.obj = {"debug": debug}
 
 
-for module in (corpora, stages, composite, export, store, tools, spotting, training):
+for module in (corpora, stages, composite, export, store, tools, spotting, training, evaluation):
     for command in module.COMMANDS:
         cli.add_command(command)
 

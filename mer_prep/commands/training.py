@@ -99,6 +99,7 @@ def train(
     for package in ("torch", "safetensors"):
         soft_import(package, purpose="is needed to train", install="mer-prep[train]")
     from mer_prep.training.folds import choose_device, train_folds
+    from mer_prep.training.inputs import keep_recipe
     from mer_prep.training.prepare import prepare_study
     from mer_prep.training.recipes import model_card
     from mer_prep.training.results import write_results
@@ -149,10 +150,11 @@ def train(
             say=progress.say,
         )
     results = write_results(run, study)
+    keep_recipe(workspace, run, study)
     if as_json:
         print_json(results)
     else:
-        _print_results(results)
+        print_results(results)
     synthetic = ", SYNTHETIC" if study.synthetic else ""
     click.echo(
         f"train: {plural(len(study.folds), 'fold')}, {plural(len(study.clips), 'clip')}, "
@@ -165,7 +167,8 @@ def _shown(run: Path) -> str:
     return str(run / "results.json")
 
 
-def _print_results(results: dict[str, Any]) -> None:
+def print_results(results: dict[str, Any]) -> None:
+    """Print the scores of a run beside the published ones."""
     marks = [
         text
         for text, shown in (

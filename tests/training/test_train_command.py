@@ -59,7 +59,7 @@ def test_all_folds_are_trained_and_scored_together(workspace):
     assert results["clips"] == len(rows)
     assert results["selection"] == "last"
     assert results["synthetic"] is True
-    assert results["auxiliary"]["flow_endpoint_error_px"] > 0
+    assert results["auxiliary"]["parts"]["all"]["flow_endpoint_error_px"] > 0
     assert results["published"][0]["scores"] == {"uf1": 0.8779, "uar": 0.8542}
     config = json.loads((run / "config.json").read_text())
     assert config["architecture"]["channels"] == 8

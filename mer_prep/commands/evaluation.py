@@ -122,6 +122,8 @@ def _print_auxiliary(parts: dict[str, dict[str, float]], px: str) -> None:
         click.echo(table(rows, (title, "clips", *(one[1] for one in shown))))
         if columns is _TARGETS:
             click.echo(_LEGEND.format(px=px))
+        else:
+            click.echo("Flow is scored inside the face; what alignment left of head motion counts.")
 
 
 def _cell(part: dict[str, float], key: str, factor: float, digits: int) -> str:
@@ -225,7 +227,8 @@ def predict(
         print_json(facts)
     else:
         _print_prediction(facts, marks_of(facts), _px(study))
-    place = f", in {output}" if output is not None else ""
+    place = ", SYNTHETIC" if facts["synthetic"] else ""
+    place += f", in {output}" if output is not None else ""
     click.echo(
         f"predict: {plural(len(facts['samples']), 'sample')}, "
         f"{plural(len(judges.folds), 'fold')}, {duration(time.monotonic() - started)}{place}",

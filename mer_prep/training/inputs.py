@@ -17,7 +17,7 @@ import numpy as np
 
 from mer_prep.checks import suggest
 from mer_prep.dataset import PreparedClip, phases
-from mer_prep.errors import ConfigError, ManifestError, MotionError, ShardError
+from mer_prep.errors import ConfigError, ManifestError, MotionError, NoFaceError, ShardError
 from mer_prep.manifest import SYNTHETIC_MARK, Clip, write_atomic
 from mer_prep.ops.images import to_grey
 from mer_prep.protocols import Member
@@ -34,6 +34,7 @@ from mer_prep.stages.plan import Recipe
 from mer_prep.stages.worker import check_output
 from mer_prep.store.shard import read_clip, read_header
 from mer_prep.training.study import ClipEntry, Study, load_clips
+from mer_prep.training.weights import NO_CORPUS
 from mer_prep.workspace import Workspace
 
 #: File of a run that says how its clips were prepared.
@@ -222,7 +223,15 @@ def prepare_clip(clip: Clip, recipe: Recipe, *, length: int, notes: tuple[str, .
     said: list[str] = []
     for name, stage in recipe.stages.items():
         stage.check()
-        output = stage.run(clip, frames, {one: results[one] for one in stage.requires})
+        try:
+            output = stage.run(clip, frames, {one: results[one] for one in stage.requires})
+        except NoFaceError as error:
+            raise NoFaceError(
+                error.what,
+                where=error.where,
+                why="the model takes aligned faces",
+                hint="look at the frames: one upright face must fill a good part of them",
+            ) from None
         results[name] = check_output(stage, output)
         said += [f"{name}: {text}" for text in output.warnings]
     aligned = results["align"]
@@ -297,7 +306,7 @@ def clip_of_path(path: Path, *, onset: int | None = None, offset: int | None = N
     synthetic = any((parent / SYNTHETIC_MARK).is_file() for parent in (path, *path.parents))
     clip = Clip(
         clip_id=str(path),
-        corpus="(file)",
+        corpus=NO_CORPUS,
         subject="(unknown)",
         clip=path.stem,
         onset=onset,

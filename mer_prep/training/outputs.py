@@ -19,7 +19,7 @@ from mer_prep.training.apply import Prediction
 from mer_prep.training.inputs import Ready
 from mer_prep.training.sheet import prediction_sheet
 from mer_prep.training.study import Study
-from mer_prep.training.weights import Judges
+from mer_prep.training.weights import Judges, read_results
 
 #: Version of what `prediction_facts` gives.
 SCHEMA = 1
@@ -42,7 +42,7 @@ def prediction_facts(
         "study": study.digest(),
         "trained_on_synthetic_clips": study.synthetic,
         "trained_on_shuffled_labels": study.shuffled,
-        "leaky": run_is_leaky(run),
+        "leaky": bool(read_results(run).get("leaky")),
         "weights": {"folds": [fold.name for fold in judges.folds], "why": judges.why},
         "predicted": prediction.predicted,
         "probabilities": _by_class(prediction, prediction.probabilities),
@@ -60,12 +60,6 @@ def prediction_facts(
         "auxiliary": dict(prediction.scores),
         "notes": list(ready.notes),
     }
-
-
-def run_is_leaky(run: Path) -> bool:
-    """Return whether the results of a run say that its weights were chosen on test subjects."""
-    path = run / "results.json"
-    return path.is_file() and bool(json.loads(path.read_text(encoding="utf-8")).get("leaky"))
 
 
 def _by_class(prediction: Prediction, chances: np.ndarray) -> dict[str, float]:

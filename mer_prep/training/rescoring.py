@@ -36,7 +36,7 @@ from mer_prep.training.inputs import check_shards
 from mer_prep.training.results import Row, read_predictions, score_rows, write_results
 from mer_prep.training.study import ClipEntry, Study, load_clips, trained_model
 from mer_prep.training.truth import score_truth
-from mer_prep.training.weights import check_weights, machine_of, view_of
+from mer_prep.training.weights import check_weights, machine_of, read_results, view_of
 from mer_prep.workspace import Workspace
 
 #: Largest difference of a probability that another device or precision explains.
@@ -198,12 +198,7 @@ def write_rescored(run: Path, study: Study, rescored: Rescored) -> dict[str, Any
     rescored : Rescored
         What `rescore` found.
     """
-    path = run / "results.json"
-    results = (
-        json.loads(path.read_text(encoding="utf-8"))
-        if path.is_file()
-        else write_results(run, study)
-    )
+    results = read_results(run) or write_results(run, study)
     results["auxiliary"] = auxiliary_scores(rescored.clips)
     results["rescored"] = {
         "mer_prep": __version__,
@@ -211,7 +206,7 @@ def write_rescored(run: Path, study: Study, rescored: Rescored) -> dict[str, Any
         "largest_difference": rescored.largest_difference,
         "other_class": list(rescored.other_class),
     }
-    write_atomic(path, json.dumps(results, indent=1) + "\n")
+    write_atomic(run / "results.json", json.dumps(results, indent=1) + "\n")
     text = io.StringIO()
     names = [one.name for one in dataclasses.fields(ClipAuxiliary)]
     writer = csv.DictWriter(text, names, lineterminator="\n")

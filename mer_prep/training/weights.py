@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mer_prep.checks import suggest
 from mer_prep.dataset import Statistics
@@ -13,6 +15,9 @@ from mer_prep.protocols import Fold, Member, check_folds, protocol_card
 from mer_prep.training.fit import Machine, View
 from mer_prep.training.study import Study, fold_folder
 from mer_prep.workspace import Workspace
+
+#: In place of the corpus of a video or folder that belongs to none; no corpus can be named so.
+NO_CORPUS = "(file)"
 
 
 def find_run(workspace: Workspace, given: str) -> tuple[Workspace, Path]:
@@ -43,6 +48,28 @@ def find_run(workspace: Workspace, given: str) -> tuple[Workspace, Path]:
         where=workspace.root / "runs",
         hint=f"runs here: {', '.join(names)}" if names else "train one by `mer-prep train`",
     )
+
+
+def read_results(run: Path) -> dict[str, Any]:
+    """Return what stands in ``results.json`` of a run; empty if it was not scored yet.
+
+    Raises
+    ------
+    TrainingError
+        If the file is damaged.
+    """
+    path = run / "results.json"
+    if not path.is_file():
+        return {}
+    try:
+        results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise TrainingError(
+            f"The results cannot be read: {error}.",
+            where=path,
+            hint="run the same `mer-prep train` again; it only scores a finished run",
+        ) from None
+    return results
 
 
 def check_weights(run: Path, folds: Sequence[Fold]) -> None:
@@ -144,7 +171,10 @@ def _strangers(study: Study, clip: Member) -> Judges:
         raise leak
     if leak is None:
         which = "the only fold" if len(honest) == 1 else f"mean of all {len(honest)} folds"
-        return Judges(study.folds, f"{which}; none was trained on this clip")
+        known = "trained neither on it nor on its person"
+        if clip.corpus == NO_CORPUS:
+            known = "trained on other files; who is seen is not known"
+        return Judges(study.folds, f"{which}, {known}")
     which = (
         f"fold {honest[0].name}, the only one"
         if len(honest) == 1
@@ -180,7 +210,8 @@ def _check(study: Study, fold: Fold, clip: Member) -> None:
         )
     except LeakError as error:
         raise LeakError(
-            error.what,
+            f"Fold {fold.name} was trained on this clip, its frames or its person.",
+            where=error.what,
             why="a model knows what it was trained on; its answer would say nothing of others",
             hint="leave out --fold and --ensemble: the fold that was not trained on it is taken",
         ) from None

@@ -13,6 +13,7 @@ from mer_prep.commands import (
     corpora,
     evaluation,
     export,
+    pretraining,
     spotting,
     stages,
     store,
@@ -63,7 +64,10 @@ def cli(context: click.Context, debug: bool) -> None:
     context.obj = {"debug": debug}
 
 
-for module in (corpora, stages, composite, export, store, tools, spotting, training, evaluation):
+for module in (
+    *(corpora, stages, composite, export, store, tools, spotting, pretraining, training),
+    evaluation,
+):
     for command in module.COMMANDS:
         cli.add_command(command)
 

@@ -7,7 +7,7 @@ the lagged pairs of the stage ``flow`` are.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,6 +88,12 @@ class Batch:
             )
         )
 
+    def pin_memory(self) -> Batch:
+        """Return the batch in memory that a GPU copies from without waiting."""
+        return Batch(
+            *(one.pin_memory() for one in (self.frames, self.flow, self.landmarks, self.labels))
+        )
+
 
 @dataclass(frozen=True)
 class Statistics:
@@ -119,7 +125,106 @@ class Statistics:
         return (frames - self.mean) / self.deviation
 
 
-class ClipStore:
+@dataclass(frozen=True)
+class ClipFacts:
+    """What must be known of a clip without its pictures.
+
+    Parameters
+    ----------
+    clip_id, corpus, subject : str
+        Which clip; the subject is named across corpora.
+    label : int
+        Its class.
+    samples : ndarray, shape (J, t), int
+        Frames of every sample.
+    side : int
+        Side of the frames, px.
+    sums : tuple of float
+        Number, sum and sum of squares of its grey values.
+    mean_landmarks : ndarray, shape (68, 2), float32
+        Mean over the frames, px.
+    """
+
+    clip_id: str
+    corpus: str
+    subject: str
+    label: int
+    samples: np.ndarray
+    side: int
+    sums: tuple[float, float, float]
+    mean_landmarks: np.ndarray
+
+
+def facts_of(clip: PreparedClip) -> ClipFacts:
+    """Return what must be known of a clip when its pictures are not at hand."""
+    return ClipFacts(
+        clip_id=clip.clip_id,
+        corpus=clip.corpus,
+        subject=clip.subject,
+        label=clip.label,
+        samples=clip.samples,
+        side=int(clip.frames.shape[-1]),
+        sums=_sums(clip.frames),
+        mean_landmarks=clip.landmarks.mean(axis=0),
+    )
+
+
+class ClipSource:
+    """Clips that batches are drawn from, wherever their pictures lie.
+
+    Parameters
+    ----------
+    clips : sequence of ClipFacts
+        The clips.
+    """
+
+    #: Where its batches are.
+    device = torch.device("cpu")
+
+    def __init__(self, clips: Sequence[ClipFacts]) -> None:
+        self.clips = list(clips)
+        self.index = {clip.clip_id: number for number, clip in enumerate(clips)}
+
+    @property
+    def side(self) -> int:
+        """Side of the frames in px."""
+        return self.clips[0].side
+
+    def samples(self, clip_ids: Sequence[str]) -> list[tuple[int, int]]:
+        """Return every sample (number of the clip, phase) of some clips."""
+        numbers = [self.index[clip_id] for clip_id in clip_ids]
+        return [(n, j) for n in numbers for j in range(len(self.clips[n].samples))]
+
+    def statistics(self, clip_ids: Sequence[str]) -> Statistics:
+        """Return mean and deviation of the grey values of some clips."""
+        sums = [self.clips[self.index[one]].sums for one in clip_ids]
+        count, total, squares = np.sum(sums, axis=0)
+        mean = total / count
+        deviation = max(float(np.sqrt(max(squares / count - mean**2, 0.0))), 1.0)
+        return Statistics(float(mean), deviation, frozenset(clip_ids))
+
+    def mean_landmarks(self, clip_ids: Sequence[str]) -> Tensor:
+        """Return the mean landmarks of some clips, shape (68, 2), px."""
+        means = [self.clips[self.index[one]].mean_landmarks for one in clip_ids]
+        return torch.from_numpy(np.mean(means, axis=0, dtype=np.float64).astype(np.float32))
+
+    def batch(self, samples: Sequence[tuple[int, int]]) -> Batch:
+        """Return samples at full size, on the source's device."""
+        parts = [self.sample(number, phase) for number, phase in samples]
+        labels = torch.tensor([self.clips[number].label for number, _ in samples])
+        return Batch(
+            torch.stack([frames.float() for frames, _, _ in parts]),
+            torch.stack([flow.float() for _, flow, _ in parts]),
+            torch.stack([landmarks for _, _, landmarks in parts]),
+            labels.to(self.device),
+        )
+
+    def sample(self, number: int, phase: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return frames, flow and landmarks of one sample, as they are stored."""
+        raise NotImplementedError
+
+
+class ClipStore(ClipSource):
     """All clips of a study in memory, on the device where it trains if they fit.
 
     Parameters
@@ -131,63 +236,30 @@ class ClipStore:
     """
 
     def __init__(
-        self, clips: Sequence[PreparedClip], *, device: torch.device | None = None
+        self, clips: Iterable[PreparedClip], *, device: torch.device | None = None
     ) -> None:
         self.device = torch.device("cpu") if device is None else device
-        self.index = {clip.clip_id: number for number, clip in enumerate(clips)}
-        self.clips = list(clips)
-        self._tensors = [
-            tuple(
+        facts: list[ClipFacts] = []
+        self._tensors: list[tuple[Tensor, Tensor, Tensor]] = []
+        for clip in clips:
+            facts.append(facts_of(clip))
+            frames, flow, landmarks = (
                 torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
                 for array in (clip.frames, clip.flow, clip.landmarks)
             )
-            for clip in clips
-        ]
-        self._sums = [_sums(clip.frames) for clip in clips]
-
-    @property
-    def side(self) -> int:
-        """Side of the frames in px."""
-        return int(self.clips[0].frames.shape[-1])
+            self._tensors.append((frames, flow, landmarks))
+        super().__init__(facts)
 
     def bytes(self) -> int:
         """Return how much memory the clips take."""
         return sum(one.numel() * one.element_size() for part in self._tensors for one in part)
 
-    def samples(self, clip_ids: Sequence[str]) -> list[tuple[int, int]]:
-        """Return every sample (number of the clip, phase) of some clips."""
-        numbers = [self.index[clip_id] for clip_id in clip_ids]
-        return [(n, j) for n in numbers for j in range(len(self.clips[n].samples))]
-
-    def statistics(self, clip_ids: Sequence[str]) -> Statistics:
-        """Return mean and deviation of the grey values of some clips."""
-        count, total, squares = np.sum([self._sums[self.index[one]] for one in clip_ids], axis=0)
-        mean = total / count
-        deviation = max(float(np.sqrt(max(squares / count - mean**2, 0.0))), 1.0)
-        return Statistics(float(mean), deviation, frozenset(clip_ids))
-
-    def mean_landmarks(self, clip_ids: Sequence[str]) -> Tensor:
-        """Return the mean landmarks of some clips, shape (68, 2), px."""
-        means = [self.clips[self.index[one]].landmarks.mean(axis=0) for one in clip_ids]
-        return torch.from_numpy(np.mean(means, axis=0, dtype=np.float64).astype(np.float32))
-
-    def batch(self, samples: Sequence[tuple[int, int]]) -> Batch:
-        """Return samples at full size, on the store's device."""
-        frames, flow, landmarks = [], [], []
-        for number, phase in samples:
-            every, flows, points = self._tensors[number]
-            rows = torch.from_numpy(self.clips[number].samples[phase]).to(self.device)
-            pairs = len(rows) - 1
-            frames.append(every[rows].float())
-            flow.append(flows[phase * pairs : (phase + 1) * pairs].float())
-            landmarks.append(points[rows])
-        labels = torch.tensor([self.clips[number].label for number, _ in samples])
-        return Batch(
-            torch.stack(frames),
-            torch.stack(flow),
-            torch.stack(landmarks),
-            labels.to(self.device),
-        )
+    def sample(self, number: int, phase: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return frames, flow and landmarks of one sample, as they are stored."""
+        frames, flow, landmarks = self._tensors[number]
+        rows = torch.from_numpy(self.clips[number].samples[phase]).to(self.device)
+        pairs = len(rows) - 1
+        return frames[rows], flow[phase * pairs : (phase + 1) * pairs], landmarks[rows]
 
 
 def _sums(frames: np.ndarray) -> tuple[float, float, float]:
@@ -288,6 +360,29 @@ def reduce(batch: Batch, factor: int) -> Batch:
     return Batch(frames, flow / factor, landmarks, batch.labels)
 
 
+def draw_views(count: int, room: int, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draw the crops of a training batch.
+
+    Parameters
+    ----------
+    count : int
+        Number of samples B.
+    room : int
+        Largest offset of a crop, px.
+    generator : torch.Generator
+        Source of randomness, on the CPU.
+
+    Returns
+    -------
+    offsets : Tensor, shape (B, 2), int64
+        First column and row of every crop.
+    flipped : Tensor, shape (B,), bool
+        Which are mirrored: half of them, on average.
+    """
+    offsets = torch.randint(0, room + 1, (count, 2), generator=generator)
+    return offsets, torch.rand(count, generator=generator) < 0.5
+
+
 def random_view(batch: Batch, side: int, *, generator: torch.Generator) -> Batch:
     """Return a random crop of every sample, mirrored half of the time.
 
@@ -301,9 +396,7 @@ def random_view(batch: Batch, side: int, *, generator: torch.Generator) -> Batch
         Source of randomness, on the CPU.
     """
     room = batch.frames.shape[-1] - side
-    count = len(batch.labels)
-    offsets = torch.randint(0, room + 1, (count, 2), generator=generator)
-    flipped = torch.rand(count, generator=generator) < 0.5
+    offsets, flipped = draw_views(len(batch.labels), room, generator=generator)
     return flip(crop(batch, offsets, side), flipped.to(batch.frames.device))
 
 
@@ -312,8 +405,3 @@ def centre_view(batch: Batch, side: int) -> Batch:
     room = batch.frames.shape[-1] - side
     offsets = torch.full((len(batch.labels), 2), room // 2, dtype=torch.int64)
     return crop(batch, offsets, side)
-
-
-def check_lengths(lengths: Mapping[str, int], needed: int) -> list[str]:
-    """Return the clips that are too short for one sample of `needed` frames, sorted."""
-    return sorted(clip for clip, length in lengths.items() if length < needed)

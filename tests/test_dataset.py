@@ -39,9 +39,12 @@ def prepared(name: str, *, label: int = 0, count: int = 9, seed: int = 0) -> Pre
     )
 
 
+CLIPS = [prepared("a", seed=1), prepared("b", label=2, count=13, seed=2)]
+
+
 @pytest.fixture
 def store() -> ClipStore:
-    return ClipStore([prepared("a", seed=1), prepared("b", label=2, count=13, seed=2)])
+    return ClipStore(CLIPS)
 
 
 @pytest.fixture
@@ -63,7 +66,7 @@ def test_phases_are_the_lagged_pairs_of_the_flow():
 
 
 def test_a_batch_holds_frames_flow_and_landmarks_of_its_samples(store, batch):
-    clip = store.clips[1]
+    clip = CLIPS[1]
     rows = [2, 5, 8, 11]
     np.testing.assert_array_equal(batch.frames[1].numpy(), clip.frames[rows])
     np.testing.assert_array_equal(batch.flow[1].numpy(), clip.flow[6:9])
@@ -132,7 +135,7 @@ def test_reducing_scales_motion_and_places(batch):
 
 def test_statistics_know_their_clips(store):
     found = store.statistics(["a"])
-    values = store.clips[0].frames.astype(np.float64)
+    values = CLIPS[0].frames.astype(np.float64)
     assert found.mean == pytest.approx(values.mean())
     assert found.deviation == pytest.approx(values.std())
     normal = found.normalise(torch.from_numpy(values))
@@ -141,10 +144,10 @@ def test_statistics_know_their_clips(store):
     with pytest.raises(LeakError, match="taken from clips that are tested: a"):
         found.check_apart(["b", "a"])
     both = store.statistics(["a", "b"])
-    everything = np.concatenate([one.frames.ravel() for one in store.clips])
+    everything = np.concatenate([one.frames.ravel() for one in CLIPS])
     assert both.deviation == pytest.approx(everything.std())
 
 
 def test_mean_landmarks_weigh_clips_alike(store):
-    means = [clip.landmarks.mean(axis=0) for clip in store.clips]
+    means = [clip.landmarks.mean(axis=0) for clip in CLIPS]
     np.testing.assert_allclose(store.mean_landmarks(["a", "b"]), np.mean(means, axis=0), rtol=1e-5)

@@ -85,8 +85,12 @@ def test_the_published_counts_come_out(
     assert len(agreeing) + len(differing) == len(made.labels.corpora)
 
 
+#: Their clips are cut at the import to lengths of one's choice, so nobody published how many.
+UNCOUNTED = {"affwild2-7"}
+
+
 def test_every_map_is_tried() -> None:
-    assert {name for name, *_ in COUNTS} == set(label_map_names())
+    assert {name for name, *_ in COUNTS} == set(label_map_names()) - UNCOUNTED
 
 
 @pytest.mark.parametrize("name", label_map_names())
@@ -102,6 +106,9 @@ def test_maps_speak_of_emotions_versions_and_choices_that_importers_give(name: s
         if part.variant:
             assert part.variant in source.variants
     total = labels.total()
+    if name in UNCOUNTED:
+        assert total is None
+        return
     assert total is not None
     firsts = [part.expected[0] for part in labels.corpora.values()]
     for one in labels.classes:

@@ -69,6 +69,13 @@ class _ShareType(click.ParamType):
         raise click.BadParameter(f"'{value}' is not of the form i/n with 1 <= i <= n", ctx, param)
 
 
+def share_option(text: str) -> Callable[[Any], Any]:
+    """Return the option ``--shard i/n``; the command gets `share`, the two numbers."""
+    return click.option(
+        "--shard", "share", type=_ShareType(), default="1/1", show_default=True, help=text
+    )
+
+
 def jobs_option(command: Command) -> Command:
     """Add ``--jobs``; 0 means one per core."""
 
@@ -165,14 +172,7 @@ def run_options(command: Command) -> Command:
                 metavar="SECONDS",
                 help="How long to wait for shards that another run is writing.",
             ),
-            click.option(
-                "--shard",
-                "share",
-                type=_ShareType(),
-                default="1/1",
-                show_default=True,
-                help="Only the i-th of n shares of the subjects, to spread over machines.",
-            ),
+            share_option("Only the i-th of n shares of the subjects, to spread over machines."),
             click.option(
                 "--subject",
                 "subjects",

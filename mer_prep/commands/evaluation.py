@@ -208,7 +208,12 @@ def predict(
     from mer_prep.training.inputs import find_source, member_of, ready_source
     from mer_prep.training.outputs import marks_of, prediction_facts, write_prediction
     from mer_prep.training.study import read_study
-    from mer_prep.training.weights import check_weights, choose_judges, find_run
+    from mer_prep.training.weights import (
+        check_pre_training,
+        check_weights,
+        choose_judges,
+        find_run,
+    )
 
     started = time.monotonic()
     chosen = choose_device(device)
@@ -217,6 +222,7 @@ def predict(
     found = find_source(owner, study, source, onset=onset, offset=offset)
     # Before the clip is prepared, which takes a while.
     judges = choose_judges(study, member_of(found), fold=fold, ensemble=ensemble)
+    check_pre_training(folder, study, member_of(found))
     check_weights(folder, judges.folds)
     ready = ready_source(owner, folder, study, found)
     prediction = apply_folds(folder, study, ready, judges, device=chosen)

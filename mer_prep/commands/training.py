@@ -9,25 +9,102 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mer_prep.commands.common import (
+    Command,
     corpora_argument,
     jobs_option,
     json_option,
     plural,
     print_json,
     protocol_options,
+    share_option,
     table,
     workspace_option,
 )
+from mer_prep.errors import ConfigError
 from mer_prep.workspace import Workspace
 
 if TYPE_CHECKING:
     from mer_prep.protocols import Protocol
+    from mer_prep.training.study import Study
+
+
+def study_options(command: Command) -> Command:
+    """Add the options that decide the result of a training."""
+    for option in reversed(
+        [
+            click.option(
+                "--model", default="mol", show_default=True, help="See `mer-prep models`."
+            ),
+            click.option(
+                "--preset", default="paper", show_default=True, help="paper, code or tiny."
+            ),
+            click.option(
+                "--seed", default=1, show_default=True, help="Decides weights, samples and crops."
+            ),
+            click.option(
+                "--steps", type=click.IntRange(1), help="Steps a fold, instead of the preset's."
+            ),
+            click.option("--batch", type=click.IntRange(1), help="Samples a step."),
+            click.option("--learning-rate", type=float, help="Instead of the preset's."),
+            click.option(
+                "--clip-gradient", type=float, help="Largest norm of the gradient; 0 for no limit."
+            ),
+            click.option(
+                "--set",
+                "settings",
+                multiple=True,
+                metavar="NAME.KEY=VALUE",
+                help="Change the architecture (mol.blocks=2) or a stage (align.mode=onset).",
+            ),
+            click.option(
+                "--precision",
+                type=click.Choice(["auto", "float32", "bf16"]),
+                default="auto",
+                show_default=True,
+                help="auto is bf16 on CUDA and float32 on the CPU; part of the run.",
+            ),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def machine_options(command: Command) -> Command:
+    """Add the options on where and how a training computes."""
+    for option in reversed(
+        [
+            click.option(
+                "--device",
+                default="auto",
+                show_default=True,
+                help="auto, cpu, cuda or cuda:N; auto prefers cuda, which is all GPUs.",
+            ),
+            click.option(
+                "--loader",
+                type=click.Choice(["auto", "resident", "stream"]),
+                default="auto",
+                show_default=True,
+                help="Clips stay on the device, or are read as they are needed; auto keeps them "
+                "if they take at most half of the memory that is free. Same numbers on the CPU.",
+            ),
+            click.option(
+                "--compile", "compiled", is_flag=True, help="Compile the model (torch.compile)."
+            ),
+            click.option(
+                "--deterministic/--no-deterministic",
+                default=True,
+                show_default=True,
+                help="Prefer algorithms that give the same bits every time.",
+            ),
+        ]
+    ):
+        command = option(command)
+    return command
 
 
 @click.command()
 @corpora_argument
-@click.option("--model", default="mol", show_default=True, help="See `mer-prep models`.")
-@click.option("--preset", default="paper", show_default=True, help="paper, code or tiny.")
+@study_options
 @click.option(
     "--labels", default="megc2019-3", show_default=True, help="Label map; see `mer-prep labels`."
 )
@@ -42,25 +119,42 @@ if TYPE_CHECKING:
     type=click.IntRange(0),
     help="Seed of the draw of clips, for a label map that balances its classes; 0 by default.",
 )
-@click.option("--seed", default=1, show_default=True, help="Decides weights, samples and crops.")
-@click.option("--steps", type=click.IntRange(1), help="Steps a fold, instead of the preset's.")
-@click.option("--batch", type=click.IntRange(1), help="Samples a step.")
-@click.option("--learning-rate", type=float, help="Instead of the preset's.")
-@click.option("--clip-gradient", type=float, help="Largest norm of the gradient; 0 for no limit.")
 @click.option(
-    "--device",
-    default="auto",
-    show_default=True,
-    help="auto, cpu, cuda or cuda:N; auto prefers cuda.",
+    "--init",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Weights to start from, of `pretrain` or of a fold (safetensors).",
 )
 @click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="NAME.KEY=VALUE",
-    help="Change the architecture (mol.blocks=2) or a stage (align.mode=onset).",
+    "--selection",
+    "selection_kind",
+    type=click.Choice(["last", "inner"]),
+    default="last",
+    show_default=True,
+    help="Keep the last step, or the best on some training subjects held out for that.",
+)
+@click.option(
+    "--evaluations",
+    type=click.IntRange(1),
+    default=10,
+    show_default=True,
+    help="How often the model is tried for --selection inner.",
+)
+@click.option(
+    "--reproduce-leaky",
+    is_flag=True,
+    help="Choose the step on the TEST subject, as published scripts do; all is stamped LEAKY.",
 )
 @click.option("--shuffle-labels", is_flag=True, help="Deal labels anew, as a control: chance.")
+@machine_options
+@click.option(
+    "--folds-per-gpu",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Folds that one GPU trains at a time.",
+)
+@share_option("Only folds i, i + n, ... of the run, to spread over machines or GPUs.")
 @click.option("--run", "run_name", help="Name of the run's folder; made from the rest by default.")
 @workspace_option
 @jobs_option
@@ -78,9 +172,19 @@ def train(
     batch: int | None,
     learning_rate: float | None,
     clip_gradient: float | None,
-    device: str,
     settings: tuple[str, ...],
+    init: Path | None,
+    precision: str,
+    selection_kind: str,
+    evaluations: int,
+    reproduce_leaky: bool,
     shuffle_labels: bool,
+    device: str,
+    loader: str,
+    compiled: bool,
+    deterministic: bool,
+    folds_per_gpu: int,
+    share: tuple[int, int],
     run_name: str | None,
     workspace: Workspace,
     jobs: int,
@@ -88,24 +192,36 @@ def train(
 ) -> None:
     """Train a model over all folds of a protocol and score it.
 
-    What is missing of its inputs is made first. Every fold is tested with the weights of its last
-    step: nothing is chosen on the test subject. A run that was stopped goes on where it was, to
-    the same numbers. Scores come from one confusion matrix over all folds.
+    What is missing of its inputs is made first. Nothing is chosen on the test subject: every fold
+    is tested with the weights of its last step, or of the best on training subjects held out
+    (--selection inner). A run that was stopped goes on where it was, to the same numbers. Scores
+    come from one confusion matrix over all folds.
+
+    Several machines or GPUs may share a run by --shard; whoever finishes the last fold scores it.
     """
-    from mer_prep.checks import soft_import
+    require_torch()
     from mer_prep.config import parse_settings
     from mer_prep.progress import Progress, duration
-
-    for package in ("torch", "safetensors"):
-        soft_import(package, purpose="is needed to train", install="mer-prep[train]")
-    from mer_prep.training.folds import choose_device, train_folds
+    from mer_prep.training.folds import Crew, train_folds, unfinished
+    from mer_prep.training.initial import keep_copy
     from mer_prep.training.inputs import keep_recipe
+    from mer_prep.training.machine import choose_device, choose_precision
     from mer_prep.training.prepare import prepare_study
     from mer_prep.training.recipes import model_card
     from mer_prep.training.results import write_results
+    from mer_prep.training.selection import LEAKY, LEAKY_WARNING, Selection
     from mer_prep.training.study import open_run
 
     started = time.monotonic()
+    if reproduce_leaky and selection_kind != "last":
+        raise ConfigError(
+            "--reproduce-leaky and --selection inner exclude each other.",
+            why="a step is chosen on the test subject or on others",
+            hint="leave one of them out",
+        )
+    kind = LEAKY if reproduce_leaky else selection_kind
+    if reproduce_leaky:
+        click.secho(f"warning: {LEAKY_WARNING}", err=True, bold=True, fg="red")
     model_card(model).preset(preset)
     changes = parse_settings(settings)
     chosen = choose_device(device)
@@ -130,37 +246,73 @@ def train(
                 "clip_gradient": clip_gradient,
             },
             settings=changes,
+            selection=Selection(kind, evaluations) if kind != "last" else None,
+            precision=choose_precision(precision, chosen),
+            init=init,
             progress=progress,
             say=progress.say,
         )
-    mark = "-shuffled" if shuffle_labels else ""
     split = protocol.slug if folds_file is None else folds_file.stem
-    draw = f"-draw{study.draw_seed}" if study.draw_seed else ""
-    name = run_name or f"{model}-{preset}-{study.labels}{draw}-{split}-seed{seed}{mark}"
-    run = workspace.root / "runs" / name
+    run = workspace.root / "runs" / _run_name(study, split, run_name)
     open_run(run, study)
+    if init is not None and study.init is not None:
+        keep_copy(init, run, study.init)
+        click.echo(f"init: {_fits(run, study)}", err=True)
+    crew = Crew(chosen, jobs, folds_per_gpu, loader, compiled, deterministic)
     with Progress("train", unit="fold") as progress:
         train_folds(
-            workspace.root,
-            run,
-            study,
-            device=chosen,
-            jobs=jobs,
-            progress=progress,
-            say=progress.say,
+            workspace.root, run, study, crew, share=share, progress=progress, say=progress.say
         )
+    missing = unfinished(run, study)
+    facts = f"{plural(len(study.folds), 'fold')}, {plural(len(study.clips), 'clip')}, "
+    facts += duration(time.monotonic() - started) + (", SYNTHETIC" if study.synthetic else "")
+    facts += ", LEAKY" if study.leaky else ""
+    if missing:
+        if as_json:
+            print_json({"run": str(run), "unfinished": missing})
+        else:
+            more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+            click.echo(
+                f"{len(missing)} of {plural(len(study.folds), 'fold')} are left to other shares: "
+                f"{', '.join(missing[:5])}{more}; the last share scores the run"
+            )
+        click.echo(f"train: share {share[0]}/{share[1]} of {facts}, in {run}", err=as_json)
+        return
     results = write_results(run, study)
     keep_recipe(workspace, run, study)
     if as_json:
         print_json(results)
     else:
         print_results(results)
-    synthetic = ", SYNTHETIC" if study.synthetic else ""
-    click.echo(
-        f"train: {plural(len(study.folds), 'fold')}, {plural(len(study.clips), 'clip')}, "
-        f"{duration(time.monotonic() - started)}{synthetic}, in {_shown(run)}",
-        err=as_json,
-    )
+    click.echo(f"train: {facts}, in {_shown(run)}", err=as_json)
+
+
+def require_torch() -> None:
+    """Raise `DependencyError` unless what training needs is installed."""
+    from mer_prep.checks import soft_import
+
+    for package in ("torch", "safetensors"):
+        soft_import(package, purpose="is needed to train", install="mer-prep[train]")
+
+
+def _run_name(study: Study, split: str, name: str | None) -> str:
+    """Return the name of a run's folder; one that is LEAKY says so in any case."""
+    marks = ["-inner"] if study.selection.kind == "inner" else []
+    marks += ["-init"] if study.init else []
+    marks += ["-shuffled"] if study.shuffled else []
+    draw = f"-draw{study.draw_seed}" if study.draw_seed else ""
+    made = f"{study.model}-{study.preset}-{study.labels}{draw}-{split}-seed{study.seed}"
+    made = name or made + "".join(marks)
+    return f"{made}-LEAKY" if study.leaky and not made.endswith("-LEAKY") else made
+
+
+def _fits(run: Path, study: Study) -> str:
+    """Return what of the initial weights goes into the model."""
+    from mer_prep.models.mol import Mol
+    from mer_prep.training.initial import COPY, load_init
+
+    loaded = load_init(run / COPY, Mol(study.architecture, len(study.classes)), name=study.model)
+    return str(loaded)
 
 
 def _shown(run: Path) -> str:
@@ -174,6 +326,7 @@ def print_results(results: dict[str, Any]) -> None:
         for text, shown in (
             ("SYNTHETIC", results["synthetic"]),
             ("LABELS SHUFFLED", results["shuffled_labels"]),
+            ("LEAKY", results["leaky"]),
         )
         if shown
     ]
@@ -198,6 +351,8 @@ def print_results(results: dict[str, Any]) -> None:
         )
     head = ("corpus", "clips", "UF1", "95 % interval", "UAR", "Acc", "WF1")
     click.echo(table(rows, head))
+    for text in results["warnings"]:
+        click.echo(f"  warning: {text}")
     for one in results["published"]:
         scores = ", ".join(f"{name.upper()} {value:.3f}" for name, value in one["scores"].items())
         click.echo(f"  published, {one['part']}: {scores} ({one['source']})")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,9 @@ from torch import Tensor, nn
 from mer_prep.errors import TrainingError
 
 FORMAT = "mer-prep checkpoint 1"
+
+#: Names that pickled weights go by.
+PICKLED = frozenset({".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
 
 
 def save_checkpoint(
@@ -64,22 +69,39 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], int, dict[str, Any]]
         If the file is missing, damaged, or no checkpoint of mer-prep; pickled ones are refused,
         because reading them can run any code.
     """
+    with _opened(path) as (file, step, facts):
+        return {name: file.get_tensor(name) for name in file.keys()}, step, facts  # noqa: SIM118
+
+
+def read_facts(path: Path) -> tuple[int, dict[str, Any]]:
+    """Return the step and the facts of a checkpoint without reading its tensors.
+
+    Raises
+    ------
+    TrainingError
+        As `read_checkpoint`.
+    """
+    with _opened(path) as (_, step, facts):
+        return step, facts
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, int, dict[str, Any]]]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if metadata.get("format") != FORMAT:
+                raise TrainingError("This is no checkpoint of mer-prep.", where=path)
+            yield file, int(metadata["step"]), json.loads(metadata["facts"])
     except FileNotFoundError:
         raise TrainingError("There is no checkpoint.", where=path) from None
     except (SafetensorError, OSError) as error:
+        _refuse_pickle(path)
         raise TrainingError(
             f"The checkpoint cannot be read: {error}.",
             where=path,
-            why="only safetensors files are read; pickled weights can run any code",
             hint="delete the file, and the fold is trained again",
         ) from None
-    if metadata.get("format") != FORMAT:
-        raise TrainingError("This is no checkpoint of mer-prep.", where=path)
-    return tensors, int(metadata["step"]), json.loads(metadata["facts"])
 
 
 def load_model(path: Path, model: nn.Module, *, expected: dict[str, Any]) -> dict[str, Any]:
@@ -100,8 +122,8 @@ def load_model(path: Path, model: nn.Module, *, expected: dict[str, Any]) -> dic
 
 def resume(
     path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, *, expected: dict[str, Any]
-) -> int:
-    """Load weights and optimiser to go on training, and return the steps taken.
+) -> tuple[int, dict[str, Any]]:
+    """Load weights and optimiser to go on training; return the steps taken and the facts.
 
     Raises
     ------
@@ -120,7 +142,7 @@ def resume(
     optimiser.load_state_dict(
         {"state": state, "param_groups": optimiser.state_dict()["param_groups"]}
     )
-    return step
+    return step, facts
 
 
 def check_facts(path: Path, facts: dict[str, Any], expected: dict[str, Any]) -> None:
@@ -133,6 +155,23 @@ def check_facts(path: Path, facts: dict[str, Any], expected: dict[str, Any]) -> 
                 where=path,
                 hint="choose another --run, or delete the run to train it again",
             )
+
+
+def _refuse_pickle(path: Path) -> None:
+    """Raise `TrainingError` if what is no safetensors file is a pickle, by content or name."""
+    begin = b""
+    if path.is_file():
+        with path.open("rb") as file:
+            begin = file.read(2)
+    # A zip archive, as `torch.save` writes, or the first byte of every binary pickle.
+    if begin == b"PK" or begin[:1] == b"\x80" or path.suffix in PICKLED:
+        raise TrainingError(
+            "The weights are pickled.",
+            where=path,
+            why="only safetensors files are read: reading pickled weights can run any code",
+            hint="convert them where you trust them, by safetensors.torch.save_file; delete the "
+            "file if it lies in a run, and the fold is trained again",
+        )
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

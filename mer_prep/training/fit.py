@@ -8,9 +8,8 @@ had never stopped.
 from __future__ import annotations
 
 import math
-import zlib
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,89 +17,38 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mer_prep.dataset import Batch, ClipStore, Statistics, centre_view, random_view, reduce
+from mer_prep.dataset import Batch, ClipSource
 from mer_prep.errors import TrainingError
 from mer_prep.models.mol import Mol, MolOutput
-from mer_prep.training.checkpoints import resume, save_checkpoint
+from mer_prep.training.checkpoints import load_model, resume, save_checkpoint
+from mer_prep.training.distributed import mean_over_all
+from mer_prep.training.loading import Draw, View, batches
 from mer_prep.training.losses import mol_losses
+from mer_prep.training.machine import Machine
 from mer_prep.training.recipes import TrainingSettings
+from mer_prep.training.seeds import seed_of
+from mer_prep.training.selection import Evaluation, best_evaluation, evaluation_facts
+
+__all__ = ["Machine", "Trial", "View", "fit", "make_optimiser", "predict", "rate_at", "seed_of"]
 
 
 @dataclass(frozen=True)
-class Machine:
-    """Where and how a training computes; nothing here is meant to change its result.
+class Trial:
+    """How the step of a training is chosen: the model is tried after some of them.
 
     Parameters
     ----------
-    device : str
-        ``cpu``, ``cuda`` or ``cuda:N``.
-    mixed : bool
-        Whether CUDA computes in bfloat16 where that is safe.
-    compiled : bool
-        Whether the model goes through `torch.compile`.
-    deterministic : bool
-        Whether only algorithms that give the same bits every time are allowed.
-    checkpoint_every : int
-        Steps between checkpoints; 0 for none before the end.
+    steps : frozenset of int
+        Steps, from 1, after which the model is tried.
+    kind : str
+        See `mer_prep.training.selection.best_evaluation`.
+    measure : callable
+        Returns score and loss of the model as it is.
     """
 
-    device: str = "cpu"
-    mixed: bool = True
-    compiled: bool = False
-    deterministic: bool = False
-    checkpoint_every: int = 100
-
-    def place(self, model: Mol) -> Mol:
-        """Return the model on the device; on CUDA its pictures have their channels last."""
-        model = model.to(self.device)
-        if self.device.startswith("cuda"):
-            for parameter in model.parameters():
-                if parameter.dim() == 4:
-                    parameter.data = parameter.data.to(memory_format=torch.channels_last)
-        return model
-
-    def precision(self) -> AbstractContextManager[Any]:
-        """Return the context of a forward pass."""
-        if self.mixed and self.device.startswith("cuda"):
-            return torch.autocast("cuda", dtype=torch.bfloat16)
-        return nullcontext()
-
-
-@dataclass(frozen=True)
-class View:
-    """How samples become what the model takes.
-
-    Parameters
-    ----------
-    side : int
-        Side of the crop in aligned px.
-    reduce : int
-        Px of it that become one.
-    statistics : Statistics
-        The normalisation.
-    """
-
-    side: int
-    reduce: int
-    statistics: Statistics
-
-    def random(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """Return a random crop, mirrored half of the time, normalised."""
-        return self._finished(random_view(batch, self.side, generator=generator))
-
-    def centre(self, batch: Batch) -> Batch:
-        """Return the centre crop, normalised."""
-        return self._finished(centre_view(batch, self.side))
-
-    def _finished(self, batch: Batch) -> Batch:
-        batch = reduce(batch, self.reduce)
-        batch.frames = self.statistics.normalise(batch.frames)
-        return batch
-
-
-def seed_of(*parts: object) -> int:
-    """Return a seed that depends on all of `parts` and on nothing else."""
-    return zlib.crc32("/".join(map(str, parts)).encode())
+    steps: frozenset[int]
+    kind: str
+    measure: Callable[[Mol], tuple[float, float]]
 
 
 def make_optimiser(model: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
@@ -118,7 +66,7 @@ def rate_at(step: int, settings: TrainingSettings) -> float:
 
 def fit(
     model: Mol,
-    store: ClipStore,
+    store: ClipSource,
     samples: Sequence[tuple[int, int]],
     view: View,
     settings: TrainingSettings,
@@ -128,24 +76,25 @@ def fit(
     seed: int,
     checkpoint: Path | None = None,
     facts: dict[str, Any] | None = None,
+    trial: Trial | None = None,
     on_step: Callable[[int, dict[str, float]], None] = lambda step, losses: None,
-) -> None:
+) -> list[Evaluation]:
     """Train a model.
 
     Parameters
     ----------
     model : Mol
         The model, on the machine's device.
-    store : ClipStore
+    store : ClipSource
         The clips.
     samples : sequence of (int, int)
-        Samples to train on, as `ClipStore.samples` gives them.
+        Samples to train on, as `ClipSource.samples` gives them.
     view : View
         How samples become what the model takes.
     settings : TrainingSettings
         How it is trained.
     machine : Machine
-        Where.
+        Where. If several processes train together, only the first writes.
     name : str
         Name of the fold; part of the seed of every step.
     seed : int
@@ -154,79 +103,189 @@ def fit(
         Where to keep, and find, the state of an unfinished training.
     facts : dict, optional
         What the checkpoint belongs to.
+    trial : Trial, optional
+        How the step is chosen whose weights the model has in the end; the last one without it.
+        It needs a `checkpoint`, beside which the best weights so far are kept.
     on_step : callable
         Called after every step with its number, from 1, and its losses by name.
+
+    Returns
+    -------
+    list of Evaluation
+        How the model did whenever it was tried.
 
     Raises
     ------
     TrainingError
-        If the loss is no number, or memory is short.
+        If the loss or its gradient is no number, or memory is short.
     """
     facts = {} if facts is None else facts
     optimiser = make_optimiser(model, settings)
-    begin = 0
+    draw = Draw(samples, view, settings.batch, name, seed)
+    begin, tried = 0, _Tried(trial, checkpoint, facts)
     if checkpoint is not None and checkpoint.is_file():
-        begin = resume(checkpoint, model, optimiser, expected=facts)
-    weights = {"flow": settings.flow_weight, "landmarks": settings.landmark_weight}
-    compute = torch.compile(model) if machine.compiled else model
+        begin, found = resume(checkpoint, model, optimiser, expected=facts)
+        tried.recall(found)
+    step_losses = _Losses(model, machine)
     model.train()
-    for step in range(begin, settings.steps):
-        for group in optimiser.param_groups:
-            group["lr"] = rate_at(step, settings)
-        generator = torch.Generator().manual_seed(seed_of("samples", seed, name, step))
-        torch.manual_seed(seed_of("dropout", seed, name, step))
-        chosen = torch.randint(len(samples), (settings.batch,), generator=generator).tolist()
-        batch = view.random(store.batch([samples[one] for one in chosen]), generator)
-        batch = batch.to(torch.device(machine.device))
-        with _memory_errors(settings.batch), machine.precision():
-            losses = mol_losses(compute(batch.frames), batch)
-            total = _weighted(losses, weights)
-            optimiser.zero_grad(set_to_none=True)
-            _check_finite(losses, step)
-            total.backward()
-        if settings.clip_gradient:
-            nn.utils.clip_grad_norm_(model.parameters(), settings.clip_gradient)
-        optimiser.step()
-        on_step(step + 1, {key: float(value.detach()) for key, value in losses.items()})
-        last = step + 1 == settings.steps
-        due = machine.checkpoint_every and (step + 1) % machine.checkpoint_every == 0
-        if checkpoint is not None and (last or due):
-            save_checkpoint(checkpoint, model, optimiser=optimiser, step=step + 1, facts=facts)
+    with machine.settled():
+        for step, batch in batches(store, draw, machine, range(begin, settings.steps)):
+            for group in optimiser.param_groups:
+                group["lr"] = rate_at(step, settings)
+            torch.manual_seed(_dropout_seed(seed, name, step, machine))
+            with _memory_errors(settings.batch):
+                losses = step_losses(batch)
+                optimiser.zero_grad(set_to_none=True)
+                _check_finite(losses, step, draw, store)
+                _weighted(losses, settings).backward()
+                _limit_gradient(model, settings, step, draw, store)
+                optimiser.step()
+            on_step(step + 1, mean_over_all(losses, machine.world))
+            tried.after(step + 1, model)
+            last = step + 1 == settings.steps
+            due = machine.checkpoint_every and (step + 1) % machine.checkpoint_every == 0
+            if checkpoint is not None and machine.rank == 0 and (last or due):
+                state = facts | tried.facts()
+                save_checkpoint(checkpoint, model, optimiser=optimiser, step=step + 1, facts=state)
+                tried.forget_worse()
+        tried.restore(model)
+    return tried.evaluations
 
 
-def _weighted(losses: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
+class _LossesOf(nn.Module):
+    """The losses of a model as one tensor, which is what several processes can share."""
+
+    def __init__(self, model: Callable[[Tensor], MolOutput]) -> None:
+        super().__init__()
+        self.model = model
+        self.names: tuple[str, ...] = ()
+
+    def forward(self, frames: Tensor, flow: Tensor, landmarks: Tensor, labels: Tensor) -> Tensor:
+        losses = mol_losses(self.model(frames), Batch(frames, flow, landmarks, labels))
+        self.names = tuple(losses)
+        return torch.stack(list(losses.values()))
+
+
+class _Losses:
+    """Computes the losses of a batch, compiled or in several processes if the machine says so."""
+
+    def __init__(self, model: Mol, machine: Machine) -> None:
+        self.machine = machine
+        # Compiled here, and not in place: trials and tests see other shapes, and would each time
+        # be compiled anew.
+        self._module = _LossesOf(torch.compile(model) if machine.compiled else model)
+        self._compute: Callable[..., Tensor] = self._module
+        if machine.world > 1:
+            devices = [torch.device(machine.device)] if machine.cuda else None
+            # Which parameters take part is the same in every step; some never do.
+            self._compute = nn.parallel.DistributedDataParallel(
+                self._module, device_ids=devices, static_graph=True
+            )
+
+    def __call__(self, batch: Batch) -> dict[str, Tensor]:
+        with self.machine.autocast():
+            losses = self._compute(batch.frames, batch.flow, batch.landmarks, batch.labels)
+        return dict(zip(self._module.names, losses, strict=True))
+
+
+class _Tried:
+    """The trials of a training so far, and the weights of the best, in a file of its step."""
+
+    def __init__(self, trial: Trial | None, checkpoint: Path | None, facts: dict[str, Any]) -> None:
+        self.trial, self._checkpoint, self._facts = trial, checkpoint, facts
+        self.evaluations: list[Evaluation] = []
+
+    def recall(self, facts: dict[str, Any]) -> None:
+        self.evaluations = [Evaluation(**one) for one in facts.get("evaluations", ())]
+
+    def facts(self) -> dict[str, Any]:
+        return {"evaluations": evaluation_facts(self.evaluations)} if self.trial else {}
+
+    def after(self, step: int, model: Mol) -> None:
+        if self.trial is None or step not in self.trial.steps:
+            return
+        score, loss = self.trial.measure(model)
+        model.train()
+        self.evaluations.append(Evaluation(step, score, loss))
+        if best_evaluation(self.evaluations, self.trial.kind).step == step:
+            save_checkpoint(self._path(step), model, optimiser=None, step=step, facts=self._facts)
+
+    def restore(self, model: Mol) -> None:
+        """Give the model the best weights."""
+        if self.trial is not None:
+            best = best_evaluation(self.evaluations, self.trial.kind)
+            load_model(self._path(best.step), model, expected=self._facts)
+
+    def forget_worse(self) -> None:
+        """Remove what the checkpoint just written no longer needs."""
+        if self.trial is None or not self.evaluations:
+            return
+        kept = self._path(best_evaluation(self.evaluations, self.trial.kind).step)
+        for path in kept.parent.glob("tried-*.safetensors"):
+            if path != kept:
+                path.unlink()
+
+    def _path(self, step: int) -> Path:
+        assert self._checkpoint is not None, "a trial keeps its best weights beside the checkpoint"
+        return self._checkpoint.with_name(f"tried-{step}.safetensors")
+
+
+def _dropout_seed(seed: int, name: str, step: int, machine: Machine) -> int:
+    rank = (machine.rank,) if machine.rank else ()
+    return seed_of("dropout", seed, name, step, *rank)
+
+
+def _weighted(losses: dict[str, Tensor], settings: TrainingSettings) -> Tensor:
+    weights = {"flow": settings.flow_weight, "landmarks": settings.landmark_weight}
     return torch.stack([weights.get(name, 1.0) * one for name, one in losses.items()]).sum()
 
 
-def _check_finite(losses: dict[str, Tensor], step: int) -> None:
+def _check_finite(losses: dict[str, Tensor], step: int, draw: Draw, store: ClipSource) -> None:
     bad = [name for name, one in losses.items() if not bool(torch.isfinite(one))]
     if bad:
-        raise TrainingError(
-            f"The loss '{bad[0]}' is not a finite number in step {step + 1}.",
-            why="the weights would be spoilt; nothing of this step was kept",
-            hint="lower --learning-rate, or set --clip-gradient 1",
-        )
+        raise _not_finite(f"The loss '{bad[0]}'", step, draw, store)
 
 
-class _memory_errors(AbstractContextManager[None]):  # noqa: N801
-    """Turns PyTorch's out-of-memory error into one that says what to do."""
+def _limit_gradient(
+    model: Mol, settings: TrainingSettings, step: int, draw: Draw, store: ClipSource
+) -> None:
+    """Clip the gradient if settings say so; refuse one that is no number in any case."""
+    limit = settings.clip_gradient or math.inf
+    norm = nn.utils.clip_grad_norm_(model.parameters(), limit)
+    if not bool(torch.isfinite(norm)):
+        raise _not_finite("The gradient", step, draw, store)
 
-    def __init__(self, batch: int) -> None:
-        self.batch = batch
 
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+def _not_finite(what: str, step: int, draw: Draw, store: ClipSource) -> TrainingError:
+    return TrainingError(
+        f"{what} is not a finite number in step {step + 1} of fold {draw.name}.",
+        where=f"the clips of that step: {', '.join(draw.clips(store, step))}",
+        why="the weights would be spoilt; nothing of this step was kept",
+        hint="lower --learning-rate, or set --clip-gradient 1; look at these clips by "
+        "`mer-prep inspect`",
+    )
+
+
+@contextmanager
+def _memory_errors(batch: int) -> Iterator[None]:
+    """Turn PyTorch's out-of-memory error into one that says what to do."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
         short = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        if short or "can't allocate memory" in str(error):
-            raise TrainingError(
-                f"Memory is short for a batch of {self.batch} samples.",
-                hint="lower --batch; checkpoints so far are kept",
-            ) from None
+        if not short and "can't allocate memory" not in str(error):
+            raise
+        raise TrainingError(
+            f"Memory is short for a batch of {batch} samples.",
+            hint="lower --folds-per-gpu (on the CPU --jobs), or --batch, which makes another run; "
+            "checkpoints so far are kept",
+        ) from None
 
 
 @torch.no_grad()
 def predict(
     model: Mol,
-    store: ClipStore,
+    store: ClipSource,
     clip_ids: Sequence[str],
     view: View,
     machine: Machine,
@@ -239,7 +298,7 @@ def predict(
     ----------
     model : Mol
         The model, on the machine's device.
-    store : ClipStore
+    store : ClipSource
         The clips.
     clip_ids : sequence of str
         Which.
@@ -264,7 +323,7 @@ def predict(
         for start in range(0, len(samples), batch):
             given = view.centre(store.batch(samples[start : start + batch]))
             given = given.to(torch.device(machine.device))
-            with machine.precision():
+            with _memory_errors(batch), machine.autocast():
                 output = model(given.frames)
             outputs.append((_on_cpu(output), given.to(torch.device("cpu"))))
     return found

@@ -1,59 +1,102 @@
-"""All folds of a study, in processes side by side."""
+"""The folds of a study: which this process trains, and how they are spread over devices.
+
+Several processes, on one machine or many, may train one run at a time, each its share of the
+folds. Every fold has a lock, so that two never train the same one.
+"""
 
 from __future__ import annotations
 
 import functools
+import itertools
+import multiprocessing
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from joblib import Parallel, delayed
 
-from mer_prep.dataset import ClipStore
-from mer_prep.errors import ConfigError, DependencyError
-from mer_prep.training.fit import Machine
-from mer_prep.training.study import Study, finished, load_clips, read_study, run_fold
+from mer_prep.dataset import ClipSource
+from mer_prep.errors import LockedError, TrainingError
+from mer_prep.store.lock import Lock
+from mer_prep.training.loading import choose_loader, open_clips
+from mer_prep.training.machine import Machine, choose_device, slots
+from mer_prep.training.study import Study, finished, fold_folder, read_study, run_fold
+
+__all__ = ["Crew", "choose_device", "share_of_folds", "train_folds", "unfinished"]
+
+#: Processes that read ahead for one fold, at most.
+_MOST_READERS = 8
+
+#: Seconds between the signs of life that a fold gives in its lock.
+_BEAT = 10.0
 
 
-def choose_device(name: str) -> str:
-    """Return the device that a name stands for.
+@dataclass(frozen=True)
+class Crew:
+    """Who trains the folds, and how.
 
     Parameters
     ----------
-    name : str
-        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-
-    Raises
-    ------
-    ConfigError
-        For another name.
-    DependencyError
-        If CUDA is asked for and PyTorch sees no such device.
+    device : str
+        ``cpu``, ``cuda`` or ``cuda:N``; ``cuda`` stands for all GPUs.
+    jobs : int
+        On the CPU, folds at a time, each with an equal part of the cores.
+    folds_per_gpu : int
+        On GPUs, folds that one trains at a time.
+    loader : {'auto', 'resident', 'stream'}
+        See `mer_prep.training.loading.choose_loader`.
+    compiled, deterministic : bool
+        See `mer_prep.training.machine.Machine`.
     """
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    kind, _, number = name.partition(":")
-    if kind not in ("cpu", "cuda") or (number and not number.isdigit()):
-        raise ConfigError(f"Unknown device '{name}'.", hint="choose auto, cpu, cuda or cuda:0")
-    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
-        raise DependencyError(
-            f"PyTorch sees no device '{name}'.", hint="check the driver, or use --device cpu"
-        )
-    return name
+
+    device: str = "cpu"
+    jobs: int = 1
+    folds_per_gpu: int = 1
+    loader: str = "auto"
+    compiled: bool = False
+    deterministic: bool = True
+
+    def slots(self) -> list[str]:
+        """Return the device of every process that trains folds."""
+        gpus = torch.cuda.device_count() if self.device == "cuda" else 0
+        return slots(self.device, self.jobs, gpus=gpus, folds_per_gpu=self.folds_per_gpu)
+
+
+def share_of_folds(count: int, share: tuple[int, int]) -> list[int]:
+    """Return the folds of the i-th of n shares: i - 1, i - 1 + n, ...
+
+    Parameters
+    ----------
+    count : int
+        Number of folds.
+    share : tuple of int
+        (i, n) with 1 <= i <= n.
+    """
+    first, shares = share
+    return list(range(first - 1, count, shares))
+
+
+def unfinished(run: Path, study: Study) -> list[str]:
+    """Return the names of the folds that are not finished."""
+    return [fold.name for fold in study.folds if not finished(run, fold)]
 
 
 def train_folds(
     workspace: Path,
     run: Path,
     study: Study,
+    crew: Crew,
     *,
-    device: str,
-    jobs: int,
+    share: tuple[int, int] = (1, 1),
     progress: Callable[[int, int], None] = lambda done, total: None,
     say: Callable[[str], None] = lambda text: None,
 ) -> None:
-    """Train and test the folds that are not finished.
+    """Train and test the folds of a share that are not finished.
 
     Parameters
     ----------
@@ -61,42 +104,152 @@ def train_folds(
         Folders of the workspace and of the run.
     study : Study
         The study.
-    device : str
-        Where to compute.
-    jobs : int
-        Folds at a time, each with an equal part of the cores.
+    crew : Crew
+        Who trains.
+    share : tuple of int
+        See `share_of_folds`.
     progress : callable, optional
-        Called with (folds done, folds).
+        Called with (folds of the share that are done, all of the share).
     say : callable, optional
         Called with sentences for the user.
+
+    Raises
+    ------
+    LockedError
+        If another run is training some of the folds; the others are trained first.
+    TrainingError
+        If a process that trains dies.
     """
-    folds = [number for number, fold in enumerate(study.folds) if not finished(run, fold)]
-    done = len(study.folds) - len(folds)
-    progress(done, len(study.folds))
+    mine = share_of_folds(len(study.folds), share)
+    folds = [number for number in mine if not finished(run, study.folds[number])]
+    done = len(mine) - len(folds)
+    progress(done, len(mine))
     if not folds:
         return
-    jobs = max(1, min(jobs, len(folds)))
-    threads = max(1, len(os.sched_getaffinity(0)) // jobs)
-    if device == "cpu":
+    places = crew.slots()[: len(folds)]
+    copies = max(places.count(place) for place in places)
+    loader = choose_loader(crew.loader, workspace, study.clips, places[0], copies=copies)
+    if crew.device == "cpu":
         say(
-            f"training on the CPU: {study.training.steps} steps in each of {len(folds)} folds, "
-            f"{jobs} at a time; --device cuda is far faster where there is one"
+            f"training on the CPU: {study.training.steps} steps in each of {len(folds)} "
+            f"fold{'' if len(folds) == 1 else 's'}, "
+            f"{len(places)} at a time; --device cuda is far faster where there is one"
         )
-    tasks = (delayed(_train)(workspace, run, fold, device, threads) for fold in folds)
-    for _ in Parallel(n_jobs=jobs, return_as="generator_unordered")(tasks):
+    if loader == "stream":
+        say("clips are read from their shards as they are needed (--loader)")
+    threads = max(1, len(os.sched_getaffinity(0)) // len(places))
+    train = functools.partial(_train, workspace, run, loader, crew, threads)
+    busy = []
+    for number, locked in _side_by_side(train, folds, places):
+        if locked is not None:
+            busy.append((study.folds[number].name, locked))
+            continue
         done += 1
-        progress(done, len(study.folds))
+        progress(done, len(mine))
+    if busy:
+        names = ", ".join(name for name, _ in busy[:5])
+        raise LockedError(
+            f"Another run is training {len(busy)} of the folds: {names}.",
+            where=busy[0][1].where,
+            why=busy[0][1].why,
+            hint="run the same command again when it is done; give every process its own --shard",
+        )
 
 
-def _train(workspace: Path, run: Path, number: int, device: str, threads: int) -> None:
+def _side_by_side(
+    train: Callable[[int, str], LockedError | None], folds: Sequence[int], places: Sequence[str]
+) -> Iterator[tuple[int, LockedError | None]]:
+    """Have folds trained, each place by a process of its own; yield them as they are done."""
+    if len(places) == 1:
+        for number in folds:
+            yield number, train(number, places[0])
+        return
+    from joblib.externals.loky import ProcessPoolExecutor
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    # One process a place: it keeps its clips, and a GPU never has more folds than it should.
+    pools = [ProcessPoolExecutor(1) for _ in places]
+    waiting = iter(folds)
+    running: dict[Future[Any], tuple[int, int]] = {}
+
+    def hand_out(place: int) -> None:
+        for number in itertools.islice(waiting, 1):
+            running[pools[place].submit(_in_worker, train, number, places[place])] = (place, number)
+
+    try:
+        for place in range(len(places)):
+            hand_out(place)
+        while running:
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                place, number = running.pop(future)
+                yield number, future.result()
+                hand_out(place)
+    except TerminatedWorkerError as error:
+        raise TrainingError(
+            f"A process that was training died: {str(error).splitlines()[0]}",
+            why="most often the memory of the machine was full",
+            hint="lower --jobs or --folds-per-gpu, or take --loader stream; the same command goes "
+            "on from the last checkpoints",
+        ) from None
+    finally:
+        for pool in pools:
+            pool.shutdown(wait=True, kill_workers=bool(running))
+
+
+def _in_worker(
+    train: Callable[[int, str], LockedError | None], number: int, device: str
+) -> LockedError | None:
+    # Processes that a worker starts to read shards do not know joblib's way to start processes,
+    # which is the default within the worker.
+    multiprocessing.set_start_method("spawn", force=True)
+    return train(number, device)
+
+
+def _train(
+    workspace: Path, run: Path, loader: str, crew: Crew, threads: int, number: int, device: str
+) -> LockedError | None:
+    """Train one fold; return the error if another run has it."""
     # More threads than cores wait for one another, busily; set before the first operation.
     torch.set_num_threads(threads)
-    study, store = _loaded(workspace, run)
-    run_fold(run, study, study.folds[number], store, Machine(device=device))
+    study, source = _loaded(workspace, run, loader, device)
+    machine = Machine(
+        device=device,
+        precision=study.precision,
+        compiled=crew.compiled,
+        deterministic=crew.deterministic,
+        workers=min(threads, _MOST_READERS),
+    )
+    fold = study.folds[number]
+    try:
+        with _held(Lock(fold_folder(run, fold) / "fold")):
+            if not finished(run, fold):
+                run_fold(run, study, fold, source, machine)
+    except LockedError as error:
+        return error
+    return None
+
+
+@contextmanager
+def _held(lock: Lock) -> Iterator[None]:
+    """Hold a lock, and give signs of life in it."""
+    over = threading.Event()
+
+    def beat() -> None:
+        while not over.wait(_BEAT):
+            lock.touch()
+
+    with lock:
+        thread = threading.Thread(target=beat, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
 
 @functools.lru_cache(maxsize=1)
-def _loaded(workspace: Path, run: Path) -> tuple[Study, ClipStore]:
+def _loaded(workspace: Path, run: Path, loader: str, device: str) -> tuple[Study, ClipSource]:
     """Return the study and its clips, read once per process."""
     study = read_study(run)
-    return study, ClipStore(load_clips(workspace, study))
+    return study, open_clips(loader, workspace, study.clips, study.architecture.frames, device)

@@ -20,8 +20,10 @@ from mer_prep.stages import all_stages
 from mer_prep.stages.base import build_stages
 from mer_prep.stages.plan import Recipe, SubjectPlan, make_plan
 from mer_prep.stages.runner import Runner
-from mer_prep.training.fit import seed_of
+from mer_prep.training.initial import check_unseen, read_init
 from mer_prep.training.recipes import model_card, with_changes
+from mer_prep.training.seeds import seed_of
+from mer_prep.training.selection import Selection
 from mer_prep.training.study import ClipEntry, Study
 from mer_prep.workspace import Workspace
 
@@ -45,6 +47,10 @@ def prepare_study(
     architecture: dict[str, Any] | None = None,
     training: dict[str, Any] | None = None,
     settings: dict[str, dict[str, Any]] | None = None,
+    selection: Selection | None = None,
+    precision: str = "float32",
+    init: Path | None = None,
+    leave_out: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Study:
@@ -76,18 +82,31 @@ def prepare_study(
         Changes of the preset by name; values of None change nothing.
     settings : dict, optional
         Changes of the stages' parameters, by stage.
+    selection : Selection, optional
+        Which step of a training is kept; the last one by default.
+    precision : {'float32', 'bf16'}
+        In what it is computed.
+    init : Path, optional
+        Weights that every fold starts from.
+    leave_out : bool
+        Whether clips that could not be prepared are left out, and `say` told, instead of an
+        error; for training on clips that are not scored.
     progress, say : callable, optional
         See `mer_prep.stages.runner.Runner`.
 
     Raises
     ------
     TrainingError
-        If clips of the composite could not be prepared; they are named.
+        If clips of the composite could not be prepared; they are named. If the weights to start
+        from cannot be used.
+    LeakError
+        If the weights to start from have seen a subject who is tested.
     """
     chosen = model_card(model).preset(preset)
     config = make_params(
         MolConfig, dataclasses.asdict(PRESETS[preset]) | (architecture or {}), where=model
     )
+    began, seen = (None, {}) if init is None else read_init(init)
     label_map = read_label_map(labels)
     names = workspace.select(tuple(corpora))
     if not corpora:
@@ -106,8 +125,19 @@ def prepare_study(
     for finding in composite.findings:
         if finding.code == "subjects-recur":
             say(str(finding))
+    if init is not None:
+        tested = {clip_id for fold in folds for clip_id in fold.test}
+        check_unseen(
+            init,
+            seen,
+            {
+                one.clip.clip_id: (one.clip.subject_id, one.clip.source_digest or "")
+                for one in composite.samples
+                if one.clip.clip_id in tested
+            },
+        )
     plans = _prepared(workspace, names, config, settings or {}, jobs, progress, say)
-    entries = _entries(workspace, composite, plans)
+    entries = _entries(workspace, composite, plans, say if leave_out else None)
     if shuffled:
         order = np.random.default_rng(seed_of("shuffle", seed)).permutation(len(entries))
         dealt = [entries[one].label for one in order]
@@ -131,6 +161,9 @@ def prepare_study(
         clips=tuple(entries),
         folds=folds,
         draw_seed=composite.draw.seed if composite.draw else None,
+        selection=selection or Selection(),
+        precision=precision,
+        init=began,
     )
 
 
@@ -169,9 +202,15 @@ def _prepared(
 
 
 def _entries(
-    workspace: Workspace, composite: Composite, plans: Sequence[SubjectPlan]
+    workspace: Workspace,
+    composite: Composite,
+    plans: Sequence[SubjectPlan],
+    say: Callable[[str], None] | None,
 ) -> list[ClipEntry]:
-    """Return the clips of the composite with their shards, or name those that have none."""
+    """Return the clips of the composite with their shards.
+
+    Those that have none are told to `say`, or are an error without it.
+    """
     shards: dict[str, dict[str, str]] = {}
     missing: dict[str, str] = {}
     for plan in plans:
@@ -184,10 +223,15 @@ def _entries(
                     missing.setdefault(clip.clip_id, f"{stage}: {reason}")
                 shards.setdefault(clip.clip_id, {})[stage] = path
     lost = [one.clip.clip_id for one in composite.samples if one.clip.clip_id in missing]
-    if lost:
+    what = (
+        f"{len(lost)} of {len(composite.samples)} clips of the composite are not prepared: "
+        f"{', '.join(lost[:5])}."
+    )
+    if lost and say is not None and len(lost) < len(composite.samples):
+        say(f"{what} They are left out; see `mer-prep status`.")
+    elif lost:
         raise TrainingError(
-            f"{len(lost)} of {len(composite.samples)} clips of the composite are not prepared: "
-            f"{', '.join(lost[:5])}.",
+            what,
             where=missing[lost[0]].splitlines()[0],
             why="a recogniser that is not tested on all clips has another score",
             hint="see `mer-prep status`; correct the clips, or leave them out by a label map",
@@ -202,4 +246,5 @@ def _entries(
             one.clip.source_digest or "",
         )
         for one in composite.samples
+        if one.clip.clip_id not in missing
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ from mer_prep.protocols import folds_digest
 from mer_prep.stages.base import library_versions
 from mer_prep.store.key import digest
 from mer_prep.training.auxiliary import auxiliary_of, auxiliary_scores, parts_of
+from mer_prep.training.predictions import read_fold
 from mer_prep.training.recipes import model_card
+from mer_prep.training.selection import LEAKY_WARNING
 from mer_prep.training.study import Study, finished, fold_folder
 
 Row = dict[str, str]
@@ -37,7 +39,8 @@ def read_predictions(run: Path, study: Study) -> list[Row]:
             f"{len(waiting)} of {len(study.folds)} folds are not finished: "
             f"{', '.join(waiting[:5])}.",
             where=run,
-            hint="run the same `mer-prep train` again; it goes on where it stopped",
+            hint="run the same `mer-prep train` again, without --shard or with the shares that are "
+            "missing; it goes on where it stopped",
         )
     rows: list[Row] = []
     for fold in study.folds:
@@ -60,6 +63,7 @@ def write_results(run: Path, study: Study) -> dict[str, Any]:
     are of a part of the same predictions.
     """
     rows = read_predictions(run, study)
+    folds = {fold.name: read_fold(fold_folder(run, fold) / "fold.json") for fold in study.folds}
     lines = [",".join(rows[0])] + [",".join(row.values()) for row in rows]
     write_atomic(run / "predictions.csv", "\n".join(lines) + "\n")
     results = {
@@ -70,14 +74,22 @@ def write_results(run: Path, study: Study) -> dict[str, Any]:
         "labels": study.labels,
         "draw_seed": study.draw_seed,
         "protocol": study.protocol,
-        "selection": "last",
+        "selection": study.selection.kind,
+        "leaky": study.leaky,
+        "warnings": _warnings(study, folds),
         "shuffled_labels": study.shuffled,
         "seed": study.seed,
+        "init": None if study.init is None else dataclasses.asdict(study.init),
+        "computed": _distinct([one["computed"] for one in folds.values()]),
         "classes": list(study.classes),
         "clips": len(rows),
         "subjects": len({row["subject"] for row in rows}),
         "scores": score_rows(rows, study),
         "auxiliary": _auxiliary(rows),
+        "folds": {
+            name: {"step": one["step"], "inner_subjects": one["inner_subjects"]}
+            for name, one in folds.items()
+        },
         "published": _published(study),
         "note": model_card(study.model).note,
         "choices": list(model_card(study.model).preset(study.preset).choices),
@@ -91,6 +103,23 @@ def write_results(run: Path, study: Study) -> dict[str, Any]:
     }
     write_atomic(run / "results.json", json.dumps(results, indent=1) + "\n")
     return results
+
+
+def _warnings(study: Study, folds: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return what a reader of the scores must know."""
+    found = [LEAKY_WARNING] if study.leaky else []
+    for name, fold in folds.items():
+        if fold["absent_classes"]:
+            found.append(
+                f"In fold {name} nothing of {', '.join(fold['absent_classes'])} was trained on: "
+                "such clips cannot be recognised there."
+            )
+    return found
+
+
+def _distinct(values: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return every different value once, in the order they come."""
+    return [one for number, one in enumerate(values) if one not in values[:number]]
 
 
 def _published(study: Study) -> list[dict[str, Any]]:

@@ -7,34 +7,35 @@ finished is not done again.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from mer_prep.config import canonical_json
-from mer_prep.dataset import Batch, ClipStore, PreparedClip, Statistics, phases
+from mer_prep.dataset import ClipSource, PreparedClip, Statistics
 from mer_prep.errors import ConfigError, TrainingError
 from mer_prep.manifest import write_atomic
-from mer_prep.models.mol import Mol, MolConfig, MolOutput
-from mer_prep.ops.images import to_grey
+from mer_prep.models.mol import Mol, MolConfig
 from mer_prep.protocols import Fold
 from mer_prep.store.key import digest
-from mer_prep.store.shard import read_clip
-from mer_prep.training.checkpoints import load_model
-from mer_prep.training.fit import Machine, View, fit, predict, seed_of
-from mer_prep.training.losses import ocular_distance
+from mer_prep.training.checkpoints import load_model, read_facts, save_checkpoint
+from mer_prep.training.fit import Machine, fit, predict
+from mer_prep.training.initial import Init
+from mer_prep.training.loading import load_clip
+from mer_prep.training.predictions import LossLog, write_fold, write_predictions
 from mer_prep.training.recipes import TrainingSettings
-
-#: Mean landmark error relative to the ocular distance at which a frame counts as failed.
-FAILURE = 0.1
+from mer_prep.training.selection import LEAKY, Selection, best_evaluation, evaluation_facts
+from mer_prep.training.start import (
+    absent_classes,
+    checkpoint_facts,
+    choose_by,
+    split_training,
+    start_model,
+    study_view,
+)
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,12 @@ class Study:
         The folds.
     draw_seed : int, optional
         Seed of the draw of the clips, where the label map balances them.
+    selection : Selection
+        Which step of a training is kept.
+    precision : {'float32', 'bf16'}
+        In what it is computed.
+    init : Init, optional
+        Weights that every fold starts from.
     """
 
     model: str
@@ -110,6 +117,14 @@ class Study:
     clips: tuple[ClipEntry, ...]
     folds: tuple[Fold, ...]
     draw_seed: int | None = None
+    selection: Selection = field(default_factory=Selection)
+    precision: str = "float32"
+    init: Init | None = None
+
+    @property
+    def leaky(self) -> bool:
+        """Whether the step is chosen on the test subject."""
+        return self.selection.kind == LEAKY
 
     def facts(self) -> dict[str, Any]:
         """Return everything as plain values for JSON."""
@@ -130,6 +145,10 @@ def study_from(facts: Mapping[str, Any]) -> Study:
     values["folds"] = tuple(
         Fold(one["name"], tuple(one["train"]), tuple(one["test"])) for one in values["folds"]
     )
+    values["selection"] = Selection(**values.get("selection", {}))
+    if values.get("init"):
+        init = values["init"]
+        values["init"] = Init(**(init | {"corpora": tuple(init["corpora"])}))
     return Study(**values)
 
 
@@ -171,33 +190,7 @@ def read_study(folder: Path) -> Study:
 
 def load_clips(workspace: Path, study: Study) -> list[PreparedClip]:
     """Read the prepared clips of a study from their shards."""
-    return [_load_clip(workspace, entry, study.architecture.frames) for entry in study.clips]
-
-
-def _load_clip(workspace: Path, entry: ClipEntry, length: int) -> PreparedClip:
-    aligned, _ = read_clip(
-        workspace / entry.shards["align"], entry.clip_id, ("frames", "landmarks")
-    )
-    flow, _ = read_clip(workspace / entry.shards["flow"], entry.clip_id, ("flow", "pairs"))
-    frames = np.stack([to_grey(frame) for frame in aligned["frames"]])
-    samples = phases(len(frames), length)
-    expected = np.stack([samples[:, :-1], samples[:, 1:]], axis=-1).reshape(-1, 2)
-    if not np.array_equal(flow["pairs"], expected):
-        raise TrainingError(
-            f"The flow of {entry.clip_id} is not that of samples of {length} frames.",
-            where=workspace / entry.shards["flow"],
-            hint=f"the pairs must be lagged with flow.lag_divisor={length}",
-        )
-    return PreparedClip(
-        clip_id=entry.clip_id,
-        corpus=entry.corpus,
-        subject=entry.subject,
-        label=entry.label,
-        frames=frames,
-        flow=flow["flow"],
-        landmarks=aligned["landmarks"],
-        samples=samples,
-    )
+    return [load_clip(workspace, entry, study.architecture.frames) for entry in study.clips]
 
 
 def fold_folder(run: Path, fold: Fold) -> Path:
@@ -214,7 +207,7 @@ def run_fold(
     run: Path,
     study: Study,
     fold: Fold,
-    store: ClipStore,
+    store: ClipSource,
     machine: Machine,
     *,
     on_step: Callable[[int, dict[str, float]], None] = lambda step, losses: None,
@@ -229,7 +222,7 @@ def run_fold(
         The study.
     fold : Fold
         One of its folds.
-    store : ClipStore
+    store : ClipSource
         Its clips.
     machine : Machine
         Where to compute.
@@ -238,143 +231,78 @@ def run_fold(
     """
     folder = fold_folder(run, fold)
     folder.mkdir(parents=True, exist_ok=True)
-    statistics = store.statistics(fold.train)
-    view = View(study.architecture.side * study.reduce, study.reduce, statistics)
-    if view.side > store.side:
-        raise ConfigError(
-            f"The model takes crops of {view.side} px, and the frames have {store.side}.",
-            hint="align larger frames (--set align.size=...), or choose a smaller side",
-        )
-    torch.manual_seed(seed_of("weights", study.seed, fold.name))
-    model = Mol(study.architecture, len(study.classes))
-    if study.start_landmarks and model.landmarks is not None:
-        model.landmarks.start_from(_mean_landmarks(store, fold, view))
+    held_out, fitted, inner = split_training(study, fold)
+    view = study_view(study, store, fitted)
+    model, loaded = start_model(run, study, fold.name, store, fitted, view)
     model = machine.place(model)
-    log = _Log(folder / "log.csv")
-    facts = {
-        "study": study.digest(),
-        "fold": fold.name,
-        "model": study.model,
-        "preset": study.preset,
-        "architecture": dataclasses.asdict(study.architecture),
-        "classes": list(study.classes),
-        "reduce": study.reduce,
-        "mean": statistics.mean,
-        "deviation": statistics.deviation,
-    }
+    facts = checkpoint_facts(run, study, fold.name, fitted, view)
+    path = folder / "checkpoint.safetensors"
+    if not _is_final(path, facts):
+        log = LossLog(folder / "log.csv")
 
-    def noted(step: int, losses: dict[str, float]) -> None:
-        log.add(step, losses)
-        on_step(step, losses)
+        def noted(step: int, losses: dict[str, float]) -> None:
+            log.add(step, losses)
+            on_step(step, losses)
 
-    fit(
-        model,
-        store,
-        store.samples(fold.train),
-        view,
-        study.training,
-        machine,
-        name=fold.name,
-        seed=study.seed,
-        checkpoint=folder / "checkpoint.safetensors",
-        facts=facts,
-        on_step=noted,
-    )
-    log.close()
+        tried = fit(
+            model,
+            store,
+            store.samples(fitted),
+            view,
+            study.training,
+            machine,
+            name=fold.name,
+            seed=study.seed,
+            checkpoint=path,
+            facts=facts,
+            trial=choose_by(study, fold, store, view, inner, machine),
+            on_step=noted,
+        )
+        chosen = best_evaluation(tried, study.selection.kind).step if tried else None
+        step = chosen or study.training.steps
+        final = facts | {"final": True, "evaluations": evaluation_facts(tried)}
+        # The optimiser is not needed any more; with it the file would be three times as large.
+        save_checkpoint(path, model, optimiser=None, step=step, facts=final)
+        for tried_path in folder.glob("tried-*.safetensors"):
+            tried_path.unlink()
+    done = load_model(path, model, expected=facts)
     found = predict(model, store, fold.test, view, machine)
-    write_predictions(folder / "predictions.csv", study, fold, found)
+    write_fold(
+        folder / "fold.json",
+        {
+            "fold": fold.name,
+            "selection": study.selection.kind,
+            "step": read_facts(path)[0],
+            "evaluations": done["evaluations"],
+            "inner_subjects": list(held_out),
+            "training_clips": len(fitted),
+            "absent_classes": absent_classes(study, fitted),
+            "init": None if loaded is None else dataclasses.asdict(loaded),
+            "computed": machine.facts(),
+        },
+    )
+    write_predictions(
+        folder / "predictions.csv",
+        {entry.clip_id: entry for entry in study.clips},
+        found,
+        fold=fold.name,
+        classes=study.classes,
+        selection=study.selection.kind,
+    )
 
 
-def _mean_landmarks(store: ClipStore, fold: Fold, view: View) -> torch.Tensor:
-    """Return the training clips' mean landmarks as the model sees them, in the centre crop."""
-    points = store.mean_landmarks(fold.train) - (store.side - view.side) // 2
-    return (points + 0.5) / view.reduce - 0.5
-
-
-class _Log:
-    """The losses of every step as CSV; a resumed fold goes on below."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._lines: list[str] = []
-
-    def add(self, step: int, losses: Mapping[str, float]) -> None:
-        if not self.path.exists() and not self._lines:
-            self._lines.append(",".join(("step", *losses)) + "\n")
-        self._lines.append(",".join((str(step), *(f"{one:.6g}" for one in losses.values()))) + "\n")
-        if len(self._lines) >= 20:
-            self.close()
-
-    def close(self) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.writelines(self._lines)
-        self._lines = []
-
-
-def write_predictions(
-    path: Path,
-    study: Study,
-    fold: Fold,
-    found: Mapping[str, Sequence[tuple[MolOutput, Batch]]],
-) -> None:
-    """Write one line a clip: its label, the class predicted, and how the auxiliary tasks did.
-
-    The probabilities of a clip are the mean over its samples.
-    """
-    labels = {entry.clip_id: entry for entry in study.clips}
-    text = io.StringIO()
-    head = ["clip_id", "corpus", "subject", "fold", "label", "predicted"]
-    head += [f"p_{name}" for name in study.classes]
-    head += ["flow_endpoint_error_px", "landmark_error", "landmark_failures", "frames"]
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(head)
-    for clip_id, outputs in found.items():
-        entry = labels[clip_id]
-        logits = torch.cat([output.logits for output, _ in outputs])
-        mean = torch.softmax(logits.double(), dim=1).mean(dim=0)
-        writer.writerow(
-            [
-                clip_id,
-                entry.corpus,
-                entry.subject,
-                fold.name,
-                entry.label,
-                int(mean.argmax()),
-                *(repr(float(one)) for one in mean),
-                *_auxiliary(outputs),
-            ]
-        )
-    write_atomic(path, text.getvalue())
-
-
-def _auxiliary(outputs: Sequence[tuple[MolOutput, Batch]]) -> list[str | int]:
-    """Return end-point error, landmark error, failed frames and frames of one clip."""
-    endpoint, landmark = "", ""
-    failures = frames = 0
-    flows = [(output.flow, batch.flow) for output, batch in outputs if output.flow is not None]
-    if flows:
-        errors = torch.cat([(found - true).norm(dim=2).flatten(1) for found, true in flows])
-        endpoint = repr(float(errors.double().mean()))
-    points = [
-        (output.landmarks, batch.landmarks[:, 1:])
-        for output, batch in outputs
-        if output.landmarks is not None
-    ]
-    if points:
-        errors = torch.cat(
-            [
-                (found - true).norm(dim=-1).mean(dim=-1) / ocular_distance(true)
-                for found, true in points
-            ]
-        )
-        landmark = repr(float(errors.double().mean()))
-        failures, frames = int((errors > FAILURE).sum()), errors.numel()
-    return [endpoint, landmark, failures, frames]
+def _is_final(path: Path, facts: dict[str, Any]) -> bool:
+    """Return whether a training is over and only its test is missing."""
+    if not path.is_file():
+        return False
+    found = read_facts(path)[1]
+    return bool(found.get("final")) and found.get("study") == facts["study"]
 
 
 def trained_model(run: Path, study: Study, fold: Fold) -> tuple[Mol, Statistics]:
     """Return the trained model of a fold, on the CPU, and its normalisation."""
     model = Mol(study.architecture, len(study.classes))
     path = fold_folder(run, fold) / "checkpoint.safetensors"
-    facts = load_model(path, model, expected={"study": study.digest(), "fold": fold.name})
+    expected = {"model": study.model, "preset": study.preset, "fold": fold.name}
+    facts = load_model(path, model, expected=expected | {"study": study.digest()})
     return model, Statistics(facts["mean"], facts["deviation"], frozenset(fold.train))

@@ -13,6 +13,7 @@ from mer_prep.dataset import Statistics
 from mer_prep.errors import ConfigError, LeakError, TrainingError
 from mer_prep.protocols import Fold, Member, check_folds, protocol_card
 from mer_prep.training.fit import Machine, View
+from mer_prep.training.initial import COPY, check_unseen, read_init
 from mer_prep.training.study import Study, fold_folder
 from mer_prep.workspace import Workspace
 
@@ -95,7 +96,24 @@ def view_of(study: Study, statistics: Statistics) -> View:
 
 def machine_of(study: Study, device: str) -> Machine:
     """Return where a trained model of a study computes, and as when it was tested."""
-    return Machine(device=device)
+    return Machine(device=device, precision=study.precision)
+
+
+def check_pre_training(run: Path, study: Study, clip: Member) -> None:
+    """Raise `LeakError` if the weights that a run started from were trained on a clip.
+
+    Parameters
+    ----------
+    run : Path
+        Folder of the run.
+    study : Study
+        Its study.
+    clip : Member
+        The clip that is to be judged.
+    """
+    if study.init is not None:
+        path = run / COPY
+        check_unseen(path, read_init(path)[1], {clip.clip_id: (clip.subject, clip.source_digest)})
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,10 @@ pytest.importorskip("torch")
 pytest.importorskip("dlib")
 
 from mer_prep.cli import cli
-from mer_prep.errors import ConfigError, DependencyError, MerPrepError, TrainingError
+from mer_prep.errors import ConfigError, DependencyError, LeakError, MerPrepError, TrainingError
 from mer_prep.metrics import score
 from mer_prep.synth.corpus import write_corpus
-from mer_prep.training.folds import choose_device
+from mer_prep.training.machine import choose_device
 
 pytestmark = pytest.mark.slow
 
@@ -29,17 +30,26 @@ def call(*arguments: object, code: int = 0):
     return result
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _one_core():
+    # Threads of PyTorch wait busily for a core that another test has.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "sched_getaffinity", lambda _: {0})
+        yield
+
+
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("training")
-    made = write_corpus("casme2", root, subjects=2, clips=4, frames=12)
-    call("import", "casme2", made.root, "--workspace", root / "ws")
+    for corpus, clips, frames in (("casme2", 4, 12), ("affwild2", 2, 32)):
+        made = write_corpus(corpus, root, subjects=2, clips=clips, frames=frames)
+        call("import", corpus, made.root, "--workspace", root / "ws")
     return root / "ws"
 
 
-def train(workspace: Path, *options: object):
+def train(workspace: Path, *options: object, command: str = "train"):
     fixed = ["--preset", "tiny", "--steps", 2, "--batch", 2, "--set", "mol.channels=8"]
-    return call("train", *fixed, "--jobs", 1, "--workspace", workspace, *options)
+    return call(command, *fixed, "--jobs", 1, "--workspace", workspace, *options)
 
 
 def test_all_folds_are_trained_and_scored_together(workspace):
@@ -82,6 +92,52 @@ def test_a_control_with_shuffled_labels_is_marked(workspace):
     assert sorted(labels) == sorted(one["label"] for one in plain["clips"])
 
 
+def test_shares_make_one_run_and_the_last_scores_it(workspace):
+    first = train(workspace, "--run", "shares", "--shard", "2/2")
+    assert "1 of 2 folds are left to other shares: casme2/sub01" in first.output
+    run = workspace / "runs" / "shares"
+    assert not (run / "results.json").exists()
+    facts = json.loads(train(workspace, "--run", "shares", "--shard", "2/2", "--json").stdout)
+    assert facts["unfinished"] == ["casme2/sub01"]
+    last = train(workspace, "--run", "shares", "--shard", "1/2")
+    assert "2 folds, 7 clips" in last.output
+    train(workspace, "--run", "whole")
+    files = [workspace / "runs" / one / "predictions.csv" for one in ("shares", "whole")]
+    assert files[0].read_text() == files[1].read_text()
+
+
+def test_what_leaks_is_stamped_wherever_it_is_seen(workspace):
+    result = train(workspace, "--run", "mine", "--reproduce-leaky")
+    assert result.stderr.startswith("warning: LEAKY: the step is chosen by the test subject's own")
+    assert "(SYNTHETIC, LEAKY)" in result.stdout
+    assert result.stdout.rstrip().endswith("mine-LEAKY/results.json")
+    run = workspace / "runs" / "mine-LEAKY"
+    results = json.loads((run / "results.json").read_text())
+    assert (results["leaky"], results["selection"]) == (True, "LEAKY")
+    lines = (run / "predictions.csv").read_text().splitlines()
+    assert all("LEAKY" in line for line in lines[1:])
+
+
+def test_from_macro_to_micro_expressions(workspace):
+    result = train(workspace, "affwild2", "--run", "macro", command="pretrain")
+    assert "4 clips of 2 subjects, 2 steps" in result.output
+    weights = workspace / "runs" / "macro" / "pretrained.safetensors"
+    assert f"mer-prep train --init {weights}" in result.output
+    facts = json.loads(
+        train(workspace, "affwild2", "--run", "macro", "--json", command="pretrain").stdout
+    )
+    assert (facts["corpora"], facts["synthetic"]) == (["affwild2"], True)
+    result = train(workspace, "casme2", "--init", weights)
+    assert "2 start at random: expression.layers.7.bias" in result.output
+    (run,) = (workspace / "runs").glob("mol-tiny-*-init")
+    results = json.loads((run / "results.json").read_text())
+    assert results["init"]["corpora"] == ["affwild2"]
+    assert results["computed"][0]["precision"] == "float32"
+    fold = next((run / "folds").iterdir()) / "checkpoint.safetensors"
+    with pytest.raises(LeakError, match=r"trained on casme2/sub0\d, tested here"):
+        train(workspace, "casme2", "--init", fold)
+
+
 def test_a_balanced_map_is_drawn_by_its_own_seed(workspace, tmp_path):
     labels = tmp_path / "balanced.toml"
     labels.write_text(
@@ -114,6 +170,12 @@ def test_mistakes_are_named(workspace):
         train(workspace, "--set", "flow.pairs=consecutive")
     with pytest.raises(TrainingError, match="of the composite are not prepared"):
         train(workspace, "--set", "mol.frames=64", "--run", "long")
+    with pytest.raises(ConfigError, match="exclude each other"):
+        train(workspace, "--selection", "inner", "--reproduce-leaky")
+    with pytest.raises(ConfigError, match="None of the 1 training subjects can be held out"):
+        train(workspace, "--selection", "inner")
+    with pytest.raises(TrainingError, match="There is no checkpoint"):
+        train(workspace, "--init", workspace / "none.safetensors")
     with pytest.raises(ConfigError, match="Unknown device 'gpu'"):
         choose_device("gpu")
     with pytest.raises(DependencyError, match="sees no device 'cuda:99'"):

@@ -10,17 +10,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from mer_prep.dataset import Batch, ClipStore, PreparedClip, phases  # noqa: E402
+from mer_prep.dataset import Batch, ClipStore  # noqa: E402
 from mer_prep.errors import ConfigError, TrainingError  # noqa: E402
 from mer_prep.models.mol import PRESETS, Mol, MolOutput  # noqa: E402
-from mer_prep.protocols import Fold  # noqa: E402
 from mer_prep.training.checkpoints import read_checkpoint, save_checkpoint  # noqa: E402
 from mer_prep.training.fit import Machine, rate_at  # noqa: E402
 from mer_prep.training.losses import landmark_loss, mol_losses, ocular_distance  # noqa: E402
 from mer_prep.training.recipes import MODELS, TrainingSettings, model_card  # noqa: E402
 from mer_prep.training.study import (  # noqa: E402
-    ClipEntry,
-    Study,
     finished,
     fold_folder,
     open_run,
@@ -28,75 +25,18 @@ from mer_prep.training.study import (  # noqa: E402
     run_fold,
     trained_model,
 )
-
-SIDE = 72
+from tests.bars import CLIPS, FOLDS, one_thread, study  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
 def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def prepared(name: str, subject: str, label: int) -> PreparedClip:
-    """Return a clip in which a bright bar stays, moves down or moves up."""
-    rng = np.random.default_rng(len(name) + label)
-    frames = rng.normal(120, 3, (8, SIDE, SIDE))
-    for index in range(8):
-        row = 30 + (0, 1, -1)[label] * index
-        frames[index, row : row + 6, 20:50] += 60
-    samples = phases(8, 4)
-    return PreparedClip(
-        clip_id=name,
-        corpus="test",
-        subject=subject,
-        label=label,
-        frames=np.clip(frames, 0, 255).astype(np.uint8),
-        flow=np.full((len(samples) * 3, 2, SIDE, SIDE), 0.5, np.float32),
-        landmarks=np.tile(rng.uniform(10, 60, (68, 2)).astype(np.float32), (8, 1, 1)),
-        samples=samples,
-    )
-
-
-CLIPS = [prepared(f"test/s{s}/c{c}", f"test/s{s}", c) for s in range(3) for c in range(3)]
-FOLDS = tuple(
-    Fold(
-        f"test/s{s}",
-        tuple(one.clip_id for one in CLIPS if one.subject != f"test/s{s}"),
-        tuple(one.clip_id for one in CLIPS if one.subject == f"test/s{s}"),
-    )
-    for s in range(3)
-)
+    with one_thread():
+        yield
 
 
 @pytest.fixture(scope="module")
 def store() -> ClipStore:
     return ClipStore(CLIPS)
-
-
-def study(**changes) -> Study:
-    values = {
-        "model": "mol",
-        "preset": "tiny",
-        "architecture": dataclasses.replace(PRESETS["tiny"], channels=8),
-        "training": TrainingSettings(steps=6, batch=4, learning_rate=1e-3, landmark_weight=1.0),
-        "reduce": 1,
-        "start_landmarks": True,
-        "labels": "made-up",
-        "protocol": "loso",
-        "classes": ("still", "down", "up"),
-        "seed": 1,
-        "shuffled": False,
-        "synthetic": True,
-        "clips": tuple(
-            ClipEntry(one.clip_id, one.corpus, one.subject, one.label, {}, "0" * 64)
-            for one in CLIPS
-        ),
-        "folds": FOLDS,
-    }
-    return Study(**values | changes)
 
 
 def predictions(run, fold):
@@ -184,9 +124,12 @@ def test_a_loss_that_is_no_number_stops_before_the_weights_are_spoilt(tmp_path):
     broken = ClipStore(
         [dataclasses.replace(one, flow=np.full_like(one.flow, np.inf)) for one in CLIPS]
     )
-    with pytest.raises(TrainingError, match="'flow' is not a finite number in step 1"):
+    with pytest.raises(TrainingError, match="'flow' is not a finite number in step 1") as info:
         run_fold(tmp_path, study(), FOLDS[0], broken, Machine())
     assert not (fold_folder(tmp_path, FOLDS[0]) / "checkpoint.safetensors").exists()
+    assert "of fold test/s0" in info.value.what
+    named = info.value.where.split(": ")[1].split(", ")
+    assert set(named) <= set(FOLDS[0].train)
 
 
 def test_checkpoints_that_do_not_belong_here_are_refused(tmp_path, store):
@@ -198,10 +141,14 @@ def test_checkpoints_that_do_not_belong_here_are_refused(tmp_path, store):
     with pytest.raises(TrainingError, match="pickled weights can run any code"):
         run_fold(tmp_path, made, fold, store, Machine())
     other = Mol(PRESETS["tiny"], 3)
-    facts = {"study": study(seed=5).digest(), "fold": fold.name}
+    facts = {"model": "mol", "preset": "paper", "fold": fold.name}
+    save_checkpoint(path, other, optimiser=None, step=1, facts=facts)
+    with pytest.raises(TrainingError, match="its preset is 'paper', not 'tiny'"):
+        run_fold(tmp_path, made, fold, store, Machine())
+    facts |= {"preset": "tiny", "study": study(seed=5).digest()}
     save_checkpoint(path, other, optimiser=None, step=1, facts=facts)
     with pytest.raises(TrainingError, match="of another training: its study is"):
-        run_fold(tmp_path, made, fold, store, Machine())
+        trained_model(tmp_path, made, fold)
     facts["study"] = made.digest()
     save_checkpoint(path, other, optimiser=None, step=1, facts=facts)
     with pytest.raises(TrainingError, match=r"does not fit the model: \d+ tensors differ"):

@@ -1,0 +1,156 @@
+"""What a fold leaves behind: losses by step, a line for every clip tested, how it came about."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mer_prep.dataset import Batch
+from mer_prep.errors import TrainingError
+from mer_prep.manifest import write_atomic
+from mer_prep.models.mol import MolOutput
+from mer_prep.training.losses import ocular_distance
+
+#: Mean landmark error relative to the ocular distance at which a frame counts as failed.
+FAILURE = 0.1
+
+Found = Mapping[str, Sequence[tuple[MolOutput, Batch]]]
+
+
+def mean_probabilities(outputs: Sequence[tuple[MolOutput, Batch]]) -> torch.Tensor:
+    """Return the probabilities of a clip, shape (n,), float64: the mean over its samples."""
+    logits = torch.cat([output.logits for output, _ in outputs])
+    return torch.softmax(logits.double(), dim=1).mean(dim=0)
+
+
+def write_predictions(
+    path: Path,
+    entries: Mapping[str, Any],
+    found: Found,
+    *,
+    fold: str,
+    classes: Sequence[str],
+    selection: str,
+) -> None:
+    """Write one line a clip: its label, the class predicted, and how the auxiliary tasks did.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    entries : mapping of str to ClipEntry
+        The clips by id.
+    found : mapping
+        What the model gives for every sample, by clip id; see `mer_prep.training.fit.predict`.
+    fold : str
+        Name of the fold.
+    classes : sequence of str
+        Names of the classes.
+    selection : str
+        How the step was chosen; ``LEAKY`` stands in every line that is.
+    """
+    text = io.StringIO()
+    head = ["clip_id", "corpus", "subject", "fold", "selection", "label", "predicted"]
+    head += [f"p_{name}" for name in classes]
+    head += ["flow_endpoint_error_px", "landmark_error", "landmark_failures", "frames"]
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(head)
+    for clip_id, outputs in found.items():
+        entry = entries[clip_id]
+        mean = mean_probabilities(outputs)
+        row = [clip_id, entry.corpus, entry.subject, fold, selection, entry.label]
+        row += [int(mean.argmax()), *(repr(float(one)) for one in mean)]
+        writer.writerow([*row, *_auxiliary(outputs)])
+    write_atomic(path, text.getvalue())
+
+
+def _auxiliary(outputs: Sequence[tuple[MolOutput, Batch]]) -> list[str | int]:
+    """Return end-point error, landmark error, failed frames and frames of one clip."""
+    endpoint, landmark = "", ""
+    failures = frames = 0
+    flows = [(output.flow, batch.flow) for output, batch in outputs if output.flow is not None]
+    if flows:
+        errors = torch.cat([(found - true).norm(dim=2).flatten(1) for found, true in flows])
+        endpoint = repr(float(errors.double().mean()))
+    points = [
+        (output.landmarks, batch.landmarks[:, 1:])
+        for output, batch in outputs
+        if output.landmarks is not None
+    ]
+    if points:
+        errors = torch.cat(
+            [
+                (found - true).norm(dim=-1).mean(dim=-1) / ocular_distance(true)
+                for found, true in points
+            ]
+        )
+        landmark = repr(float(errors.double().mean()))
+        failures, frames = int((errors > FAILURE).sum()), errors.numel()
+    return [endpoint, landmark, failures, frames]
+
+
+class LossLog:
+    """The losses of every step as CSV.
+
+    Parameters
+    ----------
+    path : Path
+        The file. A training that goes on from a checkpoint replaces the steps after it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._begun = False
+
+    def add(self, step: int, losses: Mapping[str, float]) -> None:
+        """Write the losses of a step."""
+        if not self._begun:
+            self._begin(step, losses)
+            self._begun = True
+        values = ",".join(f"{one:.6g}" for one in losses.values())
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(f"{step},{values}\n")
+
+    def _begin(self, step: int, losses: Mapping[str, float]) -> None:
+        kept = [",".join(("step", *losses))]
+        if self.path.exists():
+            lines = self.path.read_text(encoding="utf-8").splitlines()[1:]
+            kept += [line for line in lines if int(line.split(",")[0]) < step]
+        write_atomic(self.path, "\n".join(kept) + "\n")
+
+    def last(self, count: int) -> dict[str, float]:
+        """Return the mean losses of the last steps by name."""
+        with self.path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))[-count:]
+        names = [name for name in rows[0] if name != "step"]
+        return {name: sum(float(row[name]) for row in rows) / len(rows) for name in names}
+
+
+def write_fold(path: Path, facts: Mapping[str, Any]) -> None:
+    """Write how the result of a fold came about."""
+    write_atomic(path, json.dumps(facts, indent=1) + "\n")
+
+
+def read_fold(path: Path) -> dict[str, Any]:
+    """Return how the result of a fold came about.
+
+    Raises
+    ------
+    TrainingError
+        If the file is missing or damaged.
+    """
+    try:
+        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise TrainingError(
+            f"The facts of a fold cannot be read: {error}.",
+            where=path,
+            hint="delete the folder of the fold, and it is trained again",
+        ) from None
+    return facts

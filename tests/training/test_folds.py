@@ -1,0 +1,96 @@
+"""Folds in shares and side by side: one run, bit for bit."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from mer_prep.errors import LockedError, TrainingError  # noqa: E402
+from mer_prep.store.lock import Lock  # noqa: E402
+from mer_prep.training.folds import Crew, share_of_folds, train_folds, unfinished  # noqa: E402
+from mer_prep.training.results import read_predictions, write_results  # noqa: E402
+from mer_prep.training.study import finished, fold_folder, open_run  # noqa: E402
+from tests.bars import FOLDS, SMALLEST, one_thread, study, write_shards  # noqa: E402
+
+MADE = study(architecture=SMALLEST)
+NAMES = [fold.name for fold in FOLDS]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    # Threads are shared out among the folds trained at a time, and their number may show in the
+    # last bits.
+    with one_thread(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "sched_getaffinity", lambda _: {0})
+        yield
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory) -> Path:
+    return write_shards(tmp_path_factory.mktemp("shards"))
+
+
+def run_in(workspace: Path, name: str) -> Path:
+    run = workspace / "runs" / name
+    open_run(run, MADE)
+    return run
+
+
+@pytest.fixture(scope="module")
+def whole(workspace) -> str:
+    """Return the predictions of a run that one process trained."""
+    run = run_in(workspace, "whole")
+    seen = []
+    train_folds(workspace, run, MADE, Crew(), progress=lambda *one: seen.append(one))
+    assert seen == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    write_results(run, MADE)
+    return (run / "predictions.csv").read_text()
+
+
+def test_shares_are_every_nth_fold():
+    assert share_of_folds(7, (1, 3)) == [0, 3, 6]
+    assert share_of_folds(7, (3, 3)) == [2, 5]
+    assert share_of_folds(2, (3, 3)) == []
+    together = [one for share in range(1, 5) for one in share_of_folds(10, (share, 4))]
+    assert sorted(together) == list(range(10))
+
+
+def test_two_shares_are_one_run(workspace, whole):
+    run = run_in(workspace, "shares")
+    train_folds(workspace, run, MADE, Crew(), share=(2, 2))
+    assert unfinished(run, MADE) == [NAMES[0], NAMES[2]]
+    with pytest.raises(TrainingError, match=r"2 of 3 folds are not finished: test/s0, test/s2"):
+        read_predictions(run, MADE)
+    train_folds(workspace, run, MADE, Crew(), share=(1, 2))
+    assert unfinished(run, MADE) == []
+    write_results(run, MADE)
+    assert (run / "predictions.csv").read_text() == whole
+
+
+@pytest.mark.slow
+def test_processes_side_by_side_come_to_the_same(workspace, whole):
+    run = run_in(workspace, "jobs")
+    said = []
+    train_folds(workspace, run, MADE, Crew(jobs=2, loader="stream"), say=said.append)
+    write_results(run, MADE)
+    assert (run / "predictions.csv").read_text() == whole
+    assert "2 at a time" in said[0]
+    assert "read from their shards" in said[1]
+
+
+def test_a_fold_that_another_run_has_is_left_to_it(workspace):
+    run = run_in(workspace, "locked")
+    with (
+        Lock(fold_folder(run, FOLDS[1]) / "fold"),
+        pytest.raises(LockedError, match="training 1 of the folds: test/s1"),
+    ):
+        train_folds(workspace, run, MADE, Crew())
+    # The others were trained meanwhile.
+    assert unfinished(run, MADE) == [NAMES[1]]
+    train_folds(workspace, run, MADE, Crew())
+    assert all(finished(run, fold) for fold in FOLDS)
+    assert not list(run.rglob("*.lock"))

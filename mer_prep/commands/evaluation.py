@@ -92,10 +92,10 @@ def evaluate(run: str, other: str | None, device: str, workspace: Workspace, as_
         )
         for clip_id in found.other_class:
             click.echo(f"  by that little of another class: {clip_id}")
-    synthetic = ", SYNTHETIC" if study.synthetic else ""
+    marks = (", SYNTHETIC" if study.synthetic else "") + (", LEAKY" if results.get("leaky") else "")
     click.echo(
         f"evaluate: {plural(len(study.folds), 'fold')}, {plural(len(found.rows), 'clip')}, "
-        f"{duration(time.monotonic() - started)}{synthetic}, in {folder / 'results.json'}",
+        f"{duration(time.monotonic() - started)}{marks}, in {folder / 'results.json'}",
         err=as_json,
     )
 

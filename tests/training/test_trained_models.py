@@ -224,6 +224,19 @@ def test_a_run_without_its_shards_can_still_be_applied(workspace, run, study, tm
         call("evaluate", run, "-w", elsewhere)
 
 
+def test_what_a_run_is_marked_with_is_carried_along(workspace, run, study, tmp_path):
+    results = json.loads((run / "results.json").read_text())
+    (run / "results.json").write_text(json.dumps(results | {"leaky": True}))
+    options = ["--run", run, "-w", workspace, "--output", tmp_path / "out"]
+    text = call("predict", study.clips[0].clip_id, *options).stdout
+    for mark in ("SYNTHETIC", "TRAINED ON SYNTHETIC CLIPS", "LEAKY"):
+        assert f"  {mark}\n" in text
+    assert "SYNTHETIC, in " in text.splitlines()[-1]
+    with (tmp_path / "out" / "landmarks.csv").open(newline="") as file:
+        marks = {row["marks"] for row in csv.DictReader(file)}
+    assert marks == {"SYNTHETIC; TRAINED ON SYNTHETIC CLIPS; LEAKY"}
+
+
 def test_what_cannot_be_judged_is_named(workspace, study, tmp_path):
     rng = np.random.default_rng(0)
     noise = [rng.integers(0, 255, (120, 160, 3), dtype=np.uint8) for _ in range(6)]

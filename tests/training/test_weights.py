@@ -8,6 +8,7 @@ from mer_prep.errors import ConfigError, LeakError, TrainingError
 from mer_prep.protocols import Member
 from mer_prep.training.weights import (
     NO_CORPUS,
+    check_pre_training,
     check_weights,
     choose_judges,
     find_run,
@@ -73,6 +74,23 @@ def test_where_persons_may_recur_only_the_clip_itself_leaks(toy_study):
     assert len(found.folds) == 3
     with pytest.raises(LeakError):
         choose_judges(study, member("toy/s0/c0"), fold="toy/s1")
+
+
+def test_what_a_run_was_pre_trained_on_it_does_not_judge(toy_study, tmp_path):
+    from torch import nn
+
+    from mer_prep.training.checkpoints import save_checkpoint
+    from mer_prep.training.initial import COPY, read_init
+
+    check_pre_training(tmp_path, toy_study(), member("macro/p1/c"))
+    seen = {"corpora": ["macro"], "subjects": ["macro/p1"], "sources": ["digest-of-macro-"]}
+    facts = {"model": "mol", "preset": "tiny", "lineage": seen}
+    save_checkpoint(tmp_path / COPY, nn.Linear(1, 1), optimiser=None, step=1, facts=facts)
+    study = toy_study(init=read_init(tmp_path / COPY)[0])
+    for clip in (member("macro/p1/other"), member("/tmp/x.avi", "digest-of-macro-1", NO_CORPUS)):
+        with pytest.raises(LeakError, match="The weights were trained on"):
+            check_pre_training(tmp_path, study, clip)
+    check_pre_training(tmp_path, study, member("toy/s1/c0", "digest-1-0"))
 
 
 def test_folds_are_named(toy_study):

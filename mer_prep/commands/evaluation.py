@@ -133,14 +133,15 @@ def _cell(part: dict[str, float], key: str, factor: float, digits: int) -> str:
 def _compare(workspace: Workspace, first: str, second: str, as_json: bool) -> None:
     from mer_prep.training.compare import compare_runs, comparison_facts
     from mer_prep.training.study import read_study
-    from mer_prep.training.weights import find_run
+    from mer_prep.training.weights import find_run, read_results
 
     folders = [find_run(workspace, one)[1] for one in (first, second)]
     studies = [read_study(folder) for folder in folders]
     found = compare_runs(*zip(folders, studies, strict=True))
     names = [folder.name for folder in folders]
+    leaky = [folder.name for folder in folders if read_results(folder).get("leaky")]
     if as_json:
-        print_json({"runs": names, **comparison_facts(found)})
+        print_json({"runs": names, "leaky": leaky, **comparison_facts(found)})
         return
     rows = [
         (name, *(f"{scores[key]:.3f}" for key in ("uf1", "uar", "acc", "wf1")))
@@ -156,8 +157,11 @@ def _compare(workspace: Workspace, first: str, second: str, as_json: bool) -> No
     )
     for name, (here, there) in found.differing.items():
         click.echo(f"  note: the {name} differ: {here} and {there}")
-    synthetic = ", SYNTHETIC" if any(study.synthetic for study in studies) else ""
-    click.echo(f"evaluate: {plural(found.clips, 'clip')} compared{synthetic}")
+    for name in leaky:
+        click.echo(f"  LEAKY: {name} chose its weights on the test subjects; the test says nothing")
+    marks = ", SYNTHETIC" if any(study.synthetic for study in studies) else ""
+    marks += ", LEAKY" if leaky else ""
+    click.echo(f"evaluate: {plural(found.clips, 'clip')} compared{marks}")
 
 
 @click.command()

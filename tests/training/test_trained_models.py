@@ -337,4 +337,10 @@ def test_two_runs_are_compared_at_the_command_line(workspace, run):
     assert "p = 1." in text
     facts = json.loads(call("evaluate", "run", "--compare", run, "-w", workspace, "--json").stdout)
     assert facts["runs"] == ["run", "copied"]
+    assert facts["leaky"] == []
     assert facts["mcnemar"] == {"only_first": 0, "only_second": 0, "p_value": 1.0}
+    results = json.loads((run / "results.json").read_text())
+    (run / "results.json").write_text(json.dumps(results | {"leaky": True}))
+    text = call("evaluate", "run", "--compare", run, "-w", workspace).stdout
+    assert "LEAKY: copied chose its weights on the test subjects" in text
+    assert text.splitlines()[-1].endswith("compared, SYNTHETIC, LEAKY")

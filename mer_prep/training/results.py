@@ -19,6 +19,7 @@ from mer_prep.metrics import bootstrap, score
 from mer_prep.protocols import folds_digest
 from mer_prep.stages.base import library_versions
 from mer_prep.store.key import digest
+from mer_prep.training.auxiliary import auxiliary_of, auxiliary_scores, parts_of
 from mer_prep.training.predictions import read_fold
 from mer_prep.training.recipes import Published, model_card
 from mer_prep.training.selection import LEAKY_WARNING
@@ -79,11 +80,6 @@ def write_results(run: Path, study: Study) -> dict[str, Any]:
     writer.writeheader()
     writer.writerows(rows)
     write_atomic(run / "predictions.csv", text.getvalue())
-    corpora = sorted({row["corpus"] for row in rows})
-    parts = {"all": rows} | {
-        name: [row for row in rows if row["corpus"] == name]
-        for name in (corpora if len(corpora) > 1 else [])
-    }
     results = {
         "mer_prep": __version__,
         "synthetic": study.synthetic,
@@ -102,7 +98,7 @@ def write_results(run: Path, study: Study) -> dict[str, Any]:
         "classes": list(study.classes),
         "clips": len(rows),
         "subjects": len({row["subject"] for row in rows}),
-        "scores": {name: _scores(part, study) for name, part in parts.items()},
+        "scores": score_rows(rows, study),
         "auxiliary": _auxiliary(rows),
         "folds": {
             name: {"step": one["step"], "inner_subjects": one["inner_subjects"]}
@@ -201,17 +197,12 @@ def _scores(rows: Sequence[Row], study: Study) -> dict[str, Any]:
     }
 
 
-def _auxiliary(rows: Sequence[Row]) -> dict[str, float]:
-    """Return the scores of the auxiliary tasks: means over clips, failures over frames."""
-    found: dict[str, float] = {}
-    errors = [float(row["flow_endpoint_error_px"]) for row in rows if row["flow_endpoint_error_px"]]
-    if errors:
-        found["flow_endpoint_error_px"] = sum(errors) / len(errors)
-    marked = [row for row in rows if row["landmark_error"]]
-    if marked:
-        frames = sum(int(row["frames"]) for row in marked)
-        found["landmark_error"] = sum(float(row["landmark_error"]) for row in marked) / len(marked)
-        found["landmark_failure_rate"] = (
-            sum(int(row["landmark_failures"]) for row in marked) / frames
-        )
-    return found
+def _auxiliary(rows: Sequence[Row]) -> dict[str, Any]:
+    """Return the scores of the auxiliary tasks, as far as the predictions tell them."""
+    return auxiliary_scores([auxiliary_of(row) for row in rows])
+
+
+def score_rows(rows: Sequence[Row], study: Study) -> dict[str, Any]:
+    """Return the scores of predictions: of all of them and, of several corpora, of each."""
+    parts = parts_of(rows, [row["corpus"] for row in rows])
+    return {name: _scores(part, study) for name, part in parts.items()}

@@ -69,7 +69,7 @@ def test_all_folds_are_trained_and_scored_together(workspace):
     assert results["clips"] == len(rows)
     assert results["selection"] == "last"
     assert results["synthetic"] is True
-    assert results["auxiliary"]["flow_endpoint_error_px"] > 0
+    assert results["auxiliary"]["parts"]["all"]["flow_endpoint_error_px"] > 0
     assert results["published"] == []
     assert "no published counterpart" in results["published_left_out"]
     assert "published figures are not shown" in result.output

@@ -71,6 +71,6 @@ def test_what_cannot_be_compared_is_named(toy_study, store_run):
     other = toy_study(classes=("left", "right"))
     with pytest.raises(ManifestError, match="down, up here, left, right there"):
         compare_runs((run, study), (store_run("other", other, right_but(other)), other))
-    (less / "folds" / "toy--s0" / "predictions.csv").unlink()
+    (less / "folds" / "toy+s0" / "predictions.csv").unlink()
     with pytest.raises(TrainingError, match="1 of 2 folds are not finished: toy/s0"):
         compare_runs((run, study), (less, fewer))

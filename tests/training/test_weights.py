@@ -119,7 +119,7 @@ def test_runs_are_found_by_name_and_by_folder(toy_study, store_run, tmp_path):
 def test_folds_without_weights_are_named(toy_study, store_run):
     study = toy_study()
     run = store_run("run", study, {one.clip_id: 0 for one in study.clips})
-    (run / "folds" / "toy--s1" / "checkpoint.safetensors").touch()
+    (run / "folds" / "toy+s1" / "checkpoint.safetensors").touch()
     check_weights(run, study.folds[1:2])
     with pytest.raises(TrainingError, match=r"2 of 3 folds have no weights: toy/s0, toy/s2\."):
         check_weights(run, study.folds)

@@ -11,7 +11,7 @@ INSTALLED := $(VENV)/.installed
 .PHONY: help install demo test lint wheel bench composite-dataset clean
 
 help:
-	@echo "make demo                synthetic corpora to aligned faces, flow and the composite"
+	@echo "make demo                synthetic corpora to aligned faces, flow, the composite and a small model"
 	@echo "make install             only make the environment .venv, with mer-prep in it"
 	@echo "make test                run the tests"
 	@echo "make composite-dataset CASME2=DIR SAMM=DIR SMIC=DIR   the 442-clip composite"
@@ -35,6 +35,9 @@ demo: $(INSTALLED)
 	@$(MAKE) --no-print-directory composite-dataset WORKSPACE=$(DEMO)/workspace \
 	  CASME2=$(DEMO)/synthetic/CASME2 SAMM=$(DEMO)/synthetic/SAMM SMIC=$(DEMO)/synthetic/SMIC
 	@$(RUN) evaluate-truth --workspace $(DEMO)/workspace --jobs $(JOBS)
+	@echo "MOL's preset tiny, tested on every subject in turn, and the control with labels dealt anew:"
+	@$(RUN) train --model mol --preset tiny --workspace $(DEMO)/workspace --jobs $(JOBS)
+	@$(RUN) train --model mol --preset tiny --shuffle-labels --workspace $(DEMO)/workspace --jobs $(JOBS)
 	@$(RUN) status --workspace $(DEMO)/workspace
 	@echo
 	@echo "To see a clip:  $(RUN) inspect casme2/sub01/EP02_01f --show clip.png -w $(DEMO)/workspace"

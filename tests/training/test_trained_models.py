@@ -31,7 +31,7 @@ from mer_prep.store.shard import read_clip  # noqa: E402
 from mer_prep.synth.corpus import write_corpus  # noqa: E402
 from mer_prep.synth.truth import read_truth  # noqa: E402
 from mer_prep.training.auxiliary import Window  # noqa: E402
-from mer_prep.training.study import read_study  # noqa: E402
+from mer_prep.training.study import fold_folder, read_study  # noqa: E402
 from mer_prep.training.truth import score_truth, true_batch  # noqa: E402
 from mer_prep.workspace import Workspace  # noqa: E402
 
@@ -270,7 +270,7 @@ def test_what_cannot_be_judged_is_named(workspace, study, tmp_path):
 
 def test_weights_that_are_missing_or_of_another_training_are_refused(workspace, run, study):
     fold, other = study.folds
-    paths = [run / "folds" / one.name.replace("/", "--") for one in (fold, other)]
+    paths = [fold_folder(run, one) for one in (fold, other)]
     shutil.copy(paths[1] / "checkpoint.safetensors", paths[0] / "checkpoint.safetensors")
     with pytest.raises(TrainingError, match="of another training: its fold is"):
         predict(workspace, fold.test[0], run=run)
@@ -286,7 +286,7 @@ def test_weights_that_are_missing_or_of_another_training_are_refused(workspace, 
 
 
 def test_predictions_that_the_weights_do_not_give_are_refused(workspace, run, study):
-    path = run / "folds" / study.folds[0].name.replace("/", "--") / "predictions.csv"
+    path = fold_folder(run, study.folds[0]) / "predictions.csv"
     lines = path.read_text().splitlines()
     head, first = lines[0].split(","), lines[1].split(",")
     column = head.index(f"p_{study.classes[0]}")

@@ -165,13 +165,16 @@ def half_mean_length(intervals: Iterable[Interval]) -> int | None:
 
     Notes
     -----
-    ``k = floor((N + 1) / 2)`` with N the mean of the lengths, onset and offset both counted.
+    ``k = floor((N + 1) / 2)`` with N the mean of ``offset - onset``: one end is not counted, unlike
+    in `Interval.length`, because the code of [1]_ (``cal_k``) does so. Two expressions of frames 10
+    to 22 and 40 to 52 have N = 12 and k = 6. The code takes the apex for an offset that is 0.
 
     References
     ----------
-    G.-B. Liong, J. See, L.-K. Wong, "Shallow optical flow three-stream CNN for macro- and
-    micro-expression spotting from long videos", ICIP 2021. doi:10.48550/arXiv.2106.06489
+    .. [1] G.-B. Liong, J. See, L.-K. Wong, "Shallow optical flow three-stream CNN for macro- and
+       micro-expression spotting from long videos", ICIP 2021. doi:10.48550/arXiv.2106.06489;
+       code: https://github.com/genbing99/SoftNet-SpotME
     """
-    lengths = [one.length for one in intervals]
+    spans = [one.offset - one.onset for one in intervals]
     # In whole numbers: floor((sum / n + 1) / 2).
-    return (sum(lengths) + len(lengths)) // (2 * len(lengths)) if lengths else None
+    return (sum(spans) + len(spans)) // (2 * len(spans)) if spans else None

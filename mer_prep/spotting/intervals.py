@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -103,7 +104,8 @@ class Truth:
     videos : tuple of Video
         Every video that is scored, those without expressions too.
     intervals : tuple of Interval
-        Annotated expressions, each in one of the videos.
+        Annotated expressions, each in one of the videos. One interval may have several emotions,
+        but no expression stands twice.
     notes : tuple of str
         What a reader of scores must know: what was left out, and why.
     synthetic : bool
@@ -112,7 +114,7 @@ class Truth:
     Raises
     ------
     ManifestError
-        If two videos share a name, or an interval is in none of them.
+        If two videos share a name, an expression is in none of them, or one stands twice.
     """
 
     videos: tuple[Video, ...]
@@ -127,6 +129,15 @@ class Truth:
         strange = sorted({one.video for one in self.intervals} - names)
         if strange:
             raise ManifestError(f"The video '{strange[0]}' of an expression is not listed.")
+        repeated = [one for one, count in Counter(self.intervals).items() if count > 1]
+        if repeated:
+            first = repeated[0]
+            raise ManifestError(
+                f"An expression stands twice: {first.type}, frames {first.onset} to "
+                f"{first.offset}.",
+                where=first.video,
+                why="an interval that stands twice is counted twice",
+            )
 
     def of_type(self, kind: str) -> list[Interval]:
         """Return the expressions that are ``micro`` or ``macro``."""

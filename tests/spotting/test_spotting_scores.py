@@ -91,6 +91,8 @@ def test_what_is_not_in_the_truth_cannot_be_scored():
         Truth(VIDEOS, (micro("c/zz", 1, 2),))
     with pytest.raises(ManifestError, match="share a name"):
         Truth((VIDEOS[0], VIDEOS[0]), ())
+    with pytest.raises(ManifestError, match="stands twice: micro, frames 1 to 2"):
+        Truth(VIDEOS, (micro("c/a1", 1, 2), micro("c/a1", 1, 2)))
 
 
 def test_the_digest_is_of_the_content_not_of_the_order():

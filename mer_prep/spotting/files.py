@@ -1,4 +1,4 @@
-"""Files of spotting: ground truth and predictions as CSV, and the log of matches."""
+"""Files of spotting: ground truth and predictions as CSV."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mer_prep.sources.annotations import (
 )
 from mer_prep.sources.expressions import normalise_emotion
 from mer_prep.spotting.intervals import Interval, Truth, Video
-from mer_prep.spotting.scores import SpottingScores, by_video
+from mer_prep.spotting.scores import by_video
 
 PREDICTION_COLUMNS = (
     *(Column("video"), Column("onset"), Column("offset")),
@@ -36,9 +36,6 @@ TRUTH_COLUMNS = (
     *(Column("first", required=False), Column("last", required=False)),
     *(Column("note", ("notes",), required=False), Column("synthetic", required=False)),
 )
-
-#: Stands in a log for the interval that a false positive or a false negative lacks.
-NO_FRAME = "-"
 
 #: Columns that are blank in a row that is of no video.
 _OF_A_VIDEO = ("video", "subject", "onset", "offset", "type", "emotion", "first", "last")
@@ -213,7 +210,7 @@ def _listed_video(row: Row, videos: dict[str, Video]) -> Video:
 
 
 def _frames(video: Video) -> str:
-    ends = (NO_FRAME if frame is None else str(frame) for frame in (video.first, video.last))
+    ends = ("-" if frame is None else str(frame) for frame in (video.first, video.last))
     return " to ".join(ends)
 
 
@@ -382,45 +379,3 @@ def _video(row: Row, names: Mapping[str, list[str]]) -> str:
         why="what is spotted in it would count for nothing",
         hint="`mer-prep spotting-truth` lists the videos",
     )
-
-
-def write_log(path: Path, scores: SpottingScores) -> Path:
-    """Write which interval was matched with which, one interval a line.
-
-    Parameters
-    ----------
-    path : Path
-        The text file.
-    scores : SpottingScores
-        Scores by video.
-
-    Notes
-    -----
-    ``video onset offset onset offset TP|FP|FN``, separated by spaces: the annotated interval, then
-    the spotted one, a ``-`` for each frame that is not there. Where more than one type was scored,
-    the type follows. Videos with nothing annotated and nothing spotted have no line.
-    """
-    lines = []
-    for one in sorted(scores.videos, key=lambda one: (one.video.name, one.type)):
-        pairs = dict(one.match.pairs)
-        spotted = set(range(len(one.spotted))) - set(pairs.values())
-        rows: list[tuple[Interval | None, Interval | None]] = [
-            (annotated, one.spotted[pairs[i]] if i in pairs else None)
-            for i, annotated in enumerate(one.annotated)
-        ]
-        rows += [(None, one.spotted[j]) for j in spotted]
-        rows.sort(key=lambda row: min(side.onset for side in row if side is not None))
-        kind = f" {one.type}" if len(scores.types) > 1 else ""
-        lines += [f"{one.video.name} {_line(*row)}{kind}\n" for row in rows]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, "".join(lines))
-    return path
-
-
-def _line(annotated: Interval | None, spotted: Interval | None) -> str:
-    frames = [
-        f"{one.onset} {one.offset}" if one else f"{NO_FRAME} {NO_FRAME}"
-        for one in (annotated, spotted)
-    ]
-    result = "TP" if annotated and spotted else "FP" if spotted else "FN"
-    return f"{' '.join(frames)} {result}"

@@ -7,6 +7,7 @@ from sklearn import metrics as sklearn_metrics
 from mer_prep import metrics
 from mer_prep.errors import ConfigError, ManifestError
 from mer_prep.metrics import (
+    FAILURE_LIMIT,
     Interval,
     bootstrap,
     confusion_matrix,
@@ -152,6 +153,16 @@ def test_landmark_error_is_relative_to_the_eyes():
     errors = landmark_errors(found, true)
     np.testing.assert_allclose(errors, [0, 4 / 50, 12 / 50 / 2])
     assert failure_rate(errors) == pytest.approx(1 / 3)
+    assert failure_rate(errors, limit=FAILURE_LIMIT) == failure_rate(errors)
+    # The outer corners, points 36 and 45, are moved 25 px farther apart than the centres are.
+    true[:, 36, 0], true[:, 45, 0] = -15, 110
+    true[:, (37, 38), 0], true[:, (43, 44), 0] = 22.5, 35
+    found = true + np.array([0, 4.0])
+    np.testing.assert_allclose(landmark_errors(found, true), [4 / 50] * 3)
+    outer = landmark_errors(found, true, normaliser="outer-corners")
+    np.testing.assert_allclose(outer, [4 / 125] * 3)
+    with pytest.raises(ConfigError, match="Did you mean 'eye-centres'"):
+        landmark_errors(found, true, normaliser="eye-centers")
     with pytest.raises(ValueError, match="must have shape"):
         landmark_errors(found[0], true[0])
 

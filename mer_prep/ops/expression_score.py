@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from mer_prep.ops.flow import optical_flow
 from mer_prep.ops.images import to_grey
-from mer_prep.ops.similarity import five_points
+from mer_prep.ops.similarity import eye_centre_distance, five_points
 
 #: Cells across the frame that flow is averaged over before it is analysed.
 CELLS = 36
@@ -310,8 +310,7 @@ def _eye_distance(shape: np.ndarray, *, size: int) -> np.ndarray:
 
 def _interocular(shape: np.ndarray) -> float:
     """Return the distance of the eye centres in px, 1 or more."""
-    first, second = five_points(shape)[:2]
-    return max(float(np.hypot(*(second - first))), 1.0)
+    return max(float(eye_centre_distance(shape)), 1.0)
 
 
 def _box(points: np.ndarray, *, size: int, margin: float) -> tuple[slice, slice]:

@@ -16,7 +16,7 @@ from mer_prep.metrics import bootstrap, score
 from mer_prep.protocols import folds_digest
 from mer_prep.stages.base import library_versions
 from mer_prep.store.key import digest
-from mer_prep.training.predictions import read_fold
+from mer_prep.training.predictions import LANDMARK_ERROR, read_fold
 from mer_prep.training.recipes import model_card
 from mer_prep.training.selection import LEAKY_WARNING
 from mer_prep.training.study import Study, finished, fold_folder
@@ -160,10 +160,10 @@ def _auxiliary(rows: Sequence[Row]) -> dict[str, float]:
     errors = [float(row["flow_endpoint_error_px"]) for row in rows if row["flow_endpoint_error_px"]]
     if errors:
         found["flow_endpoint_error_px"] = sum(errors) / len(errors)
-    marked = [row for row in rows if row["landmark_error"]]
+    marked = [row for row in rows if row[LANDMARK_ERROR]]
     if marked:
         frames = sum(int(row["frames"]) for row in marked)
-        found["landmark_error"] = sum(float(row["landmark_error"]) for row in marked) / len(marked)
+        found[LANDMARK_ERROR] = sum(float(row[LANDMARK_ERROR]) for row in marked) / len(marked)
         found["landmark_failure_rate"] = (
             sum(int(row["landmark_failures"]) for row in marked) / frames
         )

@@ -177,7 +177,7 @@ def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Interval:
+class ConfidenceInterval:
     """A confidence interval of a score.
 
     Parameters
@@ -234,7 +234,7 @@ def resample_subjects(counts: np.ndarray, *, rounds: int, seed: int) -> np.ndarr
 
 def percentile_interval(
     scores: np.ndarray, *, level: float = 0.95, lacking: float = 0.0
-) -> Interval:
+) -> ConfidenceInterval:
     """Return the interval that holds the middle part of resampled scores.
 
     Parameters
@@ -244,7 +244,7 @@ def percentile_interval(
     level : float
         Part of the scores inside the interval, 0 to 1, both excluded.
     lacking : float
-        See `Interval`.
+        See `ConfidenceInterval`.
 
     Raises
     ------
@@ -253,7 +253,7 @@ def percentile_interval(
     """
     check_range("level", level, low=0, high=1 - 1e-9, open_low=True)
     low, high = np.percentile(scores, [50 * (1 - level), 50 * (1 + level)])
-    return Interval(float(low), float(high), lacking)
+    return ConfidenceInterval(float(low), float(high), lacking)
 
 
 def bootstrap(
@@ -265,7 +265,7 @@ def bootstrap(
     level: float = 0.95,
     rounds: int = 2000,
     seed: int = 0,
-) -> dict[str, Interval]:
+) -> dict[str, ConfidenceInterval]:
     """Return confidence intervals of the four scores, by resampling subjects.
 
     Parameters
@@ -285,7 +285,7 @@ def bootstrap(
 
     Returns
     -------
-    dict of str to Interval
+    dict of str to ConfidenceInterval
         Percentile intervals of ``acc``, ``uf1``, ``uar`` and ``wf1``; those of ``uf1`` and ``uar``
         say how many of the draws lacked a class.
 
@@ -304,7 +304,7 @@ def bootstrap(
     ``UF1_draw = (K / C) mean_(c in draw) F1_c``, with K of the C classes in `labels`.
 
     The draws that lack a class are scored on an easier or a harder task than the others. Where
-    they are many, the interval is of the mixture of the two: read it with `Interval.lacking`.
+    they are many, the interval is of a mixture of the two: read it with its `lacking`.
     """
     labels, predicted = np.asarray(labels), np.asarray(predicted)
     people, of = np.unique(np.asarray(subjects), return_inverse=True)

@@ -8,7 +8,7 @@ from mer_prep import metrics
 from mer_prep.errors import ConfigError, ManifestError
 from mer_prep.metrics import (
     FAILURE_LIMIT,
-    Interval,
+    ConfidenceInterval,
     bootstrap,
     confusion_matrix,
     endpoint_errors,
@@ -97,7 +97,7 @@ def test_intervals_come_from_resampled_subjects():
     few = [bootstrap(labels, predicted, subjects, NAMES, rounds=9, seed=one) for one in (3, 4)]
     assert few[0] != few[1]
     same = bootstrap(labels, labels, subjects, NAMES, rounds=20)
-    assert same["uf1"] == Interval(1.0, 1.0)
+    assert same["uf1"] == ConfidenceInterval(1.0, 1.0)
     with pytest.raises(ConfigError, match="'level' is out of range: 95"):
         bootstrap(labels, predicted, subjects, NAMES, level=95)
 

@@ -11,6 +11,7 @@ from mer_prep import __version__
 from mer_prep.commands import (
     composite,
     corpora,
+    evaluation,
     export,
     pretraining,
     spotting,
@@ -63,7 +64,10 @@ def cli(context: click.Context, debug: bool) -> None:
     context.obj = {"debug": debug}
 
 
-for module in (corpora, stages, composite, export, store, tools, spotting, pretraining, training):
+for module in (
+    *(corpora, stages, composite, export, store, tools, spotting, pretraining, training),
+    evaluation,
+):
     for command in module.COMMANDS:
         cli.add_command(command)
 

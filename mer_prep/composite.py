@@ -17,8 +17,20 @@ from mer_prep.balance import balanced_draw
 from mer_prep.errors import ConfigError, ManifestError
 from mer_prep.expected_counts import Tally, compare_published
 from mer_prep.label_map import LabelMap
+from mer_prep.labels import read_label_map
 from mer_prep.manifest import UNREADABLE, Clip, Finding, ImportRecord, write_atomic
-from mer_prep.protocols import Fold, Member, Protocol, folds_digest, make_folds, write_folds
+from mer_prep.protocols import (
+    Fold,
+    FrozenFolds,
+    Member,
+    Protocol,
+    check_protocol,
+    folds_digest,
+    make_folds,
+    read_folds,
+    write_folds,
+)
+from mer_prep.workspace import Workspace
 
 SCHEMA = 2
 
@@ -27,17 +39,25 @@ LOSO = Protocol("loso")
 
 @dataclass(frozen=True)
 class Sample:
-    """A clip of the composite and its label."""
+    """A clip of the composite, its label, and the corpus that its own was imported as."""
 
     clip: Clip
     label: int
+    population: str = ""
 
     @property
     def member(self) -> Member:
         """The sample as protocols see it."""
         clip = self.clip
         known = clip.source_digest if clip.source_digest != UNREADABLE else None
-        return Member(clip.clip_id, clip.corpus, clip.subject_id, self.label, known or "")
+        return Member(
+            clip.clip_id,
+            clip.corpus,
+            clip.subject_id,
+            self.label,
+            known or "",
+            self.population,
+        )
 
 
 @dataclass(frozen=True)
@@ -117,6 +137,60 @@ class Composite:
         """Return the digest of the clip list (see `list_digest`)."""
         return list_digest(self.part(corpus))
 
+    def frozen(self) -> FrozenFolds:
+        """Return the folds with what they were made of."""
+        return FrozenFolds(self.protocol, self.labels.name, self.digest(), self.folds)
+
+
+def compose(
+    workspace: Workspace,
+    corpora: Sequence[str],
+    labels: str,
+    *,
+    protocol: Protocol = LOSO,
+    folds_file: Path | None = None,
+    seed: int | None = None,
+) -> Composite:
+    """Combine imported corpora under a label map.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        The workspace.
+    corpora : sequence of str
+        Corpora to combine; all imported ones that the map knows if empty.
+    labels : str
+        Name or file of the label map.
+    protocol, seed
+        As for `build_composite`.
+    folds_file : Path, optional
+        Frozen folds to take, with their protocol.
+
+    Raises
+    ------
+    ConfigError
+        If both another protocol than the default and a file of folds are given.
+    """
+    frozen = None
+    if folds_file is not None:
+        if protocol != LOSO:
+            raise ConfigError(
+                "A file of folds has a protocol of its own.", hint="leave --protocol out"
+            )
+        frozen = read_folds(folds_file)
+    label_map = read_label_map(labels)
+    names = workspace.select(tuple(corpora))
+    if not corpora:
+        names = [name for name in names if name in label_map.corpora]
+    return build_composite(
+        [clip for name in names for clip in workspace.clips(name)],
+        label_map,
+        {name: workspace.record(name) for name in names},
+        protocol=protocol,
+        frozen=frozen,
+        seed=seed,
+    )
+
 
 def build_composite(
     clips: Iterable[Clip],
@@ -124,6 +198,7 @@ def build_composite(
     records: Mapping[str, ImportRecord] | None = None,
     *,
     protocol: Protocol = LOSO,
+    frozen: FrozenFolds | None = None,
     seed: int | None = None,
 ) -> Composite:
     """Apply a label map to clips.
@@ -138,6 +213,8 @@ def build_composite(
         How the corpora were imported; names likely causes when counts differ.
     protocol : Protocol
         The protocol that makes the folds.
+    frozen : FrozenFolds, optional
+        Folds to take instead, with their protocol; they must be of these clips and labels.
     seed : int, optional
         Seed of the draw, for a map that is balanced; 0 if None.
 
@@ -145,9 +222,11 @@ def build_composite(
     ------
     ManifestError
         If the map does not know a corpus, wants another variant of it or one imported with other
-        choices, or no clip gets a label.
+        choices, a clip is given twice, or no clip gets a label.
     ConfigError
-        If a seed is given and the map draws nothing.
+        If a seed is given and the map draws nothing, or the frozen folds are of other clips.
+    LeakError
+        If what is tested would be trained on.
     """
     if seed is not None and labels.balance is None:
         raise ConfigError(
@@ -157,14 +236,18 @@ def build_composite(
     records = records or {}
     _check_imports(labels, records)
     samples, left_out, corpora = [], {}, set()
+    ids: set[str] = set()
     for clip in sorted(clips, key=lambda one: one.clip_id):
+        if clip.clip_id in ids:
+            raise ManifestError(f"Clip {clip.clip_id} is given twice.", hint="give it once")
+        ids.add(clip.clip_id)
         _check_corpus(clip, labels)
         corpora.add(clip.corpus)
         label, reason = labels.label(clip)
         if label is None:
             left_out[clip.clip_id] = reason
         else:
-            samples.append(Sample(clip, label))
+            samples.append(Sample(clip, label, _population(clip.corpus, records)))
     if not samples:
         raise ManifestError(
             f"No clip gets a label by '{labels.name}'.",
@@ -176,13 +259,14 @@ def build_composite(
         kept = {one.clip.clip_id for one in samples}
         reason = f"not drawn: balanced to {draw.per_class} clips a class"
         left_out |= {one.clip.clip_id: reason for one in pool if one.clip.clip_id not in kept}
+    protocol = protocol if frozen is None else frozen.protocol
     findings = (*_findings(labels, pool, draw, corpora, records), *_mind(protocol))
     return Composite(
         labels=labels,
         samples=tuple(samples),
         left_out=left_out,
         protocol=protocol,
-        folds=tuple(make_folds(protocol, [one.member for one in samples])),
+        folds=_folds(samples, protocol, frozen),
         findings=findings,
         synthetic=any(one.clip.synthetic for one in pool),
         draw=draw,
@@ -192,6 +276,32 @@ def build_composite(
             if corpus in records
         },
     )
+
+
+def _population(corpus: str, records: Mapping[str, ImportRecord]) -> str:
+    """Return what a corpus was imported as; clips of one's own are of nobody else's corpus."""
+    record = records.get(corpus)
+    return corpus if record is None or record.source == "clips" else record.source
+
+
+def _folds(
+    samples: Sequence[Sample], protocol: Protocol, frozen: FrozenFolds | None
+) -> tuple[Fold, ...]:
+    members = [one.member for one in samples]
+    if frozen is None:
+        return tuple(make_folds(protocol, members))
+    if frozen.clip_list != list_digest(samples):
+        known = {clip for fold in frozen.folds for clip in (*fold.train, *fold.test)}
+        here = {one.clip_id for one in members}
+        raise ConfigError(
+            f"The folds are of other clips or labels: label map '{frozen.labels}', "
+            f"{len(known)} clips; here are {len(here)}, {len(known & here)} of them the same.",
+            why="a score of other clips or labels is another score",
+            hint="take the same corpora, label map and seed of the draw, or make new folds: "
+            "mer-prep composite",
+        )
+    check_protocol(protocol, frozen.folds, members)
+    return frozen.folds
 
 
 def _balanced(pool: Sequence[Sample], labels: LabelMap, seed: int) -> tuple[list[Sample], Draw]:
@@ -331,7 +441,7 @@ def write_composite(
         }
         lines.append(json.dumps(record, ensure_ascii=False) + "\n")
     path = folder / "composite.jsonl"
-    write_folds(path.with_name("folds.json"), composite.protocol.facts(), composite.folds)
+    write_folds(path.with_name("folds.json"), composite.frozen())
     write_atomic(path.with_suffix(".json"), json.dumps(_facts(composite, shards), indent=1) + "\n")
     write_atomic(path, "".join(lines))
     return path

@@ -78,7 +78,7 @@ def colour_wheel(side: int = 120, *, max_px: float) -> np.ndarray:
     picture = np.full((side + 24, side, 3), PAPER, np.uint8)
     picture[:side] = wheel
     label = f"rim {max_px:.3g} px"
-    _write(picture, label, ((side - _text_width(label, 0.42)) // 2, side + 17), size=0.42)
+    write_text(picture, label, ((side - _text_width(label, 0.42)) // 2, side + 17), size=0.42)
     return picture
 
 
@@ -246,7 +246,10 @@ class KeyFrame:
     aligned_landmarks: np.ndarray
 
 
-_TILE, _GAP, _MARGIN, _LABEL, _HEADER = 288, 16, 24, 26, 76
+#: Side of a picture on a sheet, px.
+TILE = 288
+
+_GAP, _MARGIN, _LABEL, _HEADER = 16, 24, 26, 76
 
 
 def clip_sheet(
@@ -288,14 +291,19 @@ def clip_sheet(
     bottom = [_aligned_tile(frame) for frame in key_frames]
     top.append(_flow_tile(flow, flow_title, max_px))
     bottom.append(_arrow_tile(key_frames[0].aligned, flow, max_px))
-    body = np.concatenate([_row(top), _row(bottom)])
+    body = np.concatenate([tile_row(top), tile_row(bottom)])
     body = np.concatenate([body, _legend(magnitude, max_px, body.shape[0])], axis=1)
+    return headed(body, clip_id, facts)
+
+
+def headed(body: np.ndarray, headline: str, facts: Mapping[str, object]) -> np.ndarray:
+    """Return a picture with a headline above it, and a line of ``name value`` below that."""
     sheet = np.full((body.shape[0] + _HEADER, body.shape[1], 3), PAPER, np.uint8)
     sheet[_HEADER:] = body
     room = sheet.shape[1] - 2 * _MARGIN
-    _write(sheet, _fitted(clip_id, 0.8, room), (_MARGIN, 38), size=0.8)
+    write_text(sheet, _fitted(headline, 0.8, room), (_MARGIN, 38), size=0.8)
     line = "   ".join(f"{name} {_value(value)}" for name, value in facts.items())
-    _write(sheet, _fitted(line, 0.46, room), (_MARGIN, 64), size=0.46, colour=FAINT)
+    write_text(sheet, _fitted(line, 0.46, room), (_MARGIN, 64), size=0.46, colour=FAINT)
     return sheet
 
 
@@ -304,32 +312,34 @@ def _value(value: object) -> str:
 
 
 def _source_tile(frame: KeyFrame) -> np.ndarray:
-    view, points = zoom_to_face(frame.source, frame.landmarks, side=_TILE)
-    return _tile(draw_landmarks(view, points), f"{frame.title}, source")
+    view, points = zoom_to_face(frame.source, frame.landmarks, side=TILE)
+    return labelled_tile(draw_landmarks(view, points), f"{frame.title}, source")
 
 
 def _aligned_tile(frame: KeyFrame) -> np.ndarray:
-    zoom = _TILE / frame.aligned.shape[0]
-    view = np.asarray(cv2.resize(frame.aligned, (_TILE, _TILE), interpolation=cv2.INTER_CUBIC))
+    zoom = TILE / frame.aligned.shape[0]
+    view = np.asarray(cv2.resize(frame.aligned, (TILE, TILE), interpolation=cv2.INTER_CUBIC))
     points = (np.asarray(frame.aligned_landmarks, np.float64) + 0.5) * zoom - 0.5
     distance = float(eye_distance(frame.aligned_landmarks))
-    return _tile(draw_landmarks(view, points), f"{frame.title}, aligned, eyes {distance:.1f} px")
+    return labelled_tile(
+        draw_landmarks(view, points), f"{frame.title}, aligned, eyes {distance:.1f} px"
+    )
 
 
 def _flow_tile(flow: np.ndarray, title: str, max_px: float) -> np.ndarray:
     colours = flow_colours(flow, max_px=max_px)
-    return _tile(np.asarray(cv2.resize(colours, (_TILE, _TILE))), title)
+    return labelled_tile(np.asarray(cv2.resize(colours, (TILE, TILE))), title)
 
 
 def _arrow_tile(face: np.ndarray, flow: np.ndarray, max_px: float) -> np.ndarray:
     # A pale face keeps the arrows readable on dark hair and on skin alike.
-    pale = 255 - (255 - np.asarray(cv2.resize(face, (_TILE, _TILE)), np.float32)) * 0.55
+    pale = 255 - (255 - np.asarray(cv2.resize(face, (TILE, TILE)), np.float32)) * 0.55
     spacing = max(1, round(flow.shape[2] / 18))
     gain = 1.6 * spacing / max_px
     picture = draw_arrows(
         np.rint(pale).astype(np.uint8), flow, spacing=spacing, gain=gain, least_px=0.08 * max_px
     )
-    return _tile(picture, f"arrows {gain:.3g} x the motion")
+    return labelled_tile(picture, f"arrows {gain:.3g} x the motion")
 
 
 def _legend(magnitude: np.ndarray, max_px: float, height: int) -> np.ndarray:
@@ -346,21 +356,23 @@ def _legend(magnitude: np.ndarray, max_px: float, height: int) -> np.ndarray:
     ]
     y = _LABEL + wheel.shape[0] + 30
     for name, value in lines:
-        _write(panel, name, (8, y), size=0.46, colour=INK if value is None else FAINT)
+        write_text(panel, name, (8, y), size=0.46, colour=INK if value is None else FAINT)
         if value is not None:
-            _write(panel, f"{value:.3f} px", (78, y), size=0.46)
+            write_text(panel, f"{value:.3f} px", (78, y), size=0.46)
         y += 24
     return panel
 
 
-def _tile(picture: np.ndarray, title: str) -> np.ndarray:
-    tile = np.full((_LABEL + _TILE + _GAP, _TILE, 3), PAPER, np.uint8)
-    tile[_LABEL : _LABEL + _TILE] = picture
-    _write(tile, _fitted(title, 0.46, _TILE), (0, _LABEL - 9), size=0.46)
+def labelled_tile(picture: np.ndarray, title: str) -> np.ndarray:
+    """Return a picture of `TILE` x `TILE` px with its title above it and a gap below."""
+    tile = np.full((_LABEL + TILE + _GAP, TILE, 3), PAPER, np.uint8)
+    tile[_LABEL : _LABEL + TILE] = picture
+    write_text(tile, _fitted(title, 0.46, TILE), (0, _LABEL - 9), size=0.46)
     return tile
 
 
-def _row(tiles: Sequence[np.ndarray]) -> np.ndarray:
+def tile_row(tiles: Sequence[np.ndarray]) -> np.ndarray:
+    """Return tiles side by side, with a margin before them and gaps between."""
     height = tiles[0].shape[0]
     parts = [np.full((height, _MARGIN, 3), PAPER, np.uint8)]
     for tile in tiles:
@@ -368,9 +380,10 @@ def _row(tiles: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate(parts, axis=1)
 
 
-def _write(
+def write_text(
     picture: np.ndarray, text: str, at: tuple[int, int], *, size: float, colour: Colour = INK
 ) -> None:
+    """Write a line into a picture, from (x, y) on its baseline."""
     # OpenCV's fonts hold ASCII only; anything else would come out as question marks one a byte.
     plain = text.encode("ascii", "replace").decode("ascii")
     cv2.putText(picture, plain, at, _FONT, size, colour, 1, cv2.LINE_AA)

@@ -48,7 +48,7 @@ class Workspace:
         return sorted(path.stem for path in self.manifests.glob("*.jsonl"))
 
     def select(self, names: tuple[str, ...]) -> list[str]:
-        """Return the named corpora, or all imported ones if none is named.
+        """Return the named corpora, each once, or all imported ones if none is named.
 
         Raises
         ------
@@ -69,7 +69,7 @@ class Workspace:
                     where=self.manifests,
                     hint=f"imported: {', '.join(known)}",
                 )
-        return list(names) or known
+        return list(dict.fromkeys(names)) or known
 
     def clips(self, corpus: str) -> list[Clip]:
         """Return the clips of an imported corpus.

@@ -118,9 +118,10 @@ def test_what_is_written_can_be_read(tmp_path: Path) -> None:
     assert facts["counts"]["smic"]["sha256"] == made.digest("smic")
     assert facts["folds"] == 68
     assert {line["class"] for line in lines} == {"negative", "positive", "surprise"}
-    protocol, folds = read_folds(path.with_name("folds.json"))
-    assert protocol == facts["protocol"] == {"name": "loso"}
-    assert tuple(folds) == made.folds
+    frozen = read_folds(path.with_name("folds.json"))
+    folds = frozen.folds
+    assert frozen == made.frozen()
+    assert facts["protocol"] == {"name": "loso"}
     assert facts["folds_sha256"] == folds_digest(folds)
     tested = [clip_id for fold in folds for clip_id in fold.test]
     assert sorted(tested) == sorted(line["clip_id"] for line in lines)

@@ -5,20 +5,23 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mer_prep.composite import build_composite
-from mer_prep.errors import ConfigError, LeakError
+from mer_prep.errors import ConfigError, LeakError, ManifestError
 from mer_prep.labels import read_label_map
 from mer_prep.protocols import (
     PROTOCOLS,
     Fold,
+    FrozenFolds,
     Member,
     Protocol,
     check_folds,
-    folds_digest,
+    check_protocol,
     make_folds,
     original,
     person,
@@ -231,28 +234,123 @@ def test_an_unreadable_clip_has_no_digest() -> None:
 MEGC = read_label_map("megc2019-3")
 
 
+def frozen(protocol: Protocol) -> FrozenFolds:
+    return FrozenFolds(protocol, "my-map", "0" * 64, tuple(make_folds(protocol, TOYS)))
+
+
 @pytest.mark.parametrize(
-    "protocol", [Protocol("loso"), Protocol("cross-corpus", train=("b",), test=("a",))]
+    "protocol",
+    [
+        Protocol("loso"),
+        Protocol("lovo"),
+        Protocol("k-fold", folds=2, seed=3),
+        Protocol("cross-corpus", train=("b",), test=("a",)),
+    ],
 )
 def test_frozen_folds_come_back(tmp_path: Path, protocol: Protocol) -> None:
-    folds = make_folds(protocol, TOYS)
-    path = write_folds(tmp_path / "folds.json", protocol.facts(), folds)
-    assert read_folds(path) == (protocol.facts(), folds)
-    assert json.loads(path.read_text())["sha256"] == folds_digest(folds)
+    folds = frozen(protocol)
+    path = write_folds(tmp_path / "folds.json", folds)
+    assert read_folds(path) == folds
+    assert json.loads(path.read_text())["sha256"] == folds.digest()
 
 
-def test_changed_or_foreign_files_are_refused(tmp_path: Path) -> None:
-    path = write_folds(tmp_path / "folds.json", {"name": "loso"}, make_folds(Protocol(), TOYS))
-    facts = json.loads(path.read_text())
+def change_protocol(facts: dict[str, Any]) -> None:
+    facts["protocol"] = {"name": "lovo"}
+
+
+def repeat_fold(facts: dict[str, Any]) -> None:
+    facts["folds"].append(facts["folds"][0])
+
+
+def add_clip(facts: dict[str, Any]) -> None:
     facts["folds"][0]["test"].append("b/1/x")
+
+
+def change_list(facts: dict[str, Any]) -> None:
+    facts["clip_list"] = "1" * 64
+
+
+@pytest.mark.parametrize("change", [change_protocol, repeat_fold, add_clip, change_list])
+def test_changed_files_are_refused(
+    tmp_path: Path, change: Callable[[dict[str, Any]], None]
+) -> None:
+    path = write_folds(tmp_path / "folds.json", frozen(Protocol()))
+    facts = json.loads(path.read_text())
+    change(facts)
     path.write_text(json.dumps(facts))
     with pytest.raises(ConfigError, match="digest differs"):
         read_folds(path)
-    path.write_text("[]")
+
+
+@pytest.mark.parametrize("text", ["[]", "null", '{"schema": 2}', "\udcff"])
+def test_foreign_files_are_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "folds.json"
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(ConfigError, match="no file of folds"):
         read_folds(path)
+
+
+@pytest.mark.parametrize("name", [["loso"], None, 5])
+def test_a_fold_has_a_name(tmp_path: Path, name: object) -> None:
+    path = write_folds(tmp_path / "folds.json", frozen(Protocol()))
+    facts = json.loads(path.read_text())
+    facts["folds"][0]["name"] = name
+    path.write_text(json.dumps(facts))
+    with pytest.raises(ConfigError, match="no file of folds"):
+        read_folds(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="There is no file of folds"):
         read_folds(tmp_path / "none.json")
+
+
+def test_frozen_folds_are_taken_up_for_the_same_clips_and_labels_only() -> None:
+    clips = everything()
+    lovo = build_composite(clips[:30], MEGC, protocol=Protocol("lovo"))
+    again = build_composite(clips[:30], MEGC, frozen=lovo.frozen())
+    assert again.folds == lovo.folds
+    assert again.protocol == Protocol("lovo")
+    # The warning belongs to the folds, wherever they come from.
+    assert "subjects-recur" in {one.code for one in again.findings}
+    with pytest.raises(ConfigError, match="30 clips; here are 31, 30 of them the same"):
+        build_composite(clips[:31], MEGC, frozen=lovo.frozen())
+    other = dataclasses.replace(clips[0], emotion="surprise")
+    with pytest.raises(ConfigError, match="other clips or labels"):
+        build_composite([other, *clips[1:30]], MEGC, frozen=lovo.frozen())
+
+
+def test_a_clip_is_given_once() -> None:
+    with pytest.raises(ManifestError, match="given twice"):
+        build_composite([*everything(), everything()[0]], MEGC)
+
+
+def test_other_names_of_a_corpus_do_not_hide_its_people() -> None:
+    one = dataclasses.replace(member("samm/006/x"), population="samm")
+    other = dataclasses.replace(member("long/006/y"), population="samm_lv")
+    assert person(one) == person(other) == "samm/6"
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 9])
+@pytest.mark.parametrize("classes", [1, 2, 3])
+def test_there_are_as_many_folds_as_asked_for(count: int, classes: int) -> None:
+    # Subjects of one class each leave folds that share nothing with them.
+    few = [member(f"a/{number}/x", number % classes) for number in range(count)]
+    assert len(make_folds(Protocol("k-fold", folds=count), few)) == count
+    more = [*few, *(member(f"a/{number}/y", 0) for number in range(count + 2))]
+    assert len(make_folds(Protocol("k-fold", folds=count), more)) == count
+
+
+def test_every_clip_must_be_tested() -> None:
+    folds = make_folds(Protocol(), TOYS)[:-1]
+    with pytest.raises(ConfigError, match="1 of 5 clips are in no fold's test: b/3/x"):
+        check_protocol(Protocol(), folds, TOYS)
+
+
+def test_two_folds_of_one_name_are_refused() -> None:
+    folds = [Fold("one", ("b/1/x",), ("a/1/x",)), Fold("one", ("a/1/x",), ("b/1/x",))]
+    with pytest.raises(ConfigError, match="same name"):
+        check_folds(folds, TOYS)
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)

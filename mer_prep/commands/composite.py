@@ -62,24 +62,13 @@ def composite(
     """
     import json
 
-    from mer_prep.composite import build_composite, write_composite
-    from mer_prep.labels import read_label_map
+    from mer_prep.composite import compose, write_composite
     from mer_prep.progress import duration
 
     started = time.monotonic()
-    labels = read_label_map(labels_name)
-    names = workspace.select(corpora)
-    if not corpora:
-        names = [name for name in names if name in labels.corpora]
-    clips = [clip for name in names for clip in workspace.clips(name)]
-    made = build_composite(
-        clips,
-        labels,
-        {name: workspace.record(name) for name in names},
-        protocol=protocol,
-        seed=seed,
-    )
-    shards = _passport(workspace, names, pipeline_name) if pipeline_name else None
+    made = compose(workspace, corpora, labels_name, protocol=protocol, seed=seed)
+    labels = made.labels
+    shards = _passport(workspace, made.corpora, pipeline_name) if pipeline_name else None
     path = write_composite(workspace.root, made, shards=shards)
     if as_json:
         print_json(json.loads(path.with_suffix(".json").read_text(encoding="utf-8")))

@@ -204,6 +204,7 @@ def train(
     from mer_prep.progress import Progress, duration
     from mer_prep.training.folds import Crew, train_folds, unfinished
     from mer_prep.training.initial import keep_copy
+    from mer_prep.training.inputs import keep_recipe
     from mer_prep.training.machine import choose_device, choose_precision
     from mer_prep.training.prepare import prepare_study
     from mer_prep.training.recipes import model_card
@@ -278,10 +279,11 @@ def train(
         click.echo(f"train: share {share[0]}/{share[1]} of {facts}, in {run}", err=as_json)
         return
     results = write_results(run, study)
+    keep_recipe(workspace, run, study)
     if as_json:
         print_json(results)
     else:
-        _print_results(results)
+        print_results(results)
     click.echo(f"train: {facts}, in {_shown(run)}", err=as_json)
 
 
@@ -317,7 +319,8 @@ def _shown(run: Path) -> str:
     return str(run / "results.json")
 
 
-def _print_results(results: dict[str, Any]) -> None:
+def print_results(results: dict[str, Any]) -> None:
+    """Print the scores of a run beside the published ones."""
     marks = [
         text
         for text, shown in (
@@ -353,6 +356,8 @@ def _print_results(results: dict[str, Any]) -> None:
     for one in results["published"]:
         scores = ", ".join(f"{name.upper()} {value:.3f}" for name, value in one["scores"].items())
         click.echo(f"  published, {one['part']}: {scores} ({one['source']})")
+    if results["published_left_out"]:
+        click.echo(f"  published figures are not shown: {results['published_left_out']}")
     if results["published"]:
         click.echo(f"  {results['note']}")
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mer_prep.errors import LeakError
+from mer_prep.errors import ConfigError, LeakError
 from mer_prep.protocols.folds import Fold, Member
 
 #: Corpora that show the people of another one under the same numbers.
@@ -26,13 +26,14 @@ _COPY = re.compile(
 def person(member: Member) -> str:
     """Return who a subject is, whatever the spelling: ``casme2/1`` for ``casme2/sub01``.
 
-    Case, leading zeros and a word for "subject" do not make another person, and the people of
-    SAMM Long Videos are those of SAMM.
+    Case, leading zeros and a word for "subject" do not make another person, nor does another name
+    of the corpus in the workspace, and the people of SAMM Long Videos are those of SAMM.
     """
     corpus, _, subject = member.subject.partition("/")
     name = subject.strip().casefold()
     numbered = _NUMBERED.fullmatch(name)
-    return f"{SAME_PEOPLE.get(corpus, corpus)}/{numbered[1] if numbered else name}"
+    shown = member.population or corpus
+    return f"{SAME_PEOPLE.get(shown, shown)}/{numbered[1] if numbered else name}"
 
 
 def original(member: Member) -> str:
@@ -47,7 +48,11 @@ def original(member: Member) -> str:
 
 
 def check_folds(
-    folds: Sequence[Fold], members: Iterable[Member], *, subjects_may_recur: bool = False
+    folds: Sequence[Fold],
+    members: Iterable[Member],
+    *,
+    subjects_may_recur: bool = False,
+    tests_all: bool = False,
 ) -> None:
     """Raise `LeakError` if what is tested was also trained on.
 
@@ -60,9 +65,13 @@ def check_folds(
     subjects_may_recur : bool
         Whether a person may be on both sides, as leave-one-video-out has it; clips and their
         copies may never.
+    tests_all : bool
+        Whether every clip must be tested.
 
     Raises
     ------
+    ConfigError
+        If two folds have one name, or with `tests_all` a clip is not tested.
     LeakError
         If a clip, an augmented copy of it, the same frames under another name or, unless
         `subjects_may_recur`, a person is on both sides of a fold; if a clip is tested twice; or
@@ -71,6 +80,8 @@ def check_folds(
     by_id = {one.clip_id: one for one in members}
     checks = [one for one in _identities(by_id) if not (subjects_may_recur and one.personal)]
     tested: dict[str, str] = {}
+    if len({fold.name for fold in folds}) < len(folds):
+        raise ConfigError("Two folds have the same name.", hint="give every fold its own")
     for fold in folds:
         _check_names(fold, by_id)
         for check in checks:
@@ -82,6 +93,14 @@ def check_folds(
                     why="it would be counted twice",
                 )
             tested[clip] = fold.name
+    untested = [clip for clip in by_id if clip not in tested]
+    if tests_all and untested:
+        raise ConfigError(
+            f"{len(untested)} of {len(by_id)} clips are in no fold's test: "
+            f"{', '.join(untested[:3])}.",
+            why="a score of some of the clips is not that of all",
+            hint="make the folds with these clips: mer-prep composite --protocol NAME",
+        )
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,6 @@ from mer_prep.manifest import write_atomic
 from mer_prep.metrics import FAILURE_LIMIT, landmark_errors
 from mer_prep.models.mol import MolOutput
 
-#: Column of the landmark error, which is relative to the distance of the eye centres.
-LANDMARK_ERROR = "landmark_error_eye_centres"
-
 Found = Mapping[str, Sequence[tuple[MolOutput, Batch]]]
 
 
@@ -58,7 +55,7 @@ def write_predictions(
     text = io.StringIO()
     head = ["clip_id", "corpus", "subject", "fold", "selection", "label", "predicted"]
     head += [f"p_{name}" for name in classes]
-    head += ["flow_endpoint_error_px", LANDMARK_ERROR, "landmark_failures", "frames"]
+    head += ["flow_endpoint_error_px", "landmark_error_eye_centres", "landmark_failures", "frames"]
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(head)
     for clip_id, outputs in found.items():

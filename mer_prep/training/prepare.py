@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mer_prep.composite import LOSO, Composite, build_composite
+from mer_prep.composite import LOSO, Composite, compose
 from mer_prep.config import make_params, merge_settings
 from mer_prep.errors import ConfigError, TrainingError
-from mer_prep.labels import read_label_map
 from mer_prep.models.mol import PRESETS, MolConfig
 from mer_prep.pipeline import read_pipeline
-from mer_prep.protocols import Fold, Protocol, check_folds, protocol_card, read_folds
+from mer_prep.protocols import Protocol
 from mer_prep.stages import all_stages
 from mer_prep.stages.base import build_stages
 from mer_prep.stages.plan import Recipe, SubjectPlan, make_plan
@@ -107,24 +107,13 @@ def prepare_study(
         MolConfig, dataclasses.asdict(PRESETS[preset]) | (architecture or {}), where=model
     )
     began, seen = (None, {}) if init is None else read_init(init)
-    label_map = read_label_map(labels)
-    names = workspace.select(tuple(corpora))
-    if not corpora:
-        names = [name for name in names if name in label_map.corpora]
-    clips = [clip for name in names for clip in workspace.clips(name)]
-    composite = build_composite(
-        clips,
-        label_map,
-        {name: workspace.record(name) for name in names},
-        protocol=protocol,
-        seed=draw_seed,
+    composite = compose(
+        workspace, corpora, labels, protocol=protocol, folds_file=folds_file, seed=draw_seed
     )
-    name, folds = protocol.name, composite.folds
-    if folds_file is not None:
-        name, folds = _frozen(folds_file, composite)
-    for finding in composite.findings:
-        if finding.code == "subjects-recur":
-            say(str(finding))
+    folds = composite.folds
+    findings = tuple(str(one) for one in composite.findings if one.level != "info")
+    for finding in findings:
+        say(finding)
     if init is not None:
         tested = {clip_id for fold in folds for clip_id in fold.test}
         check_unseen(
@@ -136,7 +125,7 @@ def prepare_study(
                 if one.clip.clip_id in tested
             },
         )
-    plans = _prepared(workspace, names, config, settings or {}, jobs, progress, say)
+    plans = _prepared(workspace, composite.corpora, config, settings or {}, jobs, progress, say)
     entries = _entries(workspace, composite, plans, say if leave_out else None)
     if shuffled:
         order = np.random.default_rng(seed_of("shuffle", seed)).permutation(len(entries))
@@ -152,9 +141,9 @@ def prepare_study(
         training=with_changes(chosen.training, training or {}),
         reduce=chosen.reduce,
         start_landmarks=chosen.start_landmarks,
-        labels=label_map.name,
-        protocol=name,
-        classes=tuple(label_map.classes),
+        labels=composite.labels.name,
+        protocol=composite.protocol.name,
+        classes=tuple(composite.labels.classes),
         seed=seed,
         shuffled=shuffled,
         synthetic=composite.synthetic,
@@ -164,16 +153,12 @@ def prepare_study(
         selection=selection or Selection(),
         precision=precision,
         init=began,
+        clip_lists={one: composite.digest(one) for one in composite.corpora}
+        | {"all": composite.digest()},
+        annotations=composite.annotations,
+        left_out=dict(Counter(composite.left_out.values()).most_common()),
+        findings=findings,
     )
-
-
-def _frozen(path: Path, composite: Composite) -> tuple[str, tuple[Fold, ...]]:
-    """Return the protocol's name and the folds of a file, proved free of leaks."""
-    facts, folds = read_folds(path)
-    card = protocol_card(str(facts.get("name")))
-    members = [one.member for one in composite.samples]
-    check_folds(folds, members, subjects_may_recur=card.subjects_may_recur)
-    return str(facts["name"]), tuple(folds)
 
 
 def _prepared(

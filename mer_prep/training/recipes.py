@@ -81,6 +81,8 @@ class Preset:
         Whether the mean landmarks of the training clips are the first guess of that head.
     choices : tuple of str
         What the source leaves open and was chosen here.
+    published : bool
+        Whether published results are of this way.
     """
 
     name: str
@@ -89,6 +91,7 @@ class Preset:
     reduce: int = 1
     start_landmarks: bool = False
     choices: tuple[str, ...] = ()
+    published: bool = True
 
 
 @dataclass(frozen=True)
@@ -194,6 +197,7 @@ MOL = ModelCard(
             reduce=2,
             start_landmarks=True,
             choices=("everything: it has no published counterpart",),
+            published=False,
         ),
     },
     published=(

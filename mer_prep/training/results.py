@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mer_prep import __version__
 from mer_prep.errors import TrainingError
+from mer_prep.labels import read_label_map
 from mer_prep.manifest import write_atomic
 from mer_prep.metrics import bootstrap, score
 from mer_prep.protocols import folds_digest
 from mer_prep.stages.base import library_versions
 from mer_prep.store.key import digest
-from mer_prep.training.predictions import LANDMARK_ERROR, read_fold
-from mer_prep.training.recipes import model_card
+from mer_prep.training.auxiliary import auxiliary_of, auxiliary_scores, parts_of
+from mer_prep.training.predictions import read_fold
+from mer_prep.training.recipes import Published, model_card
 from mer_prep.training.selection import LEAKY_WARNING
 from mer_prep.training.study import Study, finished, fold_folder
 
@@ -52,6 +56,14 @@ def read_predictions(run: Path, study: Study) -> list[Row]:
         raise TrainingError(
             "The predictions are not those of the clips that the folds test.", where=run
         )
+    labels = {one.clip_id: one.label for one in study.clips}
+    for row in rows:
+        if row["label"] != str(labels[row["clip_id"]]):
+            raise TrainingError(
+                f"The predictions have another label of {row['clip_id']} than the study.",
+                where=run,
+                hint="the files were changed; delete the folder of that fold and train it again",
+            )
     return rows
 
 
@@ -63,13 +75,11 @@ def write_results(run: Path, study: Study) -> dict[str, Any]:
     """
     rows = read_predictions(run, study)
     folds = {fold.name: read_fold(fold_folder(run, fold) / "fold.json") for fold in study.folds}
-    lines = [",".join(rows[0])] + [",".join(row.values()) for row in rows]
-    write_atomic(run / "predictions.csv", "\n".join(lines) + "\n")
-    corpora = sorted({row["corpus"] for row in rows})
-    parts = {"all": rows} | {
-        name: [row for row in rows if row["corpus"] == name]
-        for name in (corpora if len(corpora) > 1 else [])
-    }
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomic(run / "predictions.csv", text.getvalue())
     results = {
         "mer_prep": __version__,
         "synthetic": study.synthetic,
@@ -88,16 +98,19 @@ def write_results(run: Path, study: Study) -> dict[str, Any]:
         "classes": list(study.classes),
         "clips": len(rows),
         "subjects": len({row["subject"] for row in rows}),
-        "scores": {name: _scores(part, study) for name, part in parts.items()},
+        "scores": score_rows(rows, study),
         "auxiliary": _auxiliary(rows),
         "folds": {
             name: {"step": one["step"], "inner_subjects": one["inner_subjects"]}
             for name, one in folds.items()
         },
-        "published": _published(study),
+        **_published(study),
         "note": model_card(study.model).note,
         "choices": list(model_card(study.model).preset(study.preset).choices),
+        "left_out": dict(study.left_out),
+        "annotations": dict(study.annotations),
         "passport": {
+            "clip_lists": dict(study.clip_lists),
             "study": study.digest(),
             "folds": folds_digest(study.folds),
             "sources": digest({one.clip_id: one.source_digest for one in study.clips}),
@@ -112,6 +125,7 @@ def write_results(run: Path, study: Study) -> dict[str, Any]:
 def _warnings(study: Study, folds: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return what a reader of the scores must know."""
     found = [LEAKY_WARNING] if study.leaky else []
+    found += study.findings
     for name, fold in folds.items():
         if fold["absent_classes"]:
             found.append(
@@ -126,16 +140,45 @@ def _distinct(values: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [one for number, one in enumerate(values) if one not in values[:number]]
 
 
-def _published(study: Study) -> list[dict[str, Any]]:
-    """Return the published results of the same labels and protocol."""
+def _published(study: Study) -> dict[str, Any]:
+    """Return the published results that the run may stand beside, or why it may not."""
     # Composite evaluation is leave-one-subject-out over several corpora: the same folds.
     protocol = "loso" if study.protocol == "cde" else study.protocol
-    return [
-        dataclasses.asdict(one)
+    same = [
+        one
         for one in model_card(study.model).published
         if (one.labels, one.protocol) == (study.labels, protocol)
         and (protocol != "cross-corpus" or one.part == study.folds[0].name)
     ]
+    reason = ""
+    if same:
+        reason = _incomparable(study)
+    if same and not reason and not _is_whole(study, same[0]):
+        reason = "the clips are not as many as were published"
+    shown = [] if reason else [dataclasses.asdict(one) for one in same]
+    return {"published": shown, "published_left_out": reason}
+
+
+def _incomparable(study: Study) -> str:
+    if not model_card(study.model).preset(study.preset).published:
+        return f"preset '{study.preset}' has no published counterpart"
+    marks = (
+        (study.synthetic, "the clips are synthetic"),
+        (study.shuffled, "the labels are shuffled"),
+        (study.leaky, "the step was chosen on the test subject"),
+    )
+    return next((text for found, text in marks if found), "")
+
+
+def _is_whole(study: Study, published: Published) -> bool:
+    """Return whether all corpora of a published result have as many clips as the map says."""
+    labels = read_label_map(study.labels)
+    named = published.part.split(" to ")
+    corpora = named if len(named) > 1 else list(labels.corpora)
+    counts = Counter(one.corpus for one in study.clips)
+    return all(
+        counts[name] in {one.clips for one in labels.corpora[name].expected} for name in corpora
+    )
 
 
 def _scores(rows: Sequence[Row], study: Study) -> dict[str, Any]:
@@ -154,17 +197,12 @@ def _scores(rows: Sequence[Row], study: Study) -> dict[str, Any]:
     }
 
 
-def _auxiliary(rows: Sequence[Row]) -> dict[str, float]:
-    """Return the scores of the auxiliary tasks: means over clips, failures over frames."""
-    found: dict[str, float] = {}
-    errors = [float(row["flow_endpoint_error_px"]) for row in rows if row["flow_endpoint_error_px"]]
-    if errors:
-        found["flow_endpoint_error_px"] = sum(errors) / len(errors)
-    marked = [row for row in rows if row[LANDMARK_ERROR]]
-    if marked:
-        frames = sum(int(row["frames"]) for row in marked)
-        found[LANDMARK_ERROR] = sum(float(row[LANDMARK_ERROR]) for row in marked) / len(marked)
-        found["landmark_failure_rate"] = (
-            sum(int(row["landmark_failures"]) for row in marked) / frames
-        )
-    return found
+def _auxiliary(rows: Sequence[Row]) -> dict[str, Any]:
+    """Return the scores of the auxiliary tasks, as far as the predictions tell them."""
+    return auxiliary_scores([auxiliary_of(row) for row in rows])
+
+
+def score_rows(rows: Sequence[Row], study: Study) -> dict[str, Any]:
+    """Return the scores of predictions: of all of them and, of several corpora, of each."""
+    parts = parts_of(rows, [row["corpus"] for row in rows])
+    return {name: _scores(part, study) for name, part in parts.items()}

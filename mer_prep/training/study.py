@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from mer_prep.config import canonical_json
 from mer_prep.dataset import ClipSource, PreparedClip, Statistics
@@ -100,6 +101,15 @@ class Study:
         In what it is computed.
     init : Init, optional
         Weights that every fold starts from.
+    clip_lists : mapping of str to str
+        Digest of the clips and their labels, of every corpus and of ``all``; see
+        `mer_prep.composite.list_digest`.
+    annotations : mapping of str to str
+        Version of the annotation by corpus, where it is known.
+    left_out : mapping of str to int
+        Number of clips that have no label, by the reason.
+    findings : tuple of str
+        What was to be said of the composite; no part of the digest.
     """
 
     model: str
@@ -120,6 +130,10 @@ class Study:
     selection: Selection = field(default_factory=Selection)
     precision: str = "float32"
     init: Init | None = None
+    clip_lists: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    findings: tuple[str, ...] = ()
 
     @property
     def leaky(self) -> bool:
@@ -132,7 +146,7 @@ class Study:
 
     def digest(self) -> str:
         """Return the SHA-256 of everything that decides the result."""
-        return digest(self.facts())
+        return digest({key: value for key, value in self.facts().items() if key != "findings"})
 
 
 def study_from(facts: Mapping[str, Any]) -> Study:
@@ -141,6 +155,7 @@ def study_from(facts: Mapping[str, Any]) -> Study:
     values["architecture"] = MolConfig(**values["architecture"])
     values["training"] = TrainingSettings(**values["training"])
     values["classes"] = tuple(values["classes"])
+    values["findings"] = tuple(values.get("findings", ()))
     values["clips"] = tuple(ClipEntry(**one) for one in values["clips"])
     values["folds"] = tuple(
         Fold(one["name"], tuple(one["train"]), tuple(one["test"])) for one in values["folds"]
@@ -194,8 +209,8 @@ def load_clips(workspace: Path, study: Study) -> list[PreparedClip]:
 
 
 def fold_folder(run: Path, fold: Fold) -> Path:
-    """Return the folder of a fold."""
-    return run / "folds" / fold.name.replace("/", "--").replace(" ", "-")
+    """Return the folder of a fold: ``casme2+sub01`` for ``casme2/sub01``, no two alike."""
+    return run / "folds" / "+".join(quote(part, safe="") for part in fold.name.split("/"))
 
 
 def finished(run: Path, fold: Fold) -> bool:

@@ -69,15 +69,17 @@ def test_all_folds_are_trained_and_scored_together(workspace):
     assert results["clips"] == len(rows)
     assert results["selection"] == "last"
     assert results["synthetic"] is True
-    assert results["auxiliary"]["flow_endpoint_error_px"] > 0
-    assert results["published"][0]["scores"] == {"uf1": 0.8779, "uar": 0.8542}
+    assert results["auxiliary"]["parts"]["all"]["flow_endpoint_error_px"] > 0
+    assert results["published"] == []
+    assert "no published counterpart" in results["published_left_out"]
+    assert "published figures are not shown" in result.output
     config = json.loads((run / "config.json").read_text())
     assert config["architecture"]["channels"] == 8
     # Everything is there: a second run only scores again.
-    before = (run / "folds" / "casme2--sub01" / "log.csv").read_text()
+    before = (run / "folds" / "casme2+sub01" / "log.csv").read_text()
     again = train(workspace, "--run", "first", "--json")
     assert json.loads(again.stdout) == results
-    assert (run / "folds" / "casme2--sub01" / "log.csv").read_text() == before
+    assert (run / "folds" / "casme2+sub01" / "log.csv").read_text() == before
 
 
 def test_a_control_with_shuffled_labels_is_marked(workspace):

@@ -1,0 +1,81 @@
+"""Published figures stand beside runs that they belong to, and nowhere else."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from mer_prep.models.mol import PRESETS
+from mer_prep.protocols import Fold
+from mer_prep.training.recipes import model_card
+from mer_prep.training.results import _published
+from mer_prep.training.selection import LEAKY, Selection
+from mer_prep.training.study import ClipEntry, Study
+
+COUNTS = {"casme2": 145, "samm": 133, "smic": 164}
+
+
+def study(counts: dict[str, int] = COUNTS) -> Study:
+    clips = tuple(
+        ClipEntry(f"{corpus}/{number}/x", corpus, f"{corpus}/{number}", 0, {}, "")
+        for corpus, count in counts.items()
+        for number in range(count)
+    )
+    return Study(
+        model="mol",
+        preset="paper",
+        architecture=PRESETS["paper"],
+        training=model_card("mol").preset("paper").training,
+        reduce=1,
+        start_landmarks=False,
+        labels="megc2019-3",
+        protocol="cde",
+        classes=("negative", "positive", "surprise"),
+        seed=1,
+        shuffled=False,
+        synthetic=False,
+        clips=clips,
+        folds=(Fold("casme2 to smic", (), ()),),
+    )
+
+
+def parts(one: Study) -> set[str]:
+    return {result["part"] for result in _published(one)["published"]}
+
+
+def test_the_whole_composite_has_all_of_them() -> None:
+    assert parts(study()) == {"all", "casme2", "samm", "smic"}
+    assert _published(study())["published_left_out"] == ""
+
+
+def test_a_part_of_the_composite_has_none() -> None:
+    assert parts(study(COUNTS | {"samm": 120})) == set()
+    # Trained on SMIC alone is not the SMIC part of the composite.
+    assert parts(study({"smic": 164})) == set()
+    found = _published(study({"smic": 12}))
+    assert found["published"] == []
+    assert "not as many" in found["published_left_out"]
+
+
+def test_cross_corpus_figures_belong_to_their_direction() -> None:
+    crossed = dataclasses.replace(study(), protocol="cross-corpus")
+    assert parts(crossed) == {"casme2 to smic"}
+    turned = dataclasses.replace(crossed, folds=(Fold("smic to casme2", (), ()),))
+    assert parts(turned) == set()
+    assert parts(dataclasses.replace(study(COUNTS | {"smic": 9}), protocol="cross-corpus")) == set()
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"synthetic": True}, "synthetic"),
+        ({"shuffled": True}, "shuffled"),
+        ({"preset": "tiny"}, "no published counterpart"),
+        ({"selection": Selection(LEAKY, 3)}, "test subject"),
+    ],
+)
+def test_marked_runs_have_none(change: dict[str, object], reason: str) -> None:
+    found = _published(dataclasses.replace(study(), **change))
+    assert found["published"] == []
+    assert reason in found["published_left_out"]

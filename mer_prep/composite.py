@@ -15,6 +15,7 @@ from typing import Any
 from mer_prep import __version__
 from mer_prep.balance import balanced_draw
 from mer_prep.errors import ConfigError, ManifestError
+from mer_prep.expected_counts import Tally, compare_published
 from mer_prep.label_map import LabelMap
 from mer_prep.labels import read_label_map
 from mer_prep.manifest import UNREADABLE, Clip, Finding, ImportRecord, write_atomic
@@ -29,7 +30,6 @@ from mer_prep.protocols import (
     read_folds,
     write_folds,
 )
-from mer_prep.published import Tally, compare_published
 from mer_prep.workspace import Workspace
 
 SCHEMA = 2

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from mer_prep.metrics import landmark_errors
 from mer_prep.ops.apex import midpoint
 from mer_prep.ops.similarity import (
     apply_transform,
     compose,
-    eye_distance,
     five_points,
     invert,
     transform_jitter,
@@ -39,7 +39,7 @@ class TruthScores:
     ----------
     clip_id : str
         The clip.
-    landmark_error : float
+    landmark_error_outer_corners : float
         Mean distance of the 68 landmarks from the true ones, divided by the true distance of the
         outer eye corners (points 36 and 45); unitless.
     landmark_error_px : float
@@ -74,7 +74,7 @@ class TruthScores:
     """
 
     clip_id: str
-    landmark_error: float
+    landmark_error_outer_corners: float
     landmark_error_px: float
     endpoint_error_px: float
     zero_endpoint_error_px: float
@@ -150,7 +150,11 @@ def evaluate_truth(
         )
     if len(flow) != len(pairs):
         raise ValueError(f"{clip_id}: {len(flow)} flows for {len(pairs)} pairs")
-    relative, absolute = landmark_errors(landmarks, transforms, true_landmarks)
+    aligned = np.stack(
+        [apply_transform(*pair) for pair in zip(transforms, true_landmarks, strict=True)]
+    )
+    relative = landmark_errors(landmarks, aligned, normaliser="outer-corners")
+    absolute = np.linalg.norm(np.asarray(landmarks, np.float64) - aligned, axis=-1)
     endpoint, expression = _PairErrors(), _PairErrors()
     placement = []
     for found, (a, b) in zip(flow, np.asarray(pairs), strict=True):
@@ -165,8 +169,8 @@ def evaluate_truth(
             placement.append((missed**2).sum(axis=1).mean())
     return TruthScores(
         clip_id=clip_id,
-        landmark_error=relative,
-        landmark_error_px=absolute,
+        landmark_error_outer_corners=float(relative.mean()),
+        landmark_error_px=float(absolute.mean()),
         endpoint_error_px=_mean(endpoint.errors),
         zero_endpoint_error_px=_mean(endpoint.magnitudes),
         expression_error_px=_mean(expression.errors),
@@ -230,33 +234,6 @@ def key_frame_errors(spotted: Mapping[str, int], true: Mapping[str, int]) -> dic
 def _mean(values: Sequence[float]) -> float:
     """Return the mean of values; not a number if there are none."""
     return float(np.mean(values)) if values else float("nan")
-
-
-def landmark_errors(
-    landmarks: np.ndarray, transforms: np.ndarray, true_landmarks: np.ndarray
-) -> tuple[float, float]:
-    """Return the mean landmark error relative to the eye distance, and in aligned px.
-
-    Parameters
-    ----------
-    landmarks : ndarray, shape (T, 68, 2)
-        Landmarks found, in aligned px.
-    transforms : ndarray, shape (T, 2, 3)
-        Source to aligned px.
-    true_landmarks : ndarray, shape (T, 68, 2)
-        True landmarks in source px.
-
-    Returns
-    -------
-    relative, absolute : float
-        Means over frames and points. `relative` is divided, frame by frame, by the distance of
-        the true outer eye corners (points 36 and 45).
-    """
-    truth = np.stack(
-        [apply_transform(*pair) for pair in zip(transforms, true_landmarks, strict=True)]
-    )
-    distance = np.linalg.norm(np.asarray(landmarks, np.float64) - truth, axis=-1)
-    return float((distance / eye_distance(truth)[:, None]).mean()), float(distance.mean())
 
 
 def aligned_true_flow(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from mer_prep.manifest import Clip
+from mer_prep.manifest import EXPRESSION_TYPES, Clip
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,29 @@ class Drop:
 
 
 @dataclass(frozen=True)
-class Expected:
-    """What a label map must give, before any balancing.
+class ClassCounts:
+    """How many clips each class has.
 
     Parameters
     ----------
     classes : mapping of str to int
         Clips by class, every class named.
+    """
+
+    classes: Mapping[str, int]
+
+    @property
+    def clips(self) -> int:
+        """Number of clips over all classes."""
+        return sum(self.classes.values())
+
+
+@dataclass(frozen=True)
+class Expected(ClassCounts):
+    """What a label map must give, before any balancing; classes as in `ClassCounts`.
+
+    Parameters
+    ----------
     subjects : int, optional
         Number of subjects; None where it is not published.
     sha256 : str, optional
@@ -63,15 +79,9 @@ class Expected:
         Versions of the corpus's annotation for which this holds; empty means all.
     """
 
-    classes: Mapping[str, int]
     subjects: int | None = None
     sha256: str | None = None
     versions: tuple[str, ...] = ()
-
-    @property
-    def clips(self) -> int:
-        """Number of clips over all classes."""
-        return sum(self.classes.values())
 
 
 @dataclass(frozen=True)
@@ -83,7 +93,7 @@ class Paper:
 
 
 #: Kinds of expression that a map may ask for.
-EXPRESSION_TYPES = ("micro", "macro", "all")
+EXPRESSION_CHOICES = (*EXPRESSION_TYPES, "all")
 
 #: How a map may be balanced.
 BALANCES = ("minimum",)

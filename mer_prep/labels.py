@@ -11,7 +11,7 @@ from mer_prep.config import read_toml
 from mer_prep.errors import ConfigError
 from mer_prep.label_map import (
     BALANCES,
-    EXPRESSION_TYPES,
+    EXPRESSION_CHOICES,
     CorpusLabels,
     Drop,
     Expected,
@@ -119,7 +119,7 @@ def _corpus(corpora: Mapping[str, Any], corpus: str, classes: tuple[str, ...]) -
         objective_classes={int(number): name for number, name in objective.items()},
         drop=tuple(_drop(entry, f"[[corpora.{corpus}.drop]]") for entry in drops),
         variant=_get(part, "variant", str, place, None),
-        expression_type=_one_of(part, "expression_type", EXPRESSION_TYPES, place, "micro"),
+        expression_type=_one_of(part, "expression_type", EXPRESSION_CHOICES, place, "micro"),
         options={key: _get(options, key, str, f"options of {place}") for key in options},
         note=_get(part, "note", str, place, ""),
         expected=_expected_by_version(part, classes, place),

@@ -12,16 +12,24 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mer_prep.errors import ConfigError, ManifestError
+from mer_prep.checks import check_option, check_range
+from mer_prep.errors import ManifestError
+from mer_prep.ops.similarity import eye_centre_distance, eye_distance
 
-#: Landmarks of the two eyes among the 68.
-_RIGHT_EYE, _LEFT_EYE = slice(36, 42), slice(42, 48)
+#: Distances that `landmark_errors` divides by.
+NORMALISERS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
+    "eye-centres": eye_centre_distance,
+    "outer-corners": eye_distance,
+}
+
+#: Landmark error above which a frame counts as failed.
+FAILURE_LIMIT = 0.1
 
 
 @dataclass(frozen=True)
@@ -165,15 +173,87 @@ def score(labels: ArrayLike, predicted: ArrayLike, names: Sequence[str]) -> Scor
 
 
 def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    return np.divide(above, below, out=np.zeros(len(above)), where=below > 0)
+    return np.divide(above, below, out=np.zeros(above.shape), where=below > 0)
 
 
 @dataclass(frozen=True)
-class Interval:
-    """A confidence interval of a score."""
+class ConfidenceInterval:
+    """A confidence interval of a score.
+
+    Parameters
+    ----------
+    low, high : float
+        Ends of the interval.
+    lacking : float
+        Part of the resamplings, 0 to 1, that lacked a class and were averaged over the others; 0
+        for scores that average over no classes.
+    """
 
     low: float
     high: float
+    lacking: float = 0.0
+
+
+def resample_subjects(counts: np.ndarray, *, rounds: int, seed: int) -> np.ndarray:
+    """Return the summed counts of subjects drawn with replacement.
+
+    Clips of one person are alike, so it is subjects that are drawn, each with all that belongs to
+    it, and as many as there are.
+
+    Parameters
+    ----------
+    counts : ndarray, shape (S, ...), int
+        Whatever is counted of every subject.
+    rounds : int
+        Number of resamplings R, at least 1.
+    seed : int
+        Seed of the resampling.
+
+    Returns
+    -------
+    ndarray, shape (R, ...), int64
+        Sums over the subjects of every draw.
+
+    Raises
+    ------
+    ConfigError
+        If the number of rounds is out of range.
+
+    References
+    ----------
+    B. Efron, R. J. Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
+    """
+    check_range("rounds", rounds, low=1)
+    people = len(counts)
+    drawn = np.random.default_rng(seed).integers(0, people, (rounds, people))
+    # How often every subject is drawn, by round: a table of it is small, one of counts is not.
+    places = drawn + people * np.arange(rounds)[:, None]
+    times = np.bincount(places.ravel(), minlength=rounds * people).reshape(rounds, people)
+    return np.tensordot(times, np.asarray(counts, np.int64), axes=1)
+
+
+def percentile_interval(
+    scores: np.ndarray, *, level: float = 0.95, lacking: float = 0.0
+) -> ConfidenceInterval:
+    """Return the interval that holds the middle part of resampled scores.
+
+    Parameters
+    ----------
+    scores : ndarray, shape (R,), float
+        Score of every resampling.
+    level : float
+        Part of the scores inside the interval, 0 to 1, both excluded.
+    lacking : float
+        See `ConfidenceInterval`.
+
+    Raises
+    ------
+    ConfigError
+        If the level is out of range.
+    """
+    check_range("level", level, low=0, high=1 - 1e-9, open_low=True)
+    low, high = np.percentile(scores, [50 * (1 - level), 50 * (1 + level)])
+    return ConfidenceInterval(float(low), float(high), lacking)
 
 
 def bootstrap(
@@ -185,11 +265,8 @@ def bootstrap(
     level: float = 0.95,
     rounds: int = 2000,
     seed: int = 0,
-) -> dict[str, Interval]:
+) -> dict[str, ConfidenceInterval]:
     """Return confidence intervals of the four scores, by resampling subjects.
-
-    Clips of one person are alike, so it is subjects that are drawn with replacement, each with
-    all of its clips.
 
     Parameters
     ----------
@@ -200,7 +277,7 @@ def bootstrap(
     names : sequence of str
         Names of all classes.
     level : float
-        Part of the resampled scores inside the interval, 0 to 1.
+        Part of the resampled scores inside the interval, 0 to 1, both excluded.
     rounds : int
         Number of resamplings.
     seed : int
@@ -208,15 +285,27 @@ def bootstrap(
 
     Returns
     -------
-    dict of str to Interval
-        Percentile intervals of ``acc``, ``uf1``, ``uar`` and ``wf1``.
+    dict of str to ConfidenceInterval
+        Percentile intervals of ``acc``, ``uf1``, ``uar`` and ``wf1``; those of ``uf1`` and ``uar``
+        say how many of the draws lacked a class.
 
-    References
-    ----------
-    B. Efron, R. J. Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
+    Raises
+    ------
+    ConfigError
+        If the level or the number of rounds is out of range.
+
+    Notes
+    -----
+    See `resample_subjects`. A draw without the only subjects who show a class has no F1 and no
+    recall of it. Counting them as 0 would pull the interval down, that of a perfect recogniser
+    too, so UF1 and UAR of a draw are means over the classes that occur in the truth of the draw. A
+    class that occurs nowhere in `labels` counts as 0 in `score`, and so it does in every draw:
+
+    ``UF1_draw = (K / C) mean_(c in draw) F1_c``, with K of the C classes in `labels`.
+
+    The draws that lack a class are scored on an easier or a harder task than the others. Where
+    they are many, the interval is of a mixture of the two: read it with its `lacking`.
     """
-    if not 0 < level < 1:
-        raise ConfigError(f"The level of an interval lies between 0 and 1; {level!r} does not.")
     labels, predicted = np.asarray(labels), np.asarray(predicted)
     people, of = np.unique(np.asarray(subjects), return_inverse=True)
     per_subject = np.stack(
@@ -225,15 +314,22 @@ def bootstrap(
             for one in range(len(people))
         ]
     )
-    rng = np.random.default_rng(seed)
-    drawn = rng.integers(0, len(people), (rounds, len(people)))
-    found = [scores_of(per_subject[one].sum(axis=0), names).summary() for one in drawn]
-    tails = 100 * np.array([(1 - level) / 2, (1 + level) / 2])
-    intervals = {}
-    for name in found[0]:
-        low, high = np.percentile([one[name] for one in found], tails)
-        intervals[name] = Interval(float(low), float(high))
-    return intervals
+    drawn = resample_subjects(per_subject, rounds=rounds, seed=seed)
+    right = np.diagonal(drawn, axis1=1, axis2=2)
+    support, taken = drawn.sum(axis=2), drawn.sum(axis=1)
+    f1, recall = _ratio(2 * right, support + taken), _ratio(right, support)
+    total = support.sum(axis=1)
+    occurring = per_subject.sum(axis=(0, 2)) > 0
+    present = support > 0
+    # Absent classes have an F1 and a recall of 0, so that sums are over those that are present.
+    scale = occurring.mean() / present.sum(axis=1)
+    lacking = float((present.sum(axis=1) < occurring.sum()).mean())
+    return {
+        "acc": percentile_interval(right.sum(axis=1) / total, level=level),
+        "uf1": percentile_interval(f1.sum(axis=1) * scale, level=level, lacking=lacking),
+        "uar": percentile_interval(recall.sum(axis=1) * scale, level=level, lacking=lacking),
+        "wf1": percentile_interval((support * f1).sum(axis=1) / total, level=level),
+    }
 
 
 @dataclass(frozen=True)
@@ -289,28 +385,48 @@ def mcnemar(
     return Comparison(only_first, only_second, p_value)
 
 
-def landmark_errors(found: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """Return the inter-ocular mean error of every frame.
+def landmark_errors(
+    found: np.ndarray, true: np.ndarray, *, normaliser: str = "eye-centres"
+) -> np.ndarray:
+    """Return the normalised mean error of the landmarks of every frame.
 
     Parameters
     ----------
     found, true : ndarray, shape (T, 68, 2)
         Landmarks in px.
+    normaliser : {'eye-centres', 'outer-corners'}
+        The true distance that is divided by: that of the eye centres, each the mean of the six
+        points of an eye, as in [2]_, or that of the outer eye corners (points 36 and 45), as in
+        the 300-W challenge [3]_. The latter is longer, so its errors are smaller.
 
     Returns
     -------
     ndarray, shape (T,), float64
-        Mean distance of the points, divided by that of the true centres of the eyes.
+        ``mean_i |p_i - q_i| / d`` over the points p with truth q; unitless.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such normaliser.
+    ValueError
+        If shapes do not fit.
+
+    References
+    ----------
+    .. [2] Z. Shao et al., "MOL: Joint Estimation of Micro-Expression, Optical Flow, and Landmark
+       via Transformer-Graph-Style Convolution", IEEE TPAMI, 2025. arXiv:2506.14511.
+    .. [3] C. Sagonas et al., "300 Faces In-The-Wild Challenge: database and results", Image and
+       Vision Computing 47, 2016. doi:10.1016/j.imavis.2016.01.002
     """
+    check_option("normaliser", normaliser, NORMALISERS)
     found, true = np.asarray(found, np.float64), np.asarray(true, np.float64)
     if found.shape != true.shape or true.ndim != 3 or true.shape[1:] != (68, 2):
         raise ValueError(f"landmarks must have shape (T, 68, 2): {found.shape}, {true.shape}")
-    eyes = [true[:, eye].mean(axis=1) for eye in (_RIGHT_EYE, _LEFT_EYE)]
-    distance = np.linalg.norm(eyes[0] - eyes[1], axis=-1)
+    distance = NORMALISERS[normaliser](true)
     return np.linalg.norm(found - true, axis=-1).mean(axis=1) / distance
 
 
-def failure_rate(errors: np.ndarray, *, limit: float = 0.1) -> float:
+def failure_rate(errors: np.ndarray, *, limit: float = FAILURE_LIMIT) -> float:
     """Return the part of frames whose `landmark_errors` exceed a limit."""
     return float((np.asarray(errors) > limit).mean())
 

@@ -174,7 +174,7 @@ def test_evaluate_truth_prints_scores(run: Run, prepared: Workspace) -> None:
     facts = json.loads(run("evaluate-truth", "--json", "--jobs", 1).stdout)
     pooled = facts["pooled"]["all"]
     assert len(facts["clips"]) == 6
-    assert pooled["landmark_error"]["mean"] < 0.05
+    assert pooled["landmark_error_outer_corners"]["mean"] < 0.05
     assert pooled["endpoint_error_px"]["mean"] < 0.15
     assert pooled["alignment_error_px"]["worst"] < 0.06
     expression = pooled["expression_error_px"]["mean"]

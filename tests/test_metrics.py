@@ -7,13 +7,15 @@ from sklearn import metrics as sklearn_metrics
 from mer_prep import metrics
 from mer_prep.errors import ConfigError, ManifestError
 from mer_prep.metrics import (
-    Interval,
+    FAILURE_LIMIT,
+    ConfidenceInterval,
     bootstrap,
     confusion_matrix,
     endpoint_errors,
     failure_rate,
     landmark_errors,
     mcnemar,
+    resample_subjects,
     score,
     scores_of,
 )
@@ -95,9 +97,39 @@ def test_intervals_come_from_resampled_subjects():
     few = [bootstrap(labels, predicted, subjects, NAMES, rounds=9, seed=one) for one in (3, 4)]
     assert few[0] != few[1]
     same = bootstrap(labels, labels, subjects, NAMES, rounds=20)
-    assert same["uf1"] == Interval(1.0, 1.0)
-    with pytest.raises(ConfigError, match="between 0 and 1; 95 does not"):
+    assert same["uf1"] == ConfidenceInterval(1.0, 1.0)
+    with pytest.raises(ConfigError, match="'level' is out of range: 95"):
         bootstrap(labels, predicted, subjects, NAMES, level=95)
+
+
+def test_a_draw_without_a_class_is_averaged_over_the_others():
+    # One of eight subjects shows the third class: (7/8)^8 of the draws lack it.
+    subjects = [f"s{i // 4}" for i in range(32)]
+    labels = np.tile([0, 1, 0, 1], 8)
+    labels[:4] = 2
+    perfect = bootstrap(labels, labels, subjects, NAMES, seed=1)
+    assert [(one.low, one.high) for one in perfect.values()] == [(1.0, 1.0)] * 4
+    assert perfect["uf1"].lacking == perfect["uar"].lacking
+    assert perfect["uf1"].lacking == pytest.approx((7 / 8) ** 8, abs=0.03)
+    assert perfect["acc"].lacking == perfect["wf1"].lacking == 0
+    # The third class is taken for the first: its recall is 0, and the others' stay 1. Draws hold
+    # it, at a UAR of 2/3, or do not, at 1.
+    wrong = np.where(labels == 2, 0, labels)
+    found = bootstrap(labels, wrong, subjects, NAMES, seed=1)
+    assert (found["uar"].low, found["uar"].high) == pytest.approx((2 / 3, 1))
+    # A class that nobody shows counts as 0 in the score, and in every draw of it.
+    two = bootstrap(labels[4:], labels[4:], subjects[4:], NAMES, rounds=50)
+    assert (two["uf1"].low, two["uf1"].high, two["uf1"].lacking) == pytest.approx((2 / 3, 2 / 3, 0))
+    assert score(labels[4:], labels[4:], NAMES).uf1 == pytest.approx(2 / 3)
+
+
+def test_resampled_subjects_are_sums_over_draws():
+    counts = np.random.default_rng(0).integers(0, 9, (5, 2, 3))
+    drawn = np.random.default_rng(7).integers(0, 5, (40, 5))
+    found = resample_subjects(counts, rounds=40, seed=7)
+    np.testing.assert_array_equal(found, counts[drawn].sum(axis=1))
+    with pytest.raises(ConfigError, match="'rounds' is out of range: 0"):
+        resample_subjects(counts, rounds=0, seed=7)
 
 
 def test_two_recognisers_by_mcnemar():
@@ -121,6 +153,16 @@ def test_landmark_error_is_relative_to_the_eyes():
     errors = landmark_errors(found, true)
     np.testing.assert_allclose(errors, [0, 4 / 50, 12 / 50 / 2])
     assert failure_rate(errors) == pytest.approx(1 / 3)
+    assert failure_rate(errors, limit=FAILURE_LIMIT) == failure_rate(errors)
+    # The outer corners, points 36 and 45, are moved 25 px farther apart than the centres are.
+    true[:, 36, 0], true[:, 45, 0] = -15, 110
+    true[:, (37, 38), 0], true[:, (43, 44), 0] = 22.5, 35
+    found = true + np.array([0, 4.0])
+    np.testing.assert_allclose(landmark_errors(found, true), [4 / 50] * 3)
+    outer = landmark_errors(found, true, normaliser="outer-corners")
+    np.testing.assert_allclose(outer, [4 / 125] * 3)
+    with pytest.raises(ConfigError, match="Did you mean 'eye-centres'"):
+        landmark_errors(found, true, normaliser="eye-centers")
     with pytest.raises(ValueError, match="must have shape"):
         landmark_errors(found[0], true[0])
 

@@ -20,7 +20,7 @@ STOREYS: tuple[tuple[str, ...], ...] = (
         "label_map",
         "labels",
         "balance",
-        "published",
+        "expected_counts",
         "protocols",
         "metrics",
         "pipeline",

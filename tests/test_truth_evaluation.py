@@ -15,7 +15,6 @@ from mer_prep.evaluation import (
     evaluate_truth,
     face_mask,
     key_frame_errors,
-    landmark_errors,
     pool_truth,
 )
 from mer_prep.ops.images import to_grey
@@ -56,7 +55,17 @@ def test_landmark_errors_by_hand():
     found = placed(transforms, truth)
     found[0] += (3, 4)
     # 5 px in one of two frames; the eyes are 20 aligned px apart.
-    assert landmark_errors(found, transforms, truth) == pytest.approx((0.125, 2.5))
+    scores = evaluate_truth(
+        "synthetic/s1/c1",
+        landmarks=found,
+        transforms=transforms,
+        flow=np.zeros((1, 2, SIZE, SIZE)),
+        pairs=np.array([(0, 1)]),
+        true_landmarks=truth,
+        true_flow=constant_flow(0, 0),
+    )
+    assert scores.landmark_error_outer_corners == pytest.approx(0.125)
+    assert scores.landmark_error_px == pytest.approx(2.5)
 
 
 def test_a_shift_in_the_source_is_scaled_by_the_transform():
@@ -111,7 +120,7 @@ def test_a_perfect_clip_has_no_error():
         true_landmarks=truth,
         true_flow=constant_flow(1.2, 0),
     )
-    assert scores.landmark_error == pytest.approx(0, abs=1e-12)
+    assert scores.landmark_error_outer_corners == pytest.approx(0, abs=1e-12)
     assert scores.endpoint_error_px == pytest.approx(0, abs=1e-5)
     assert scores.zero_endpoint_error_px == pytest.approx(0.6, abs=1e-5)
     assert scores.peak_magnitude_px == pytest.approx(0.6, abs=1e-5)
@@ -224,7 +233,7 @@ def score(clip_id: str, error: float, jitter: float) -> TruthScores:
 
 def test_pooling_by_hand():
     pooled = pool_truth([score("a", 1, 0.5), score("b", 2, 0.1), score("c", 6, 0.3)])
-    errors = pooled["landmark_error"]
+    errors = pooled["landmark_error_outer_corners"]
     assert (errors.mean, errors.median, errors.worst, errors.worst_clip) == (3, 2, 6, "c")
     assert pooled["jitter_px"].worst_clip == "a"
     assert "endpoint_error_px" not in pooled

@@ -23,7 +23,7 @@ _DEVICE = click.option(
 _TARGETS = (
     ("flow_endpoint_error_px", "flow EPE px", 1, 3),
     ("zero_flow_error_px", "zero flow px", 1, 3),
-    ("landmark_error", "landmarks %", 100, 2),
+    ("landmark_error_eye_centres", "landmarks %", 100, 2),
     ("landmark_failure_rate", "failures %", 100, 2),
     ("mean_face_error", "mean face %", 100, 2),
 )
@@ -32,7 +32,7 @@ _TRUTHS = (
     ("true_flow_error_px", "flow px", 1, 3),
     ("true_tvl1_error_px", "TV-L1 px", 1, 3),
     ("true_zero_error_px", "zero flow px", 1, 3),
-    ("true_landmark_error", "landmarks %", 100, 2),
+    ("true_landmark_error_eye_centres", "landmarks %", 100, 2),
     ("true_target_error", "dlib %", 100, 2),
 )
 
@@ -268,9 +268,10 @@ def _print_prediction(facts: dict[str, Any], marks: list[str], px: str) -> None:
             f"flow: {scores['flow_endpoint_error_px']:.3f} px from TV-L1, zero flow "
             f"{scores['zero_flow_error_px']:.3f} px; px {px}"
         )
-    if "landmark_error" in scores:
+    if "landmark_error_eye_centres" in scores:
+        percent = 100 * scores["landmark_error_eye_centres"]
         click.echo(
-            f"landmarks: {100 * scores['landmark_error']:.2f} % of the eye distance from dlib's, "
+            f"landmarks: {percent:.2f} % of the distance of the eye centres from dlib's, "
             f"{scores['landmark_failures']} of {plural(scores['frames'], 'frame')} above 10 %"
         )
     for note in facts["notes"]:

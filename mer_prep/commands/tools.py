@@ -53,7 +53,7 @@ def doctor(workspace: Workspace, as_json: bool) -> None:
 
 
 _COLUMNS = (
-    ("landmark_error", "landmarks %", 100),
+    ("landmark_error_outer_corners", "landmarks %", 100),
     ("endpoint_error_px", "flow px", 1),
     ("zero_endpoint_error_px", "no flow px", 1),
     ("expression_error_px", "expression px", 1),

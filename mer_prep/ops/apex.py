@@ -9,6 +9,8 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from scipy.signal import find_peaks
 
+from mer_prep.ops.robust import robust_sigma
+
 #: Part of the height of a peak above which its top is fitted.
 TOP = 0.7
 
@@ -225,7 +227,7 @@ def _stretch(curve: np.ndarray, peak: int, level: float) -> tuple[int, int]:
 
 
 def _confidence(score: np.ndarray, smooth: np.ndarray) -> float:
-    noise = 1.4826 * float(np.median(np.abs(np.diff(score, 2)))) / math.sqrt(6)
+    noise = float(robust_sigma(np.diff(score, 2))) / math.sqrt(6)
     if noise == 0:
         return 1.0
     height, half = float(np.ptp(smooth)), _HALF_CONFIDENCE * noise

@@ -12,7 +12,8 @@ from scipy.ndimage import gaussian_filter1d
 
 from mer_prep.ops.flow import optical_flow
 from mer_prep.ops.images import to_grey
-from mer_prep.ops.similarity import five_points
+from mer_prep.ops.robust import robust_sigma
+from mer_prep.ops.similarity import eye_centre_distance, five_points
 
 #: Cells across the frame that flow is averaged over before it is analysed.
 CELLS = 36
@@ -125,7 +126,7 @@ def main_course(values: np.ndarray) -> np.ndarray:
 def _noise(values: np.ndarray) -> np.ndarray:
     """Return the noise of every signal, (D,), from its second differences; never zero."""
     second = np.diff(values, 2, axis=0) / np.sqrt(6)
-    noise = 1.4826 * np.median(np.abs(second), axis=0)
+    noise = robust_sigma(second, axis=0)
     typical = float(np.median(noise))
     if typical == 0:
         typical = float(np.abs(second).mean()) or 1.0
@@ -310,8 +311,7 @@ def _eye_distance(shape: np.ndarray, *, size: int) -> np.ndarray:
 
 def _interocular(shape: np.ndarray) -> float:
     """Return the distance of the eye centres in px, 1 or more."""
-    first, second = five_points(shape)[:2]
-    return max(float(np.hypot(*(second - first))), 1.0)
+    return max(float(eye_centre_distance(shape)), 1.0)
 
 
 def _box(points: np.ndarray, *, size: int, margin: float) -> tuple[slice, slice]:

@@ -7,13 +7,12 @@ import math
 import cv2
 import numpy as np
 
+from mer_prep.ops.robust import TURNING_POINT, geman_mcclure
 from mer_prep.ops.similarity import apply_transform, compose, invert
 
-#: The median absolute deviation times this is the standard deviation of normal noise.
-MAD_TO_SIGMA = 1.48
-
-#: Residuals at this many robust standard deviations keep a quarter of their weight.
-CAUCHY_SIGMAS = 2.0
+#: What the median absolute residual is multiplied by here. It is `robust.MAD_TO_SIGMA` rounded, and
+#: stays so: the scale decides the weights, and with them where every aligned frame comes to lie.
+RESIDUAL_TO_SIGMA = 1.48
 
 #: Least residual that counts as an outlier's, in grey levels: pictures are rounded to whole ones.
 SMALLEST_SIGMA = 0.3
@@ -185,19 +184,19 @@ class Search:
             residuals = residuals[self.inside]
         if not residuals.size:
             return math.inf
-        return MAD_TO_SIGMA * float(np.median(np.abs(residuals)))
+        return RESIDUAL_TO_SIGMA * float(np.median(np.abs(residuals)))
 
     def _iterate(self) -> float:
         """Take one step and return how far it moves a point of the mask at most, in px."""
         level = self.level
         residuals = self._residuals()
         # Never widened again: a scale that follows every step can keep two solutions alternating.
-        scale = min(self._scale, CAUCHY_SIGMAS * max(self.sigma(residuals), SMALLEST_SIGMA))
+        scale = min(self._scale, TURNING_POINT * max(self.sigma(residuals), SMALLEST_SIGMA))
         self._scale = scale
         if not math.isfinite(scale):
             self.failure = "the face has left the picture"
             return math.inf
-        weights = (1 + np.square(residuals / np.float32(scale))) ** -2
+        weights = geman_mcclure(residuals / np.float32(scale))
         if self.inside is not None:
             weights *= self.inside
         if level.weights is not None:

@@ -6,6 +6,7 @@ import numpy as np
 
 from mer_prep.checks import check_option
 from mer_prep.errors import MotionError
+from mer_prep.ops.robust import TURNING_POINT, geman_mcclure
 
 #: Models of the common motion, by the name they have in configuration.
 GLOBAL_MODELS = ("translation", "similarity")
@@ -22,9 +23,6 @@ FIRST_STEPS, MOST_STEPS = 15, 50
 
 #: The fit ends when no pixel of the region moves by more in a step, in px.
 TOLERANCE = 1e-5
-
-#: Residual, in standard deviations, at which a pixel's weight has fallen to a quarter.
-TURNING_POINT = 2.0
 
 #: Median length of a vector of two independent normal values of standard deviation 1.
 _MEDIAN_LENGTH = 1.1774
@@ -120,7 +118,7 @@ def _robust_solution(design: np.ndarray, values: np.ndarray) -> np.ndarray:
             if step == FIRST_STEPS:
                 sigma = float(np.median(lengths)) / _MEDIAN_LENGTH
                 turning = TURNING_POINT * max(sigma, SMALLEST_SIGMA)
-            weights = 1 / (1 + (lengths / turning) ** 2) ** 2
+            weights = geman_mcclure(lengths / turning)
         weighted = design.T * np.tile(weights, 2)
         found = np.linalg.solve(weighted @ design, weighted @ flat)
         # Offsets are at most 1, so a step moves no pixel by more than the sum of its parts.

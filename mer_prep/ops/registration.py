@@ -3,7 +3,7 @@
 The method is inverse-compositional Gauss-Newton [1]_: everything that depends on the reference
 picture alone is computed once, so that following a face through a clip costs a few resamplings a
 frame. Two more columns, the reference itself and a constant, absorb a change of light [2]_;
-Cauchy weights, squared, take the weight from pixels that move otherwise than the head does.
+Geman and McClure's weights (see `robust`) forget pixels that move otherwise than the head does.
 
 References
 ----------

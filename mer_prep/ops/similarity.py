@@ -59,6 +59,15 @@ def five_points(landmarks: np.ndarray) -> np.ndarray:
     )
 
 
+def eye_centre_distance(landmarks: np.ndarray) -> np.ndarray:
+    """Return the distance between the centres of the eyes, shape (...), in the px of (..., 68, 2).
+
+    The centre of an eye is the mean of its six points.
+    """
+    points = five_points(landmarks)
+    return np.linalg.norm(points[..., 1, :] - points[..., 0, :], axis=-1)
+
+
 def eye_distance(landmarks: np.ndarray) -> np.ndarray:
     """Return the distance between the outer eye corners (points 36 and 45), in the same px.
 

@@ -1,7 +1,8 @@
 """Spotting in long videos: ground truth, matching of intervals, and scores."""
 
-from mer_prep.spotting.files import read_predictions, read_truth, write_log, write_truth
+from mer_prep.spotting.files import read_predictions, read_truth, write_truth
 from mer_prep.spotting.intervals import Interval, Truth, Video, half_mean_length, iou
+from mer_prep.spotting.log import write_log
 from mer_prep.spotting.matching import Counts, Match, match_intervals
 from mer_prep.spotting.recognition import (
     STRS_MODES,

@@ -1,8 +1,9 @@
-"""Files of spotting: ground truth and predictions as CSV, and the log of matches."""
+"""Files of spotting: ground truth and predictions as CSV."""
 
 from __future__ import annotations
 
 import csv
+import dataclasses
 import difflib
 import io
 import re
@@ -10,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mer_prep.checks import suggest
-from mer_prep.errors import AnnotationError
+from mer_prep.errors import AnnotationError, ManifestError
 from mer_prep.manifest import EXPRESSION_TYPES, write_atomic
 from mer_prep.sources.annotations import (
     Column,
@@ -22,7 +23,7 @@ from mer_prep.sources.annotations import (
 )
 from mer_prep.sources.expressions import normalise_emotion
 from mer_prep.spotting.intervals import Interval, Truth, Video
-from mer_prep.spotting.scores import SpottingScores
+from mer_prep.spotting.scores import by_video
 
 PREDICTION_COLUMNS = (
     *(Column("video"), Column("onset"), Column("offset")),
@@ -32,43 +33,135 @@ PREDICTION_COLUMNS = (
 TRUTH_COLUMNS = (
     *(Column("video"), Column("subject", required=False)),
     *(Column("onset"), Column("offset"), Column("type"), Column("emotion", required=False)),
-    Column("synthetic", required=False),
+    *(Column("first", required=False), Column("last", required=False)),
+    *(Column("note", ("notes",), required=False), Column("synthetic", required=False)),
 )
 
-#: Stands in a log for the interval that a false positive or a false negative lacks.
-NO_FRAME = "-"
+#: Columns that are blank in a row that is of no video.
+_OF_A_VIDEO = ("video", "subject", "onset", "offset", "type", "emotion", "first", "last")
 
+_VIDEO = re.compile(r"\S+")
 _TYPE = re.compile(r"(?i)(micro|macro)([-_ ]?expressions?)?")
 
 
 def write_truth(path: Path, truth: Truth) -> Path:
     """Write a ground truth as CSV, one expression a row; `read_truth` reads it back.
 
-    A video without expressions has a row of its own with nothing but its name and subject. The
-    column ``synthetic`` is there only if the truth was made by ``mer-prep synth``.
+    Parameters
+    ----------
+    path : Path
+        The file.
+    truth : Truth
+        All of it is kept, but for the order: videos come by name, expressions by onset.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    ManifestError
+        If something in it would not be read back as it is: a name of a video that holds a blank, a
+        frame below zero, an emotion that is not normalised, text that cannot be printed.
+
+    Notes
+    -----
+    A video without expressions has a row of its own with nothing but what is known of the video,
+    and a note has one with nothing else. The columns ``first``, ``last`` and ``note`` are there
+    only if they hold something, ``synthetic`` only if the truth was made by ``mer-prep synth``.
     """
+    for video in truth.videos:
+        _check_video(video)
+    for one in truth.intervals:
+        _check_interval(one)
+    for note in truth.notes:
+        _check_text("note", note, where="the ground truth")
+    rows = _truth_rows(truth)
+    optional = ("first", "last", "note", "synthetic")
+    used = {name for row in rows for name in row}
+    names = [
+        column.name
+        for column in TRUTH_COLUMNS
+        if column.name not in optional or column.name in used
+    ]
     buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    mark = ("yes",) if truth.synthetic else ()
-    head = ("video", "subject", "onset", "offset", "type", "emotion")
-    writer.writerow((*head, "synthetic") if mark else head)
-    for video in sorted(truth.videos, key=lambda video: video.name):
-        inside = [one for one in truth.intervals if one.video == video.name]
-        for one in sorted(inside, key=lambda one: (one.onset, one.offset, one.type)):
-            cells = (one.onset, one.offset, one.type, one.emotion or "")
-            writer.writerow((video.name, video.subject, *cells, *mark))
-        if not inside:
-            writer.writerow((video.name, video.subject, "", "", "", "", *mark))
+    writer = csv.DictWriter(buffer, names, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, buffer.getvalue())
     return path
 
 
+def _truth_rows(truth: Truth) -> list[dict[str, str | int]]:
+    """Return the cells of every row that hold something, by column."""
+    inside = by_video(truth.intervals)
+    rows: list[dict[str, str | int]] = []
+    for video in sorted(truth.videos, key=lambda video: video.name):
+        head: dict[str, str | int] = {"video": video.name, "subject": video.subject}
+        ends = {"first": video.first, "last": video.last}
+        head |= {name: frame for name, frame in ends.items() if frame is not None}
+        found = sorted(
+            inside[video.name],
+            key=lambda one: (one.onset, one.offset, one.type, one.emotion or ""),
+        )
+        rows += [head | _cells(one) for one in found] or [head]
+    rows += [{"note": note} for note in truth.notes]
+    if truth.synthetic:
+        rows = [row | {"synthetic": "yes"} for row in rows or [{}]]
+    return rows
+
+
+def _cells(one: Interval) -> dict[str, str | int]:
+    cells: dict[str, str | int] = {"onset": one.onset, "offset": one.offset, "type": one.type}
+    return cells | ({"emotion": one.emotion} if one.emotion else {})
+
+
+def _check_video(video: Video) -> None:
+    if not _VIDEO.fullmatch(video.name):
+        raise ManifestError(
+            f"{video.name!r} is no name of a video in a file: it is blank, or holds a blank.",
+            why="the log of matches separates by blanks",
+            hint="rename the recording and import it again",
+        )
+    _check_text("name", video.name, where=video.name)
+    _check_text("subject", video.subject, where=video.name)
+
+
+def _check_interval(one: Interval) -> None:
+    if one.onset < 0:
+        raise ManifestError(f"The onset {one.onset} is below zero.", where=one.video)
+    if one.emotion is None:
+        return
+    _check_text("emotion", one.emotion, where=one.video)
+    normalised = normalise_emotion(one.emotion)
+    if not one.emotion or normalised != one.emotion:
+        raise ManifestError(
+            f"The emotion {one.emotion!r} is not normalised: it reads back as "
+            f"{normalised or None!r}.",
+            where=one.video,
+            hint="mer_prep.sources.expressions.normalise_emotion normalises emotions",
+        )
+
+
+def _check_text(what: str, text: str, *, where: str) -> None:
+    if text != text.strip() or not text.isprintable():
+        raise ManifestError(
+            f"The {what} {text!r} would not be read back as it is.",
+            where=where,
+            why="blanks at the ends and characters that cannot be printed are lost in a file",
+        )
+
+
 def read_truth(path: Path) -> Truth:
     """Read a ground truth from CSV.
 
-    Columns ``video``, ``onset``, ``offset``, ``type``; ``subject`` and ``emotion`` may be left
-    out. A row without onset and offset names a video, so that it counts even if it holds nothing.
+    Columns ``video``, ``onset``, ``offset``, ``type``; ``subject``, ``emotion``, and ``first`` and
+    ``last`` frame of the video may be left out. A row without onset and offset names a video, so
+    that it counts even if it holds nothing; a row with nothing but a ``note`` is a note on the
+    whole, and notes on rows that hold more are passed over. One interval may have several
+    emotions, each on a row.
 
     Raises
     ------
@@ -76,27 +169,49 @@ def read_truth(path: Path) -> Truth:
         If the file is no such CSV; all bad lines are counted, the first is explained.
     """
     table = _table(path, TRUTH_COLUMNS)
-    subjects: dict[str, str] = {}
+    videos: dict[str, Video] = {}
+    notes: list[str] = []
 
     def parse(row: Row) -> Interval | None:
-        video, subject = row.text("video"), row.text("subject")
-        if not video or re.search(r"\s", video):
-            message = f"{video!r} is no name of a video: it is blank, or holds a blank."
-            raise AnnotationError(message, where=row.where("video"))
-        if subjects.setdefault(video, subject) != subject:
-            raise AnnotationError(
-                f"Video '{video}' is given to subject '{subject}', further up to "
-                f"'{subjects[video]}'.",
-                where=row.where("subject"),
-            )
+        if not any(row.text(name) for name in _OF_A_VIDEO):
+            notes.extend([row.text("note")] if row.text("note") else [])
+            return None
+        video = _listed_video(row, videos)
         if row.optional_whole("onset") is None and row.optional_whole("offset") is None:
             return None
-        return _interval(row, video, _type(row))
+        return _interval(row, video.name, _type(row))
 
-    intervals = _parse_all(table, parse)
-    videos = tuple(Video(name, subject) for name, subject in subjects.items())
+    intervals = _parse_all(table, parse, several_emotions=True)
     synthetic = any(row.text("synthetic") for row in table)
-    return Truth(videos, tuple(intervals), synthetic=synthetic)
+    return Truth(tuple(videos.values()), tuple(intervals), tuple(notes), synthetic)
+
+
+def _listed_video(row: Row, videos: dict[str, Video]) -> Video:
+    """Return the video of a row of a ground truth, and list it; every row says the same of it."""
+    name = row.text("video")
+    if not _VIDEO.fullmatch(name):
+        message = f"{name!r} is no name of a video: it is blank, or holds a blank."
+        raise AnnotationError(message, where=row.where("video"))
+    first, last = (row.optional_whole(end) for end in ("first", "last"))
+    video = Video(name, row.text("subject"), first, last)
+    listed = videos.setdefault(name, video)
+    if listed.subject != video.subject:
+        raise AnnotationError(
+            f"Video '{name}' is given to subject '{video.subject}', further up to "
+            f"'{listed.subject}'.",
+            where=row.where("subject"),
+        )
+    if listed != video:
+        raise AnnotationError(
+            f"Video '{name}' has frames {_frames(video)}, further up {_frames(listed)}.",
+            where=row.where("first"),
+        )
+    return video
+
+
+def _frames(video: Video) -> str:
+    ends = ("-" if frame is None else str(frame) for frame in (video.first, video.last))
+    return " to ".join(ends)
 
 
 def read_predictions(
@@ -161,8 +276,10 @@ def _table(path: Path, columns: Sequence[Column]) -> Table:
     return table
 
 
-def _parse_all(table: Table, parse: Callable[[Row], Interval | None]) -> list[Interval]:
-    """Return the intervals of all rows.
+def _parse_all(
+    table: Table, parse: Callable[[Row], Interval | None], *, several_emotions: bool = False
+) -> list[Interval]:
+    """Return the intervals of all rows; with `several_emotions` one may stand once with each.
 
     Raises
     ------
@@ -172,13 +289,14 @@ def _parse_all(table: Table, parse: Callable[[Row], Interval | None]) -> list[In
     """
     found: list[Interval] = []
     refused: list[tuple[Row, AnnotationError]] = []
-    seen: dict[tuple[str, int, int, str], Row] = {}
+    seen: dict[Interval, Row] = {}
     for row in table:
         try:
             one = parse(row)
             if one is None:
                 continue
-            first = seen.setdefault((one.video, one.onset, one.offset, one.type), row)
+            key = one if several_emotions else dataclasses.replace(one, emotion=None)
+            first = seen.setdefault(key, row)
             if first is not row:
                 raise AnnotationError(
                     f"The line repeats {first.sheet.place(first.number)}: {one.type}, frames "
@@ -261,45 +379,3 @@ def _video(row: Row, names: Mapping[str, list[str]]) -> str:
         why="what is spotted in it would count for nothing",
         hint="`mer-prep spotting-truth` lists the videos",
     )
-
-
-def write_log(path: Path, scores: SpottingScores) -> Path:
-    """Write which interval was matched with which, one interval a line.
-
-    Parameters
-    ----------
-    path : Path
-        The text file.
-    scores : SpottingScores
-        Scores by video.
-
-    Notes
-    -----
-    ``video onset offset onset offset TP|FP|FN``, separated by spaces: the annotated interval, then
-    the spotted one, a ``-`` for each frame that is not there. Where more than one type was scored,
-    the type follows. Videos with nothing annotated and nothing spotted have no line.
-    """
-    lines = []
-    for one in sorted(scores.videos, key=lambda one: (one.video.name, one.type)):
-        pairs = dict(one.match.pairs)
-        spotted = set(range(len(one.spotted))) - set(pairs.values())
-        rows: list[tuple[Interval | None, Interval | None]] = [
-            (annotated, one.spotted[pairs[i]] if i in pairs else None)
-            for i, annotated in enumerate(one.annotated)
-        ]
-        rows += [(None, one.spotted[j]) for j in spotted]
-        rows.sort(key=lambda row: min(side.onset for side in row if side is not None))
-        kind = f" {one.type}" if len(scores.types) > 1 else ""
-        lines += [f"{one.video.name} {_line(*row)}{kind}\n" for row in rows]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, "".join(lines))
-    return path
-
-
-def _line(annotated: Interval | None, spotted: Interval | None) -> str:
-    frames = [
-        f"{one.onset} {one.offset}" if one else f"{NO_FRAME} {NO_FRAME}"
-        for one in (annotated, spotted)
-    ]
-    result = "TP" if annotated and spotted else "FP" if spotted else "FN"
-    return f"{' '.join(frames)} {result}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -103,7 +104,8 @@ class Truth:
     videos : tuple of Video
         Every video that is scored, those without expressions too.
     intervals : tuple of Interval
-        Annotated expressions, each in one of the videos.
+        Annotated expressions, each in one of the videos. One interval may have several emotions,
+        but no expression stands twice.
     notes : tuple of str
         What a reader of scores must know: what was left out, and why.
     synthetic : bool
@@ -112,7 +114,7 @@ class Truth:
     Raises
     ------
     ManifestError
-        If two videos share a name, or an interval is in none of them.
+        If two videos share a name, an expression is in none of them, or one stands twice.
     """
 
     videos: tuple[Video, ...]
@@ -127,6 +129,15 @@ class Truth:
         strange = sorted({one.video for one in self.intervals} - names)
         if strange:
             raise ManifestError(f"The video '{strange[0]}' of an expression is not listed.")
+        repeated = [one for one, count in Counter(self.intervals).items() if count > 1]
+        if repeated:
+            first = repeated[0]
+            raise ManifestError(
+                f"An expression stands twice: {first.type}, frames {first.onset} to "
+                f"{first.offset}.",
+                where=first.video,
+                why="an interval that stands twice is counted twice",
+            )
 
     def of_type(self, kind: str) -> list[Interval]:
         """Return the expressions that are ``micro`` or ``macro``."""
@@ -165,13 +176,16 @@ def half_mean_length(intervals: Iterable[Interval]) -> int | None:
 
     Notes
     -----
-    ``k = floor((N + 1) / 2)`` with N the mean of the lengths, onset and offset both counted.
+    ``k = floor((N + 1) / 2)`` with N the mean of ``offset - onset``: one end is not counted, unlike
+    in `Interval.length`, because the code of [1]_ (``cal_k``) does so. Two expressions of frames 10
+    to 22 and 40 to 52 have N = 12 and k = 6. The code takes the apex for an offset that is 0.
 
     References
     ----------
-    G.-B. Liong, J. See, L.-K. Wong, "Shallow optical flow three-stream CNN for macro- and
-    micro-expression spotting from long videos", ICIP 2021. doi:10.48550/arXiv.2106.06489
+    .. [1] G.-B. Liong, J. See, L.-K. Wong, "Shallow optical flow three-stream CNN for macro- and
+       micro-expression spotting from long videos", ICIP 2021. doi:10.48550/arXiv.2106.06489;
+       code: https://github.com/genbing99/SoftNet-SpotME
     """
-    lengths = [one.length for one in intervals]
+    spans = [one.offset - one.onset for one in intervals]
     # In whole numbers: floor((sum / n + 1) / 2).
-    return (sum(lengths) + len(lengths)) // (2 * len(lengths)) if lengths else None
+    return (sum(spans) + len(spans)) // (2 * len(spans)) if spans else None

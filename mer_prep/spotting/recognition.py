@@ -93,7 +93,7 @@ def spot_then_recognise(
     spotted : sequence of Interval
         With their predicted emotions.
     types : sequence of {'micro', 'macro'}
-        Types that are scored together; pairs are of one type.
+        Types that are scored together. In mode ``strict`` pairs are of one type.
     mode : {'strict', 'reference'}
         ``strict``: the matching and the videos of `score_spotting`. ``reference``: as the
         reference script [2]_ counts, see the notes.
@@ -116,10 +116,12 @@ def spot_then_recognise(
     -----
     ``STRS = F1_spotting * F1_analysis`` [1]_, the analysis being of the matched pairs alone. Both
     modes take the harmonic mean of the mean precision and the mean recall for the latter, over
-    all emotions that occur anywhere; 0 divided by 0 counts as 0. They differ in two things:
+    all emotions that occur anywhere; 0 divided by 0 counts as 0. They differ in three things:
 
     * The reference script pairs without marking what is taken. A spotted interval that matches
       two expressions is two true positives, and so are two intervals that match one expression.
+    * It knows no types. Where several are chosen, a spotted macro-expression that overlaps an
+      annotated micro-expression enough is a true positive. Score one type at a time, or state it.
     * It visits only subjects for whom something is spotted, and of these only videos in which
       something is annotated. False positives in all other videos, and false negatives of all
       other subjects, are not counted.
@@ -143,15 +145,11 @@ def spot_then_recognise(
         for one in scores.videos:
             pairs += [(one.annotated[i], one.spotted[j]) for i, j in one.match.pairs]
     else:
-        visited = _visited(truth, annotated, chosen)
-        for kind in types:
-            found = by_video([one for one in annotated if one.type == kind])
-            for video, expressions in found.items():
-                if video in visited:
-                    guesses = [one for one in chosen if one.type == kind and one.video == video]
-                    more, matched = _reference_video(expressions, guesses, threshold)
-                    counts += more
-                    pairs += matched
+        expressions, guesses = by_video(annotated), by_video(chosen)
+        for video in sorted(_visited(truth, annotated, chosen)):
+            more, matched = _reference_video(expressions[video], guesses[video], threshold)
+            counts += more
+            pairs += matched
     classes = tuple(sorted({str(one.emotion) for one in (*annotated, *chosen)}))
     analysis = _analyse(pairs, classes)
     return SpotThenRecognise(counts.f1 * analysis.f1, counts, analysis, mode)

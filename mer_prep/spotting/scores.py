@@ -19,10 +19,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mer_prep.checks import check_option, check_range
+from mer_prep.checks import check_option
 from mer_prep.errors import ManifestError
 from mer_prep.manifest import EXPRESSION_TYPES
-from mer_prep.metrics import Interval as ConfidenceInterval
+from mer_prep.metrics import ConfidenceInterval, percentile_interval, resample_subjects
 from mer_prep.spotting.intervals import Interval, Truth, Video
 from mer_prep.spotting.matching import THRESHOLD, Counts, Match, match_intervals
 
@@ -165,8 +165,7 @@ def bootstrap_f1(
 ) -> ConfidenceInterval:
     """Return the confidence interval of the pooled F1, by resampling subjects.
 
-    Videos of one person are alike, so it is subjects that are drawn with replacement, each with
-    all of its videos.
+    See `mer_prep.metrics.resample_subjects`: a subject is drawn with all of its videos.
 
     Parameters
     ----------
@@ -187,13 +186,7 @@ def bootstrap_f1(
         If the level or the number of rounds is out of range.
     ValueError
         If no video has been scored for the types.
-
-    References
-    ----------
-    B. Efron, R. J. Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
     """
-    check_range("level", level, low=0, high=1 - 1e-9, open_low=True)
-    check_range("rounds", rounds, low=1)
     people: defaultdict[str, Counts] = defaultdict(Counts)
     for one in scores.videos:
         if one.type in types:
@@ -201,9 +194,7 @@ def bootstrap_f1(
     if not people:
         raise ValueError(f"no video was scored for the types {', '.join(types)}")
     counts = np.array([(one.tp, one.fp, one.fn) for one in people.values()])
-    drawn = np.random.default_rng(seed).integers(0, len(counts), (rounds, len(counts)))
-    tp, fp, fn = counts[drawn].sum(axis=1).T
+    tp, fp, fn = resample_subjects(counts, rounds=rounds, seed=seed).T
     below = 2 * tp + fp + fn
     f1 = np.divide(2 * tp, below, out=np.zeros(rounds), where=below > 0)
-    low, high = np.percentile(f1, [50 * (1 - level), 50 * (1 + level)])
-    return ConfidenceInterval(float(low), float(high))
+    return percentile_interval(f1, level=level)

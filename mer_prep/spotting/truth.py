@@ -198,7 +198,10 @@ def _intervals(
             continue
         name = f"{clip.corpus}/{recording.name}"
         found.append(Interval(name, onset, offset, clip.expression_type, clip.emotion))
-    return found, reasons
+    distinct = list(dict.fromkeys(found))
+    if len(distinct) < len(found):
+        reasons["expressions annotated twice counted once"] = len(found) - len(distinct)
+    return distinct, reasons
 
 
 def _offset(onset: int, apex: int | None, policy: str) -> tuple[int | None, str]:

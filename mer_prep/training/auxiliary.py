@@ -21,7 +21,7 @@ from mer_prep.metrics import endpoint_errors, failure_rate, landmark_errors
 from mer_prep.models.mol import MolOutput
 
 #: Version of what stands under ``auxiliary`` in ``results.json``.
-SCHEMA = 1
+SCHEMA = 2
 
 Part = TypeVar("Part")
 
@@ -41,7 +41,7 @@ class ClipAuxiliary:
     flow_endpoint_error_px : float
         End-point error of the predicted flow against that of TV-L1 (Table XIV of [1]_): mean over
         pixels and frame pairs, in px of the model's own frames.
-    landmark_error : float
+    landmark_error_eye_centres : float
         Mean distance of predicted landmarks from those of the stage ``landmarks``, relative to the
         distance between the centres of the eyes (Table XV).
     landmark_failures : int
@@ -53,7 +53,7 @@ class ClipAuxiliary:
     true_flow_error_px, true_tvl1_error_px, true_zero_error_px : float
         End-point errors, inside the face, against the true motion of a synthetic clip: of the
         predicted flow, of TV-L1, and of a flow that is zero everywhere.
-    true_landmark_error, true_target_error : float
+    true_landmark_error_eye_centres, true_target_error : float
         Landmark errors against the true landmarks of a synthetic clip: of the predicted ones, and
         of those of the stage ``landmarks``.
     """
@@ -63,14 +63,14 @@ class ClipAuxiliary:
     fold: str
     frames: int = 0
     flow_endpoint_error_px: float = _UNKNOWN
-    landmark_error: float = _UNKNOWN
+    landmark_error_eye_centres: float = _UNKNOWN
     landmark_failures: int = 0
     zero_flow_error_px: float = _UNKNOWN
     mean_face_error: float = _UNKNOWN
     true_flow_error_px: float = _UNKNOWN
     true_tvl1_error_px: float = _UNKNOWN
     true_zero_error_px: float = _UNKNOWN
-    true_landmark_error: float = _UNKNOWN
+    true_landmark_error_eye_centres: float = _UNKNOWN
     true_target_error: float = _UNKNOWN
 
 
@@ -100,7 +100,9 @@ class Window:
 
 #: Scores that are means over clips.
 MEANS = tuple(
-    one.name for one in dataclasses.fields(ClipAuxiliary) if one.name.endswith(("_px", "_error"))
+    one.name
+    for one in dataclasses.fields(ClipAuxiliary)
+    if one.name.endswith(("_px", "_error", "_eye_centres"))
 )
 
 
@@ -150,7 +152,7 @@ def score_targets(output: MolOutput, batch: Batch) -> dict[str, Any]:
         scores["zero_flow_error_px"] = float(endpoint_errors(np.zeros_like(target), target).mean())
     if output.landmarks is not None:
         errors = landmark_errors(flat(output.landmarks), flat(batch.landmarks[:, 1:]))
-        scores["landmark_error"] = float(errors.mean())
+        scores["landmark_error_eye_centres"] = float(errors.mean())
         scores["landmark_failures"] = round(failure_rate(errors) * len(errors))
         scores["frames"] = len(errors)
     return scores
@@ -173,7 +175,7 @@ def auxiliary_of(row: Mapping[str, str]) -> ClipAuxiliary:
         fold=row["fold"],
         frames=int(row["frames"]),
         flow_endpoint_error_px=number("flow_endpoint_error_px"),
-        landmark_error=number("landmark_error"),
+        landmark_error_eye_centres=number("landmark_error_eye_centres"),
         landmark_failures=int(row["landmark_failures"]),
     )
 
@@ -192,7 +194,9 @@ def pool_auxiliary(clips: Sequence[ClipAuxiliary]) -> dict[str, float]:
     frames = sum(one.frames for one in clips)
     if frames:
         pooled["landmark_failure_rate"] = sum(one.landmark_failures for one in clips) / frames
-    true = [one.true_flow_error_px for one in clips] + [one.true_landmark_error for one in clips]
+    true = [one.true_flow_error_px for one in clips] + [
+        one.true_landmark_error_eye_centres for one in clips
+    ]
     if np.isfinite(true).any():
         halves = np.isfinite(true).reshape(2, -1)
         pooled["true_clips"] = int(halves.any(axis=0).sum())

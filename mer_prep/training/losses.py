@@ -13,8 +13,7 @@ from torch.nn import functional
 
 from mer_prep.dataset import Batch
 from mer_prep.models.mol import MolOutput
-
-_RIGHT_EYE, _LEFT_EYE = slice(36, 42), slice(42, 48)
+from mer_prep.ops.similarity import LEFT_EYE, RIGHT_EYE
 
 
 def ocular_distance(landmarks: Tensor) -> Tensor:
@@ -30,8 +29,8 @@ def ocular_distance(landmarks: Tensor) -> Tensor:
     Tensor, shape (...)
         In px.
     """
-    right = landmarks[..., _RIGHT_EYE, :].mean(dim=-2)
-    left = landmarks[..., _LEFT_EYE, :].mean(dim=-2)
+    right = landmarks[..., RIGHT_EYE, :].mean(dim=-2)
+    left = landmarks[..., LEFT_EYE, :].mean(dim=-2)
     return (right - left).norm(dim=-1)
 
 

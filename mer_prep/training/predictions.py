@@ -14,11 +14,8 @@ import torch
 from mer_prep.dataset import Batch
 from mer_prep.errors import TrainingError
 from mer_prep.manifest import write_atomic
+from mer_prep.metrics import FAILURE_LIMIT, landmark_errors
 from mer_prep.models.mol import MolOutput
-from mer_prep.training.losses import ocular_distance
-
-#: Mean landmark error relative to the ocular distance at which a frame counts as failed.
-FAILURE = 0.1
 
 Found = Mapping[str, Sequence[tuple[MolOutput, Batch]]]
 
@@ -58,7 +55,7 @@ def write_predictions(
     text = io.StringIO()
     head = ["clip_id", "corpus", "subject", "fold", "selection", "label", "predicted"]
     head += [f"p_{name}" for name in classes]
-    head += ["flow_endpoint_error_px", "landmark_error", "landmark_failures", "frames"]
+    head += ["flow_endpoint_error_px", "landmark_error_eye_centres", "landmark_failures", "frames"]
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(head)
     for clip_id, outputs in found.items():
@@ -84,14 +81,10 @@ def _auxiliary(outputs: Sequence[tuple[MolOutput, Batch]]) -> list[str | int]:
         if output.landmarks is not None
     ]
     if points:
-        errors = torch.cat(
-            [
-                (found - true).norm(dim=-1).mean(dim=-1) / ocular_distance(true)
-                for found, true in points
-            ]
-        )
-        landmark = repr(float(errors.double().mean()))
-        failures, frames = int((errors > FAILURE).sum()), errors.numel()
+        found, true = (torch.cat(part).flatten(0, 1).numpy() for part in zip(*points, strict=True))
+        marked = landmark_errors(found, true, normaliser="eye-centres")
+        landmark = repr(float(marked.mean()))
+        failures, frames = int((marked > FAILURE_LIMIT).sum()), marked.size
     return [endpoint, landmark, failures, frames]
 
 

@@ -70,7 +70,7 @@ def score_truth(
     if output.landmarks is not None:
         points = flat(true.landmarks[:, 1:])
         for name, found in (
-            ("true_landmark_error", flat(output.landmarks)),
+            ("true_landmark_error_eye_centres", flat(output.landmarks)),
             ("true_target_error", flat(batch.landmarks[:, 1:])),
         ):
             scores[name] = float(landmark_errors(found, points).mean())

@@ -108,6 +108,8 @@ def test_facts_as_json_from_the_workspace_and_from_a_file_are_the_same(run, spot
     there = json.loads(run(*arguments, "--truth", tmp_path / "truth.csv").stdout)
     assert here["scores"] == there["scores"]
     assert here["truth_digest"] == there["truth_digest"]
+    assert here["notes"] == there["notes"]
+    assert "beyond the frames of the video" in here["notes"][-1]
     assert here["synthetic"]
     assert there["synthetic"]
     assert here["scores"]["micro"]["f1"] == 0.5

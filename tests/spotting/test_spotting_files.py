@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from mer_prep.errors import AnnotationError
+from mer_prep.errors import AnnotationError, ManifestError
+from mer_prep.sources.expressions import normalise_emotion
 from mer_prep.spotting import (
     Interval,
     Truth,
@@ -58,6 +62,92 @@ def test_a_truth_comes_back_as_it_was(file):
     assert not back.synthetic
 
 
+def test_frames_notes_and_several_emotions_come_back(file):
+    videos = (Video("c/a", "c/s", 3, 700), Video("c/b", "", None, 9), Video("c/d"))
+    both = (Interval("c/a", 5, 9, "micro", "anger"), Interval("c/a", 5, 9, "micro", "fear"))
+    truth = Truth(videos, (*both, Interval("c/a", 5, 9)), ('c: "1", left out; see', "c: another"))
+    assert write_truth(file, truth).read_text(encoding="utf-8").splitlines() == [
+        "video,subject,onset,offset,type,emotion,first,last,note",
+        "c/a,c/s,5,9,micro,,3,700,",
+        "c/a,c/s,5,9,micro,anger,3,700,",
+        "c/a,c/s,5,9,micro,fear,3,700,",
+        "c/b,,,,,,,9,",
+        "c/d,,,,,,,,",
+        ',,,,,,,,"c: ""1"", left out; see"',
+        ",,,,,,,,c: another",
+    ]
+    back = read_truth(file)
+    assert (back.videos, back.notes) == (videos, truth.notes)
+    assert set(back.intervals) == set(truth.intervals)
+
+
+WORDS = st.text(st.characters(exclude_categories=("C", "Z")), max_size=8)
+FRAMES = st.integers(0, 10**9)
+
+
+@st.composite
+def truths(draw: st.DrawFn) -> Truth:
+    names = draw(st.lists(WORDS.filter(bool), min_size=1, max_size=4, unique=True))
+    frames = st.none() | FRAMES
+    videos = tuple(Video(one, draw(WORDS), draw(frames), draw(frames)) for one in names)
+    emotion = st.none() | WORDS.map(normalise_emotion).filter(
+        lambda one: one and normalise_emotion(one) == one
+    )
+    interval = st.builds(
+        lambda video, ends, kind, emotion: Interval(video, *sorted(ends), kind, emotion),
+        st.sampled_from(names),
+        st.tuples(FRAMES, FRAMES),
+        st.sampled_from(["micro", "macro"]),
+        emotion,
+    )
+    intervals = tuple(draw(st.lists(interval, max_size=5, unique=True)))
+    notes = tuple(draw(st.lists(WORDS.filter(bool), max_size=2)))
+    return Truth(videos, intervals, notes, synthetic=draw(st.booleans()))
+
+
+@given(truths())
+def test_every_truth_that_can_be_written_comes_back(truth):
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_truth(Path(folder) / "truth.csv", truth)
+        back = read_truth(path)
+        again = write_truth(Path(folder) / "again.csv", back)
+        assert again.read_bytes() == path.read_bytes()
+    assert set(back.videos) == set(truth.videos)
+    assert len(back.intervals) == len(truth.intervals)
+    assert set(back.intervals) == set(truth.intervals)
+    assert (back.notes, back.synthetic) == (truth.notes, truth.synthetic)
+    assert back.digest() == truth.digest()
+
+
+def test_a_truth_of_nothing_comes_back(file):
+    for synthetic in (False, True):
+        nothing = Truth((), (), (), synthetic)
+        assert read_truth(write_truth(file, nothing)) == nothing
+
+
+@pytest.mark.parametrize(
+    ("truth", "match"),
+    [
+        (Truth((Video("c/a b"),), ()), "'c/a b' is no name of a video"),
+        (Truth((Video("c/a\ufeff"),), ()), "would not be read back"),
+        (Truth((Video("c/a", " s"),), ()), "The subject ' s' would not be read back"),
+        (Truth((Video("c/a"),), (Interval("c/a", -1, 2),)), "onset -1 is below zero"),
+        (Truth((Video("c/a"),), (Interval("c/a", 1, 2, "micro", "Happy"),)), "as 'happiness'"),
+        (Truth((Video("c/a"),), (), ("two\nlines",)), "The note 'two.*would not be read back"),
+    ],
+)
+def test_what_a_file_cannot_keep_is_said(file, truth, match):
+    with pytest.raises(ManifestError, match=match):
+        write_truth(file, truth)
+    assert not file.exists()
+
+
+def test_remarks_on_rows_are_no_notes_on_the_whole(file):
+    text = "video,onset,offset,type,Notes\nv1,5,9,micro,glasses\n,,,,half of it\n"
+    file.write_text(text, encoding="utf-8")
+    assert read_truth(file).notes == ("half of it",)
+
+
 def test_a_synthetic_truth_says_so_in_every_line(file):
     write_truth(file, Truth(TRUTH.videos, TRUTH.intervals, synthetic=True))
     lines = file.read_text(encoding="utf-8").splitlines()
@@ -79,9 +169,10 @@ def test_a_truth_of_another_program_needs_four_columns(file):
         ("a b,s,1,2,micro,", "'a b' is no name of a video"),
         (",s,1,2,micro,", "'' is no name of a video"),
         ("samm_lv/006_1,other,80,90,micro,", "given to subject 'other', further up"),
+        (",s,,,,", "'' is no name of a video"),
         ("v,s,1,,micro,", "'offset' must be a whole number, not ''"),
         ("v,s,1,2,,", "'' is neither micro nor macro"),
-        ("samm_lv/006_1,samm_lv/006,10,19,micro,joy", "repeats line 3"),
+        ("samm_lv/006_1,samm_lv/006,10,19,micro,Anger", "repeats line 3"),
     ],
 )
 def test_bad_lines_of_a_truth(file, line, match):
@@ -89,6 +180,19 @@ def test_bad_lines_of_a_truth(file, line, match):
     with pytest.raises(AnnotationError, match=match) as error:
         read_truth(file)
     assert "spotted.csv, line 6" in str(error.value)
+
+
+def test_a_video_has_the_same_frames_in_every_line(file):
+    text = "video,onset,offset,type,first,last\nv,1,2,micro,1,90\nv,4,5,micro,,90\n"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(AnnotationError, match="'v' has frames - to 90, further up 1 to 90"):
+        read_truth(file)
+
+
+def test_a_spotted_interval_with_two_emotions_is_a_repetition(file):
+    text = "video,onset,offset,type,emotion\n006_1,4,8,micro,anger\n006_1,4,8,micro,fear\n"
+    with pytest.raises(AnnotationError, match="repeats line 2: micro, frames 4 to 8"):
+        predictions(file, text)
 
 
 def test_predictions_with_and_without_corpus_in_any_order(file):

@@ -133,8 +133,20 @@ def test_an_interval_is_in_order_and_of_a_type():
         Interval(VIDEO, 1, 2, "blink")
 
 
-@pytest.mark.parametrize(("lengths", "k"), [([13], 7), ([12], 6), ([12, 13], 6), ([13, 14], 7)])
-def test_half_of_the_mean_length(lengths, k):
-    found = half_mean_length([span(3, 2 + length) for length in lengths])
-    assert found == k == int((np.mean(lengths) + 1) // 2)
+@pytest.mark.parametrize(
+    ("frames", "k"),
+    [
+        ([(10, 22), (40, 52)], 6),
+        ([(10, 23)], 7),
+        ([(10, 22), (40, 53)], 6),
+        ([(5, 5)], 0),
+    ],
+)
+def test_half_of_the_mean_length_counts_one_end_out(frames, k):
+    found = half_mean_length([span(onset, offset) for onset, offset in frames])
+    mean = np.mean([offset - onset for onset, offset in frames])
+    assert found == k == int((mean + 1) / 2)
+
+
+def test_no_expressions_have_no_mean_length():
     assert half_mean_length([]) is None

@@ -91,6 +91,8 @@ def test_what_is_not_in_the_truth_cannot_be_scored():
         Truth(VIDEOS, (micro("c/zz", 1, 2),))
     with pytest.raises(ManifestError, match="share a name"):
         Truth((VIDEOS[0], VIDEOS[0]), ())
+    with pytest.raises(ManifestError, match="stands twice: micro, frames 1 to 2"):
+        Truth(VIDEOS, (micro("c/a1", 1, 2), micro("c/a1", 1, 2)))
 
 
 def test_the_digest_is_of_the_content_not_of_the_order():
@@ -156,6 +158,26 @@ def test_reference_counts_every_pair_strict_each_interval_once():
     assert spot_then_recognise(truth, doubled, mode="reference").spotting == Counts(2, 0, 1)
 
 
+def test_reference_pairs_over_all_types_strict_over_one():
+    truth = Truth(
+        VIDEOS[:1],
+        (
+            micro("c/a1", 10, 19, "negative"),
+            Interval("c/a1", 40, 49, "macro", "positive"),
+        ),
+    )
+    spotted = [
+        Interval("c/a1", 10, 19, "macro", "negative"),
+        Interval("c/a1", 41, 49, "macro", "positive"),
+    ]
+    assert spot_then_recognise(truth, spotted, types=BOTH).spotting == Counts(1, 1, 1)
+    found = spot_then_recognise(truth, spotted, types=BOTH, mode="reference")
+    assert found.spotting == Counts(2, 0, 0)
+    assert (found.strs, found.analysis.confusion.tolist()) == (1, [[1, 0], [0, 1]])
+    one = spot_then_recognise(truth, spotted, types=["micro"], mode="reference")
+    assert one.spotting == Counts(0, 0, 0)
+
+
 def test_reference_passes_over_videos_and_subjects_that_strict_counts():
     truth = Truth(VIDEOS, tuple(one for one in TRUTH.intervals if one.type == "micro"))
     spotted = [
@@ -190,12 +212,16 @@ def test_emotions_and_subjects_must_be_known():
         spot_then_recognise(bare, bare.intervals, mode="reference")
 
 
+BOTH = ("micro", "macro")
 EMOTIONS = ("negative", "positive", "surprise")
 ANY = st.builds(
-    lambda video, onset, length, emotion: micro(video.name, onset, onset + length, emotion),
+    lambda video, onset, length, kind, emotion: Interval(
+        video.name, onset, onset + length, kind, emotion
+    ),
     st.sampled_from(VIDEOS),
     st.integers(0, 10),
     st.integers(0, 8),
+    st.sampled_from(BOTH),
     st.sampled_from(EMOTIONS),
 )
 MANY = st.lists(ANY, max_size=8, unique_by=lambda one: (one.video, one.onset, one.offset))
@@ -217,7 +243,8 @@ def test_reference_is_what_plain_loops_count(annotated, spotted):
                 hit.update(matched)
                 fp += not matched
             fn += len(here) - len(hit)
-    found = spot_then_recognise(Truth(VIDEOS, tuple(annotated)), spotted, mode="reference")
+    truth = Truth(VIDEOS, tuple(annotated))
+    found = spot_then_recognise(truth, spotted, types=BOTH, mode="reference")
     assert found.spotting == Counts(len(pairs), fp, fn)
     if pairs:
         labels = list(found.analysis.classes)
@@ -233,8 +260,8 @@ def test_reference_is_what_plain_loops_count(annotated, spotted):
 @given(MANY, MANY)
 def test_strict_spotting_is_that_of_the_scores(annotated, spotted):
     truth = Truth(VIDEOS, tuple(annotated))
-    strict = spot_then_recognise(truth, spotted)
-    assert strict.spotting == score_spotting(truth, spotted, types=["micro"]).overall
+    strict = spot_then_recognise(truth, spotted, types=BOTH)
+    assert strict.spotting == score_spotting(truth, spotted).overall
     assert strict.analysis.confusion.sum() == strict.spotting.tp
     assert strict.strs == strict.spotting.f1 * strict.analysis.f1
 
@@ -242,8 +269,8 @@ def test_strict_spotting_is_that_of_the_scores(annotated, spotted):
 @given(MANY, MANY)
 def test_reference_is_never_stricter_than_strict(annotated, spotted):
     truth = Truth(VIDEOS, tuple(annotated))
-    strict = spot_then_recognise(truth, spotted).spotting
-    reference = spot_then_recognise(truth, spotted, mode="reference").spotting
+    strict = spot_then_recognise(truth, spotted, types=BOTH).spotting
+    reference = spot_then_recognise(truth, spotted, types=BOTH, mode="reference").spotting
     assert reference.tp >= strict.tp
     assert reference.fp <= strict.fp
     assert reference.fn <= strict.fn

@@ -188,3 +188,15 @@ def test_policies_are_named_and_checked():
 
 def fields(one: Clip) -> dict[str, Any]:
     return {name: getattr(one, name) for name in Clip.__slots__}
+
+
+def test_an_expression_that_is_annotated_twice_counts_once(workspace):
+    twice = (
+        clip("006_1_2", 10, 14, 18, emotion="anger"),
+        clip("006_1_4", 10, 14, 18, emotion="anger"),
+    )
+    other = clip("006_1_5", 10, 14, 18, emotion="fear")
+    store(workspace, (*twice, other))
+    truth = read_ground_truth(workspace, ["samm_lv"])
+    assert [one.emotion for one in truth.intervals] == ["anger", "fear"]
+    assert "samm_lv: 1 expressions annotated twice counted once" in truth.notes

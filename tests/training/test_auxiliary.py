@@ -45,7 +45,7 @@ def test_scores_by_hand():
     assert scores == {
         "flow_endpoint_error_px": pytest.approx(4),
         "zero_flow_error_px": pytest.approx(5),
-        "landmark_error": pytest.approx(0.2 / 6),
+        "landmark_error_eye_centres": pytest.approx(0.2 / 6),
         "landmark_failures": 1,
         "frames": 6,
     }
@@ -69,17 +69,23 @@ def clip(corpus, **scores):
 def test_every_clip_counts_once_and_every_frame_in_the_failure_rate():
     found = auxiliary_scores(
         [
-            clip("a", frames=2, landmark_error=0.1, landmark_failures=2, mean_face_error=0.5),
-            clip("a", frames=8, landmark_error=0.3, landmark_failures=0),
+            clip(
+                "a",
+                frames=2,
+                landmark_error_eye_centres=0.1,
+                landmark_failures=2,
+                mean_face_error=0.5,
+            ),
+            clip("a", frames=8, landmark_error_eye_centres=0.3, landmark_failures=0),
             clip("b", flow_endpoint_error_px=0.5, true_flow_error_px=0.25),
         ]
     )
-    assert found["schema"] == 1
+    assert found["schema"] == 2
     assert found["parts"] == {
         "all": {
             "clips": 3,
             "flow_endpoint_error_px": 0.5,
-            "landmark_error": pytest.approx(0.2),
+            "landmark_error_eye_centres": pytest.approx(0.2),
             "mean_face_error": 0.5,
             "true_flow_error_px": 0.25,
             "landmark_failure_rate": pytest.approx(0.2),
@@ -87,7 +93,7 @@ def test_every_clip_counts_once_and_every_frame_in_the_failure_rate():
         },
         "a": {
             "clips": 2,
-            "landmark_error": pytest.approx(0.2),
+            "landmark_error_eye_centres": pytest.approx(0.2),
             "mean_face_error": 0.5,
             "landmark_failure_rate": pytest.approx(0.2),
         },
@@ -106,12 +112,12 @@ def test_predictions_tell_what_they_hold():
         "corpus": "a",
         "fold": "a/s",
         "flow_endpoint_error_px": "",
-        "landmark_error": "0.25",
+        "landmark_error_eye_centres": "0.25",
         "landmark_failures": "3",
         "frames": "7",
     }
     found = auxiliary_of(row)
-    assert (found.landmark_error, found.landmark_failures, found.frames) == (0.25, 3, 7)
+    assert (found.landmark_error_eye_centres, found.landmark_failures, found.frames) == (0.25, 3, 7)
     assert math.isnan(found.flow_endpoint_error_px)
 
 

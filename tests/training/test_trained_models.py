@@ -95,7 +95,7 @@ def test_a_run_is_scored_again_to_the_same_numbers(workspace, run, study):
     assert after["rescored"]["largest_difference"] < 1e-6
     assert after["rescored"]["other_class"] == []
     old, new = (one["auxiliary"]["parts"]["all"] for one in (before, after))
-    for name in ("flow_endpoint_error_px", "landmark_error", "landmark_failure_rate"):
+    for name in ("flow_endpoint_error_px", "landmark_error_eye_centres", "landmark_failure_rate"):
         assert new[name] == pytest.approx(old[name], rel=1e-4)
     assert new["clips"] == new["true_clips"] == len(study.clips)
     # TV-L1 is nearer to the truth than no motion at all, and the mean of people is no person.
@@ -122,8 +122,8 @@ def test_a_prediction_is_that_of_the_fold_that_tested_the_clip(workspace, study,
     assert facts["predicted"] == study.classes[int(stored["predicted"])]
     assert facts["label"] == study.classes[int(stored["label"])]
     assert (facts["synthetic"], facts["restricted"]) == (True, False)
-    assert facts["auxiliary"]["landmark_error"] == pytest.approx(
-        float(stored["landmark_error"]), rel=1e-4
+    assert facts["auxiliary"]["landmark_error_eye_centres"] == pytest.approx(
+        float(stored["landmark_error_eye_centres"]), rel=1e-4
     )
     assert json.loads((tmp_path / "out" / "probabilities.json").read_text()) == facts
     _check_files(tmp_path / "out", workspace, study, facts)
@@ -322,7 +322,7 @@ def test_the_truth_is_that_of_the_aligned_frames(workspace, study):
     perfect = MolOutput(torch.zeros(len(seen.labels), 3), seen.flow, seen.landmarks[:, 1:])
     scores = score_truth(Workspace(workspace), entry, perfect, seen, Window(8, 2))
     assert scores["true_flow_error_px"] == scores["true_tvl1_error_px"] == 0
-    assert scores["true_landmark_error"] == scores["true_target_error"] == 0
+    assert scores["true_landmark_error_eye_centres"] == scores["true_target_error"] == 0
     assert scores["true_zero_error_px"] > 0
     perfect.flow = seen.flow + torch.tensor([3.0, -4.0])[:, None, None]
     moved = score_truth(Workspace(workspace), entry, perfect, seen, Window(8, 2))

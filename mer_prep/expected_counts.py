@@ -5,32 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from mer_prep.label_map import CorpusLabels, Expected, LabelMap
+from mer_prep.label_map import ClassCounts, CorpusLabels, Expected, LabelMap
 from mer_prep.manifest import Finding, ImportRecord
 
 
 @dataclass(frozen=True)
-class Tally:
-    """What a label map gave of one corpus, or of all.
+class Tally(ClassCounts):
+    """What a label map gave of one corpus, or of all; classes as in `ClassCounts`.
 
     Parameters
     ----------
-    classes : mapping of str to int
-        Clips by class, every class named.
     subjects : int
         Number of subjects.
     sha256 : str
         Digest of the clip list.
     """
 
-    classes: Mapping[str, int]
     subjects: int
     sha256: str
-
-    @property
-    def clips(self) -> int:
-        """Number of clips over all classes."""
-        return sum(self.classes.values())
 
     def agrees(self, expected: Expected) -> bool:
         """Return whether the counts are those that are expected."""

@@ -57,6 +57,8 @@ class Sample:
             self.label,
             known or "",
             self.population,
+            clip.onset,
+            clip.offset,
         )
 
 

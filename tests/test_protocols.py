@@ -192,6 +192,19 @@ def test_the_same_frames_under_two_names() -> None:
     leak(member("casme2/sub01/x", 0, ""), member("mine/anna/y", 0, ""))
 
 
+def test_two_expressions_of_one_folder_are_two() -> None:
+    # Both have all frames of the folder; their own do not overlap.
+    one, other, third = (
+        dataclasses.replace(member(f"casme/sub01/{name}", 0, "d1"), onset=onset, offset=offset)
+        for name, onset, offset in (("a", 10, 20), ("b", 21, 40), ("c", 35, 50))
+    )
+    leak(one, other, subjects_may_recur=True)
+    with pytest.raises(LeakError, match="the same frames"):
+        leak(other, third, subjects_may_recur=True)
+    with pytest.raises(LeakError, match="the same frames"):
+        leak(other, dataclasses.replace(one, onset=None), subjects_may_recur=True)
+
+
 @pytest.mark.parametrize(
     "copy",
     ["EP02_01f_flip", "EP02_01f-mirrored", "EP02_01f_aug3", "EP02_01f_mag10_flip",

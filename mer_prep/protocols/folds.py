@@ -27,6 +27,8 @@ class Member:
     population : str
         Whom the corpus shows: the corpus that it was imported as, whatever it is called in the
         workspace; empty if unknown.
+    onset, offset : int, optional
+        First and last frame number of the expression: two of one folder share all its frames.
     """
 
     clip_id: str
@@ -35,6 +37,16 @@ class Member:
     label: int
     source_digest: str = ""
     population: str = ""
+    onset: int | None = None
+    offset: int | None = None
+
+    def overlaps(self, other: Member) -> bool:
+        """Return whether two expressions share a frame number, or may for all that is known."""
+        if self.onset is None or other.onset is None:
+            return True
+        if self.offset is None or other.offset is None:
+            return True
+        return max(self.onset, other.onset) <= min(self.offset, other.offset)
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,7 @@ def read(request: Request) -> Reading:
     chosen_errata(facts, request.errata)
     reading = Reading(request.name, request.root)
     folders = walk(request.root, reading.findings)
-    trees = _trees(folders)
+    trees = _trees(reading, folders)
     if not trees:
         raise not_this_corpus(request.root, folders, "affwild2")
     tree = choose_tree(reading, trees, PREFERENCE, facts, request.variant)
@@ -230,7 +230,7 @@ def split_evenly(start: int, stop: int, longest: int) -> list[tuple[int, int]]:
     return list(itertools.pairwise(edges))
 
 
-def _trees(folders: Sequence[Folder]) -> list[Tree]:
+def _trees(reading: Reading, folders: Sequence[Folder]) -> list[Tree]:
     """Return one tree per form; batches that lie in folders of their own belong together."""
     trees: dict[str, Tree] = {}
     for folder in folders:
@@ -238,12 +238,12 @@ def _trees(folders: Sequence[Folder]) -> list[Tree]:
             aligned = any("aligned" in name.casefold() for name in folder.parts)
             variant = "cropped_aligned" if aligned else "cropped"
             tree = trees.setdefault(variant, Tree("", variant))
-            tree.folders.setdefault(_key(folder.name), folder)
+            tree.add(_key(folder.name), folder, reading.findings)
         for name in folder.videos:
             # A video stands for the folder of its frames.
             video = Folder((*folder.parts, name), (name,), (), (name,))
             tree = trees.setdefault("video", Tree("", "video"))
-            tree.folders.setdefault(_key(Path(name).stem), video)
+            tree.add(_key(Path(name).stem), video, reading.findings)
     return list(trees.values())
 
 

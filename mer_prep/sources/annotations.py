@@ -198,6 +198,27 @@ class Table:
                 yield Row(self.sheet, number, self.columns)
 
 
+def check_width(row: Row, table: Table) -> None:
+    """Refuse a row of a CSV file wider than its headings: a comma has shifted its cells.
+
+    Raises
+    ------
+    AnnotationError
+        If there is text beyond the last heading. Workbooks may have notes there.
+    """
+    if not table.sheet.lines:
+        return
+    width = max(index for index, heading in enumerate(table.headings, start=1) if heading)
+    cells = row.sheet.rows[row.number - 1]
+    if any(str(cell).strip() for cell in cells[width:] if cell is not None):
+        raise AnnotationError(
+            f"The row has {len(cells)} cells and the table {width} columns.",
+            where=row.where(),
+            why="what stands in a shifted cell would be read as something else",
+            hint="put texts that hold commas in quotes",
+        )
+
+
 def normalise_heading(text: str) -> str:
     """Return the letters and digits of a heading in lower case."""
     return re.sub(r"[^a-z0-9]", "", text.casefold())
@@ -319,7 +340,7 @@ def find_table(sheets: Sequence[Sheet], columns: Sequence[Column]) -> Table:
     ------
     AnnotationError
         If there is none: names the sheets, or the nearest sheet and row with the columns missing
-        there and the headings most like them.
+        there and the headings most like them. If a row of it stands above its headings.
     """
     best: tuple[int, Sheet, int] | None = None
     required = [column for column in columns if column.required]
@@ -329,6 +350,7 @@ def find_table(sheets: Sequence[Sheet], columns: Sequence[Column]) -> Table:
             score = sum(column.name in found for column in required)
             if score == len(required):
                 _check_not_twice(sheet, index, values, columns)
+                _check_nothing_above(sheet, index, [found[one.name] for one in required])
                 headings = tuple(_heading(value) for value in values)
                 return Table(sheet, index + 1, found, headings)
             if best is None or score > best[0]:
@@ -366,6 +388,26 @@ def _check_not_twice(
                 where=f"{sheet.file.name}, {sheet.place(index + 1)}",
                 hint="remove or rename the one that is not the annotation's own",
             )
+
+
+def _check_nothing_above(sheet: Sheet, index: int, positions: Sequence[int]) -> None:
+    """Raise an error if a row above the headings holds numbers where the table does."""
+    for above, values in enumerate(sheet.rows[:index]):
+        numbers = [at for at in positions if at < len(values) and _is_number(values[at])]
+        if len(numbers) >= 2:
+            raise AnnotationError(
+                "A row of the table stands above its headings.",
+                where=f"{sheet.file.name}, {sheet.place(above + 1)}",
+                why=f"the headings are in {sheet.place(index + 1)}, and what stands above them "
+                "would be left out without a word",
+                hint="move the headings to the top: sorting a table sorts them too",
+            )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) or (
+        isinstance(value, str) and re.fullmatch(r"\s*-?\d+(\.0*)?\s*", value) is not None
+    )
 
 
 def _no_table(

@@ -306,7 +306,7 @@ def _with_macro(
     labelled = _other_table(reading, folders, _MACRO_LABELS, LABEL_COLUMNS, kind="macro")
     coded = _other_table(reading, folders, _CODES, CODE_COLUMNS, kind="micro")
     macro += [item for item in coded if item.expression_type == "macro"]
-    emotions = {(item.key, item.onset): item for item in labelled}
+    emotions = _by_onset(reading, labelled)
     merged = [_with_emotion(item, emotions.pop((item.key, item.onset), None)) for item in macro]
     merged += emotions.values()
     if merged and reading.version not in (None, UNKNOWN):
@@ -315,6 +315,23 @@ def _with_macro(
         message = "No workbook of macro-expressions was found; micro-expressions alone are read."
         reading.note("info", "macro-missing", message)
     return micro + merged
+
+
+def _by_onset(
+    reading: Reading, labelled: Sequence[Expression]
+) -> dict[tuple[Hashable, int | None], Expression]:
+    """Return expressions by recording and onset; of rows that differ, none, and an error."""
+    found: dict[tuple[Hashable, int | None], Expression] = {}
+    contradicted = set()
+    for item in labelled:
+        key = (item.key, item.onset)
+        other = found.setdefault(key, item)
+        if dataclasses.replace(other, where="") != dataclasses.replace(item, where=""):
+            contradicted.add(key)
+            message = f"The row says something else than {other.where} of the same onset; neither "
+            message += "is taken."
+            reading.note("error", "row-repeated", message, where=item.where)
+    return {key: item for key, item in found.items() if key not in contradicted}
 
 
 def _with_emotion(item: Expression, labelled: Expression | None) -> Expression:

@@ -25,6 +25,7 @@ from mer_prep.sources.annotations import (
     Column,
     Row,
     Table,
+    check_width,
     find_table,
     normalise_heading,
     read_sheets,
@@ -281,7 +282,7 @@ def _annotated(
             continue
         plain = _expression(clip)
         try:
-            _check_width(row, table)
+            check_width(row, table)
             expression = _row_expression(row, plain, subject)
             fps = _fps(row) if row.text("fps") else None
         except AnnotationError as error:
@@ -302,19 +303,6 @@ def _annotated(
             reading.note("warning", "clip-without-row", message, where=clip.relative)
             expressions.append(_expression(clip))
     return expressions, rates
-
-
-def _check_width(row: Row, table: Table) -> None:
-    """Refuse a row that is wider than the headings: an unquoted comma has shifted its cells."""
-    width = max(index for index, heading in enumerate(table.headings, start=1) if heading)
-    cells = row.sheet.rows[row.number - 1]
-    if any(str(cell).strip() for cell in cells[width:] if cell is not None):
-        raise AnnotationError(
-            f"The row has {len(cells)} cells and the table {width} columns.",
-            where=row.where(),
-            why="what stands in a shifted cell would be read as something else",
-            hint="put texts that hold commas in quotes",
-        )
 
 
 def _check_subject(row: Row, subject: str, clip: FoundClip, folders: set[str]) -> None:

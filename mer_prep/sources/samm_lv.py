@@ -229,12 +229,26 @@ def _with_emotions(
 
 
 def _samm_labels(reading: Reading, table: Table) -> dict[Hashable, tuple[str | None, int | None]]:
-    """Return emotion and objective class of SAMM's micro-expressions by their key."""
+    """Return emotion and objective class of SAMM's micro-expressions by their key.
 
-    def parse(number: int, row: Row) -> tuple[Hashable, tuple[str | None, int | None]]:
-        label = (optional_text(row, "Estimated Emotion"), row.optional_whole("Objective Classes"))
-        return clip_key(row.text("Filename")), label
+    Rows that say different things of one clip give an error, and none of them is believed.
+    """
 
-    return dict(
-        read_rows(reading, table, parse, subject="Subject", clip="Filename", onset="Onset Frame")
-    )
+    def parse(number: int, row: Row) -> tuple[Row, tuple[str | None, int | None]]:
+        return row, (
+            optional_text(row, "Estimated Emotion"),
+            row.optional_whole("Objective Classes"),
+        )
+
+    labels: dict[Hashable, tuple[str | None, int | None]] = {}
+    contradicted = set()
+    for row, label in read_rows(
+        reading, table, parse, subject="Subject", clip="Filename", onset="Onset Frame"
+    ):
+        key = clip_key(row.text("Filename"))
+        if labels.setdefault(key, label) != label:
+            contradicted.add(key)
+            message = f"SAMM's workbook gives {row.text('Filename')} two emotions or classes; "
+            message += "neither is taken."
+            reading.note("error", "row-repeated", message, where=row.where())
+    return {key: label for key, label in labels.items() if key not in contradicted}

@@ -17,6 +17,7 @@ from mer_prep.sources.annotations import (
     Column,
     Row,
     Table,
+    check_width,
     file_sha256,
     find_table,
     read_sheets,
@@ -326,6 +327,7 @@ def read_rows(
     refused: list[AnnotationError] = []
     for row in table:
         try:
+            check_width(row, table)
             number = subject_number(row, subject)
             if number is not None and row.text(clip):
                 parsed.append(parse(number, row))

@@ -17,6 +17,7 @@ from mer_prep.sources.annotations import (
     Column,
     Row,
     Table,
+    check_width,
     find_table,
     normalise_heading,
     read_csv,
@@ -292,6 +293,7 @@ def _parse_all(
     seen: dict[Interval, Row] = {}
     for row in table:
         try:
+            check_width(row, table)
             one = parse(row)
             if one is None:
                 continue

@@ -182,11 +182,19 @@ def _intervals(
     for clip in clips:
         folder = PurePosixPath(clip.frames[0]).parent
         # The parent of a frame in the root itself is written as a dot.
-        recording = by_folder["" if folder == PurePosixPath(".") else str(folder)]
+        recording = by_folder.get("" if folder == PurePosixPath(".") else str(folder))
+        if recording is None:
+            raise ManifestError(
+                f"The frames of {clip.clip_id} lie in no recording of the import.",
+                where=folder,
+                hint=f"import {clip.corpus} again",
+            )
         if policy.onset_at_start == "drop" and "onset-at-start" in clip.flags:
             reasons["macro-expressions from the start of their recording left out"] += 1
             continue
         onset = recording.first if clip.onset is None else clip.onset
+        if clip.onset is None:
+            reasons["expressions without onset taken from the first frame on"] += 1
         offset = clip.offset
         if offset is None or "offset-missing" in clip.flags:
             offset, reason = _offset(onset, clip.apex, policy.missing_offset)
@@ -195,6 +203,9 @@ def _intervals(
             continue
         if offset < onset:
             reasons["expressions whose onset lies after their offset left out"] += 1
+            continue
+        if offset > recording.last:
+            reasons["expressions that end after the last frame of their recording left out"] += 1
             continue
         name = f"{clip.corpus}/{recording.name}"
         found.append(Interval(name, onset, offset, clip.expression_type, clip.emotion))

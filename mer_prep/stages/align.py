@@ -92,7 +92,7 @@ class Align(Stage):
     """Warps every frame once, from source to aligned pixels; see `mer_prep.ops.similarity`."""
 
     name = "align"
-    version = 4
+    version = 5
     requires = ("landmarks",)
     reads_frames = True
     key_frames = ("onset",)

@@ -250,3 +250,12 @@ def test_windows_line_ends_and_blank_last_lines(tmp_path):
         read_labels(path, corpus_facts("affwild2").emotions)
     path.write_bytes(b"")
     assert read_labels(path, corpus_facts("affwild2").emotions) is None
+
+
+def test_two_folders_of_one_track_are_noted(root):
+    for number in range(1, 4):
+        write_frame(root / f"cropped_aligned/batch2/video1/{number:05d}.jpg", number)
+    imported = import_corpus("affwild2", root, options=SHORT)
+    assert len(imported.clips) == 7
+    finding = only(imported.record, "folder-duplicate")
+    assert finding.where == "cropped_aligned/batch2/video1"

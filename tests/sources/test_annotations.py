@@ -14,7 +14,9 @@ from mer_prep.sources.annotations import (
     Column,
     Sheet,
     cell_text,
+    check_width,
     find_table,
+    read_csv,
     read_sheets,
 )
 from mer_prep.sources.expressions import normalise_emotion, parse_action_units
@@ -181,3 +183,29 @@ def test_facts_are_complete(corpus):
         for counts in (version.emotions, version.per_subject, version.objective_classes):
             assert not counts or sum(counts.values()) == version.clips
         assert not version.per_subject or len(version.per_subject) == version.subjects
+
+
+def test_rows_above_the_headings_are_not_lost():
+    title = ["My table, 200 frames a second", None, None]
+    rows = [title, ["sub01", "EP01", 12], ["Subject", "Filename", "OnsetFrame"], ["s2", "EP02", 7]]
+    columns = [
+        Column("subject", ("subject",)),
+        Column("onset", ("onsetframe",)),
+        Column("offset", ("offsetframe",)),
+    ]
+    full = [[*row, 30 if isinstance(row[2], int) else row[2] and "OffsetFrame"] for row in rows]
+    with pytest.raises(AnnotationError, match="stands above its headings") as error:
+        find_table([Sheet(Path("x.xlsx"), "S", full)], columns)
+    assert "S row 2" in str(error.value)
+    (row,) = find_table([Sheet(Path("x.xlsx"), "S", [full[0], *full[2:]])], columns)
+    assert row.whole("onset") == 7
+
+
+def test_a_wide_row_of_a_csv_file_is_refused(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("Subject,OnsetFrame\ns1,5,7\ns2,6,\n")
+    table = find_table([read_csv(path)], COLUMNS)
+    wide, plain = table
+    check_width(plain, table)
+    with pytest.raises(AnnotationError, match="The row has 3 cells and the table 2 columns"):
+        check_width(wide, table)

@@ -334,3 +334,14 @@ def test_what_is_missing_is_said(tmp_path, root):
     with pytest.raises(ManifestError, match="No clip folder of CAS") as caught:
         import_corpus("casme3", tmp_path / "x")
     assert "part_A/spNO.1/a/color" in str(caught.value)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_two_macro_labels_of_one_onset_are_not_believed(root, order):
+    labels = root / "annotation/partA/cas(me)3_part_A_MaE_label_JpgIndex_v2_emotion.xlsx"
+    head = ["sub", "seq", "onset", "apex", "offset", "emotion"]
+    rows = [["spNO.1", "b", 30, 40, 50, "happy"], ["spNO.1", "b", 30, 42, 50, "anger"]]
+    write_workbook(labels, {"Sheet1": [head, *rows[::order]]})
+    imported = import_corpus("casme3", root)
+    assert "casme3/spNO.1/b@30" not in [clip.clip_id for clip in imported.clips]
+    assert only(imported.record, "row-repeated").level == "error"

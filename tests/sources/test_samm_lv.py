@@ -190,3 +190,18 @@ def test_rows_of_another_subject_and_other_corpora_are_refused(tmp_path, root):
     (root / WORKBOOK).unlink()
     with pytest.raises(AnnotationError, match="SAMM_LongVideos_V3_Release"):
         import_corpus("samm_lv", root)
+
+
+def test_two_rows_of_samm_that_differ_are_not_believed(root):
+    book = openpyxl.load_workbook(root / SAMM)
+    sheet = book.worksheets[0]
+    row = [cell.value for cell in sheet[15]]
+    emotion = [cell.value for cell in sheet[14]].index("Estimated Emotion")
+    row[emotion] = "Happiness"
+    sheet.append(row)
+    book.save(root / SAMM)
+    imported = import_corpus("samm_lv", root)
+    assert [clip.emotion for clip in imported.clips] == [None, None, "others"]
+    finding = only(imported.record, "row-repeated")
+    assert finding.level == "error"
+    assert "006_1_2" in finding.message

@@ -200,3 +200,16 @@ def test_an_expression_that_is_annotated_twice_counts_once(workspace):
     truth = read_ground_truth(workspace, ["samm_lv"])
     assert [one.emotion for one in truth.intervals] == ["anger", "fear"]
     assert "samm_lv: 1 expressions annotated twice counted once" in truth.notes
+
+
+def test_what_ends_after_its_recording_is_left_out_with_a_note(workspace):
+    store(workspace, [CLIPS[0], clip("006_1_2", 20, None, 60000)])
+    truth = read_ground_truth(workspace, ["samm_lv"])
+    assert [one.onset for one in truth.intervals] == [50]
+    assert any("end after the last frame" in note for note in truth.notes)
+
+
+def test_frames_outside_of_all_recordings_are_an_error(workspace):
+    store(workspace, recordings=RECORDINGS[1:])
+    with pytest.raises(ManifestError, match="lie in no recording"):
+        read_ground_truth(workspace, ["samm_lv"])

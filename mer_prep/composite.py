@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import hashlib
+import io
 import json
 import re
 from collections import Counter
@@ -184,6 +186,10 @@ def compose(
     names = workspace.select(tuple(corpora))
     if not corpora:
         names = [name for name in names if name in label_map.corpora]
+    crossed = protocol if frozen is None else frozen.protocol
+    if crossed.train:
+        # Counts and digest are those of the clips that the protocol uses.
+        names = [name for name in names if name in (*crossed.train, *crossed.test)]
     return build_composite(
         [clip for name in names for clip in workspace.clips(name)],
         label_map,
@@ -410,7 +416,10 @@ def _findings(
 def write_composite(
     folder: Path, composite: Composite, *, shards: Mapping[str, Any] | None = None
 ) -> Path:
-    """Write ``composite.jsonl`` (one labelled clip a line), ``composite.json`` and ``folds.json``.
+    """Write the composite: clips, facts, folds, and what was left out.
+
+    ``composite.jsonl`` has one labelled clip a line, ``composite.json`` counts and digests,
+    ``folds.json`` the frozen folds, ``left-out.csv`` the clips that have no label, and why.
 
     Parameters
     ----------
@@ -444,9 +453,18 @@ def write_composite(
         lines.append(json.dumps(record, ensure_ascii=False) + "\n")
     path = folder / "composite.jsonl"
     write_folds(path.with_name("folds.json"), composite.frozen())
+    write_atomic(path.with_name("left-out.csv"), _left_out_table(composite))
     write_atomic(path.with_suffix(".json"), json.dumps(_facts(composite, shards), indent=1) + "\n")
     write_atomic(path, "".join(lines))
     return path
+
+
+def _left_out_table(composite: Composite) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("clip_id", "reason"))
+    writer.writerows(sorted(composite.left_out.items()))
+    return text.getvalue()
 
 
 def _facts(composite: Composite, shards: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 from collections import Counter
@@ -123,8 +124,17 @@ def test_what_is_written_can_be_read(tmp_path: Path) -> None:
     assert frozen == made.frozen()
     assert facts["protocol"] == {"name": "loso"}
     assert facts["folds_sha256"] == folds_digest(folds)
+    assert path.with_name("left-out.csv").read_text() == "clip_id,reason\n"
     tested = [clip_id for fold in folds for clip_id in fold.test]
     assert sorted(tested) == sorted(line["clip_id"] for line in lines)
+
+
+def test_clips_that_are_left_out_are_listed_with_the_reason(tmp_path: Path) -> None:
+    made = build_composite([*everything(), clip("casme2", "sub01", "a, b", "others")], MEGC)
+    write_composite(tmp_path, made)
+    with (tmp_path / "left-out.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows == [{"clip_id": "casme2/sub01/a, b", "reason": "emotion 'others' has no class"}]
 
 
 def test_another_variant_is_refused() -> None:

@@ -42,9 +42,12 @@ LOST = 0.25
 PART = 24
 CUT_SIZE = (640, 480)
 
-#: Landmarks around the part of the face that expressions move least: the bridge of the nose, from
-#: the inner corners of the eyes to the nostrils.
-STEADY_POINTS = (27, 42, 35, 31, 39)
+#: Landmarks around the part of the face that expressions do not move: the bridge of the nose, from
+#: the inner corners of the eyes to the base of its tip.
+STEADY_POINTS = (27, 42, 33, 39)
+
+#: The same with the nostrils' wings, which action units 9, 10, 38 and 39 and speech move.
+WIDER_POINTS = (27, 42, 35, 31, 39)
 
 PER_FRAME_DLIB = "per-frame, dlib"
 
@@ -271,7 +274,8 @@ def settled_after(right: Iterable[bool]) -> int | None:
 def _steadiness_row(take: Take, stabilized: Prepared) -> dict[str, Any]:
     """Return the RMS motion from frame to frame, px at 144x144, by mode."""
     frames = take.frames()
-    mask = steady_mask(np.asarray(stabilized.aligned["landmarks"])[0])
+    onset_landmarks = np.asarray(stabilized.aligned["landmarks"])[0]
+    mask, wider = steady_mask(onset_landmarks), steady_mask(onset_landmarks, WIDER_POINTS)
     row: dict[str, Any] = {"video": take.name}
     row["stabilized"] = motion_rms(np.asarray(stabilized.aligned["frames"]), mask)
     row["failures"] = stabilized.facts["registration_failures"]
@@ -287,6 +291,9 @@ def _steadiness_row(take: Take, stabilized: Prepared) -> dict[str, Any]:
     row[PER_FRAME_DLIB] = motion_rms(_by_dlib(frames), mask)
     for mode in ("onset", "per-frame", PER_FRAME_DLIB):
         row[f"{mode} ratio"] = row[mode] / row["stabilized"]
+    row["wider ratio"] = motion_rms(_by_dlib(frames), wider) / motion_rms(
+        np.asarray(stabilized.aligned["frames"]), wider
+    )
     return row
 
 
@@ -300,10 +307,12 @@ def _by_dlib(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
             yield peers.align(image, landmarks)
 
 
-def steady_mask(landmarks: np.ndarray, *, size: int = peers.SIZE) -> np.ndarray:
+def steady_mask(
+    landmarks: np.ndarray, points: Sequence[int] = STEADY_POINTS, *, size: int = peers.SIZE
+) -> np.ndarray:
     """Return the bridge of the nose in an aligned frame, (size, size) bool."""
     mask = np.zeros((size, size), np.uint8)
-    hull = cv2.convexHull(landmarks[list(STEADY_POINTS)].astype(np.float32))
+    hull = cv2.convexHull(landmarks[list(points)].astype(np.float32))
     cv2.fillConvexPoly(mask, np.rint(hull).astype(np.int32), 1)
     return mask.astype(bool)
 
@@ -321,7 +330,7 @@ def motion_rms(frames: Iterable[np.ndarray], mask: np.ndarray) -> float:
 
 def _steadiness_table(rows: list[dict[str, Any]]) -> Table:
     modes = ("stabilized", "onset", "per-frame", PER_FRAME_DLIB)
-    keys = [*modes, *(f"{mode} ratio" for mode in modes[1:])]
+    keys = [*modes, *(f"{mode} ratio" for mode in modes[1:]), "wider ratio"]
     summary = [
         {"video": name} | {key: choose([row[key] for row in rows]) for key in keys}
         for name, choose in (("median", statistics.median), ("smallest", min))
@@ -332,6 +341,7 @@ def _steadiness_table(rows: list[dict[str, Any]]) -> Table:
             Column("video", "video"),
             *(Column(mode, mode, 3) for mode in modes),
             *(Column(f"{mode} ratio", f"{mode} / stabilized", 1) for mode in modes[1:]),
+            Column("wider ratio", "the last, nostrils included", 1),
             Column("failures", "not registered"),
         ),
         [*rows, *summary],

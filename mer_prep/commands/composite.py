@@ -19,6 +19,7 @@ from mer_prep.commands.common import (
 from mer_prep.workspace import Workspace
 
 if TYPE_CHECKING:
+    from mer_prep.composite import Composite
     from mer_prep.label_map import CorpusLabels, LabelMap
     from mer_prep.protocols import Protocol
 
@@ -88,10 +89,11 @@ def composite(
         click.echo(table(rows, ("corpus", *labels.classes, "clips", "subjects", "digest")))
         for finding in made.findings:
             click.echo(f"  {finding}")
+        click.echo(f"  {_protocol_line(made)}")
         reasons = sorted(set(made.left_out.values()))
         for reason in reasons:
             ids = sorted(one for one, why in made.left_out.items() if why == reason)
-            more = f" and {len(ids) - 3} more" if len(ids) > 3 else ""
+            more = f" and {len(ids) - 3} more (left-out.csv)" if len(ids) > 3 else ""
             click.echo(f"  left out, {reason}: {', '.join(ids[:3])}{more}")
     synthetic = ", SYNTHETIC" if made.synthetic else ""
     click.echo(
@@ -100,6 +102,22 @@ def composite(
         f"in {path}",
         err=as_json,
     )
+
+
+def _protocol_line(made: Composite) -> str:
+    """Return the protocol with its parameters, the folds' sizes and their digest."""
+    facts = made.protocol.facts()
+    words = [str(facts.pop("name"))]
+    words += [
+        f"{key} {'+'.join(value) if isinstance(value, list) else value}"
+        for key, value in facts.items()
+        if key != "folds"
+    ]
+    sizes = [len(fold.test) for fold in made.folds]
+    spread = f"{min(sizes)} to {max(sizes)}" if min(sizes) < max(sizes) else str(sizes[0])
+    count = plural(len(sizes), "fold")
+    words.append(f"{count} testing {spread} clips" + ("" if len(sizes) == 1 else " each"))
+    return f"protocol {', '.join(words)}, digest {made.frozen().digest()[:16]}"
 
 
 def _passport(workspace: Workspace, names: list[str], pipeline_name: str) -> dict[str, Any]:

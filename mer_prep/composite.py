@@ -268,13 +268,14 @@ def build_composite(
         reason = f"not drawn: balanced to {draw.per_class} clips a class"
         left_out |= {one.clip.clip_id: reason for one in pool if one.clip.clip_id not in kept}
     protocol = protocol if frozen is None else frozen.protocol
-    findings = (*_findings(labels, pool, draw, corpora, records), *_mind(protocol))
+    folds = _folds(samples, protocol, frozen)
+    findings = (*_findings(labels, pool, draw, corpora, records), *_mind(protocol, folds))
     return Composite(
         labels=labels,
         samples=tuple(samples),
         left_out=left_out,
         protocol=protocol,
-        folds=_folds(samples, protocol, frozen),
+        folds=folds,
         findings=findings,
         synthetic=any(one.clip.synthetic for one in pool),
         draw=draw,
@@ -297,7 +298,9 @@ def _folds(
 ) -> tuple[Fold, ...]:
     members = [one.member for one in samples]
     if frozen is None:
-        return tuple(make_folds(protocol, members))
+        # One subject is a trial, whose counts are of use; only training needs folds.
+        alone = protocol == LOSO and len({one.subject for one in members}) == 1
+        return () if alone else tuple(make_folds(protocol, members))
     if frozen.clip_list != list_digest(samples):
         known = {clip for fold in frozen.folds for clip in (*fold.train, *fold.test)}
         here = {one.clip_id for one in members}
@@ -318,7 +321,10 @@ def _balanced(pool: Sequence[Sample], labels: LabelMap, seed: int) -> tuple[list
     return samples, Draw(seed, len(samples) // len(labels.classes), _tally(pool, labels.classes))
 
 
-def _mind(protocol: Protocol) -> Iterable[Finding]:
+def _mind(protocol: Protocol, folds: Sequence[Fold]) -> Iterable[Finding]:
+    if not folds:
+        message = "all clips are of one subject: there is nothing to split into training and test"
+        yield Finding("warning", "one-subject", message)
     if protocol.card.subjects_may_recur:
         yield Finding("warning", "subjects-recur", f"{protocol.name}: {protocol.card.caveat}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
@@ -267,3 +268,21 @@ def test_doctor_finds_what_is_here(run: Run) -> None:
     assert facts["TV-L1"]["state"] == "ok"
     assert facts["dlib"]["state"] == "ok"
     assert facts["opencv"]["state"] == "ok"
+
+
+def test_an_export_says_which_apex_its_strain_is_of(
+    run: Run, prepared: Workspace, tmp_path: Path
+) -> None:
+    assert run("strain", "--jobs", 1).exit_code == 0
+    assert run("export", "strain", "--to", "npy", "--out", tmp_path / "out").exit_code == 0
+    with open(tmp_path / "out/index.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 6
+    for row in rows:
+        # No apex of SMIC is annotated, and one of CASME II is missing.
+        midpoint = row["apex"] == ""
+        assert midpoint or row["corpus"] == "casme2"
+        assert row["used_apex_source"] == ("midpoint" if midpoint else "annotated")
+        assert int(row["used_onset"]) == int(row["onset"])
+        if not midpoint:
+            assert row["used_apex"] == row["apex"]

@@ -137,6 +137,13 @@ def test_a_single_subject_cannot_be_split() -> None:
         make_folds(Protocol("loso"), TOYS[:2])
 
 
+def test_the_composite_of_one_subject_has_counts_and_no_folds() -> None:
+    made = build_composite([one for one in everything() if one.subject == "s03"], MEGC)
+    assert made.counts() == {"negative": 22, "positive": 11, "surprise": 6}
+    assert made.folds == ()
+    assert "one-subject" in {one.code for one in made.findings}
+
+
 # --- leaks ------------------------------------------------------------------------------------
 
 

@@ -89,7 +89,8 @@ def composite(
         click.echo(table(rows, ("corpus", *labels.classes, "clips", "subjects", "digest")))
         for finding in made.findings:
             click.echo(f"  {finding}")
-        click.echo(f"  {_protocol_line(made)}")
+        if made.folds:
+            click.echo(f"  {_protocol_line(made)}")
         reasons = sorted(set(made.left_out.values()))
         for reason in reasons:
             ids = sorted(one for one, why in made.left_out.items() if why == reason)

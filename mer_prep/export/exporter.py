@@ -6,7 +6,7 @@ import csv
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +49,9 @@ _COLUMNS = (
     "apex",
     "apex_source",
     "offset",
+    "used_onset",
+    "used_apex",
+    "used_apex_source",
     "restricted",
     "synthetic",
     "path",
@@ -191,6 +194,7 @@ def write_export(
                 facts = _clip_facts(item, selection)
                 facts["frame_numbers"] = arrays.pop("frame_numbers").tolist()
                 facts["attributes"] = attributes
+                facts |= _used_key_frames(item, attributes)
                 path = writer.add(item.clip.clip_id, facts, fields, arrays)
                 rows.append({**facts, "path": path})
                 progress(number, len(selection.items))
@@ -249,6 +253,25 @@ def _clip_facts(item: Item, selection: Selection) -> dict[str, Any]:
     if clip.restricted:
         facts["licence"] = _RESTRICTED.format(corpora=clip.corpus).strip()
     return facts
+
+
+def _used_key_frames(item: Item, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the frames that the result is of, and where its apex comes from; None if unknown.
+
+    Where a result rests on flow, they are those of the flow.
+    """
+    known = dict(attributes)
+    used: dict[str, Any] = dict.fromkeys(("used_onset", "used_apex", "used_apex_source"))
+    if item.flow is not None:
+        arrays, flow_facts = read_clip(item.flow, item.clip.clip_id, ["pair_numbers"])
+        known = {**flow_facts, **known}
+        first, second = arrays["pair_numbers"][0].tolist()
+        if "apex_number" in known:
+            used |= {"used_onset": first, "used_apex": second}
+    if "apex_number" in known:
+        used["used_apex"] = known["apex_number"]
+    used["used_apex_source"] = known.get("apex_source")
+    return used
 
 
 def _description(

@@ -23,12 +23,13 @@ from mer_prep.workspace import Workspace
 
 @dataclass(frozen=True)
 class Item:
-    """A clip to export: where its result is, and its label if there are labels."""
+    """A clip to export: where its result and its flow are, and its label if there are labels."""
 
     clip: Clip
     shard: Path
     label: int | None = None
     class_name: str = ""
+    flow: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -194,7 +195,8 @@ def select_items(
         keys[f"{plan.corpus}/{plan.subject}"] = shard.header.key
         for clip in clips:
             if clip.clip_id in shard.header.clips:
-                items.append(Item(clip, shard.path, *wanted[clip.clip_id]))
+                flow = plan.shards["flow"].path if "flow" in plan.shards else None
+                items.append(Item(clip, shard.path, *wanted[clip.clip_id], flow=flow))
             else:
                 failed.append(clip.clip_id)
     if missing:

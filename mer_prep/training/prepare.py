@@ -111,6 +111,11 @@ def prepare_study(
         workspace, corpora, labels, protocol=protocol, folds_file=folds_file, seed=draw_seed
     )
     folds = composite.folds
+    if not folds:
+        raise TrainingError(
+            "All clips are of one subject: there is nobody else to test.",
+            hint="import more subjects; --protocol lovo splits the clips of one",
+        )
     findings = tuple(str(one) for one in composite.findings if one.level != "info")
     for finding in findings:
         say(finding)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -194,3 +195,13 @@ def test_synthetic_unknown_and_foreign_corpora_are_not_compared():
     assert codes(unknown) == {("warning", "counts-unchecked"): 1}
     other: list[Finding] = expected_findings(part, ImportRecord("x", "clips", "/"))
     assert other == []
+
+
+@pytest.mark.parametrize(
+    ("corpus", "form"), [("casme2", r"sub\d\d"), ("samm", r"\d{3}"), ("smic", r"s\d\d")]
+)
+def test_published_counts_name_subjects_as_the_importer_does(corpus, form):
+    versions = corpus_facts(corpus).versions.values()
+    named = [name for version in versions for name in version.per_subject or ()]
+    assert named
+    assert all(re.fullmatch(form, name) for name in named)

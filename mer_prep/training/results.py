@@ -85,6 +85,8 @@ def write_results(run: Path, study: Study) -> dict[str, Any]:
         "synthetic": study.synthetic,
         "model": study.model,
         "preset": study.preset,
+        "architecture": dataclasses.asdict(study.architecture),
+        "training": dataclasses.asdict(study.training),
         "labels": study.labels,
         "draw_seed": study.draw_seed,
         "protocol": study.protocol,
@@ -192,6 +194,7 @@ def _scores(rows: Sequence[Row], study: Study) -> dict[str, Any]:
         "clips": found.clips,
         **found.summary(),
         "interval_95": {name: [one.low, one.high] for name, one in intervals.items()},
+        "draws_lacking_class": intervals["uf1"].lacking,
         "classes": {name: dataclasses.asdict(one) for name, one in found.classes.items()},
         "confusion": found.confusion.tolist(),
     }

@@ -192,3 +192,27 @@ def test_models_are_described():
     text = call("models", "mol").output
     assert "44,104,865" in text
     assert "Table VI" not in text.splitlines()[0]
+
+
+def test_the_auxiliary_tasks_can_be_left_out_and_results_say_so(workspace):
+    found = {}
+    for name, switches in {
+        "both": (),
+        "no-flow": ("mol.flow=false",),
+        "no-landmarks": ("mol.landmarks=false",),
+        "neither": ("mol.flow=false", "mol.landmarks=false"),
+    }.items():
+        options = [part for one in switches for part in ("--set", one)]
+        train(workspace, "--run", f"switch-{name}", *options)
+        run = workspace / "runs" / f"switch-{name}"
+        results = json.loads((run / "results.json").read_text())
+        architecture = results["architecture"]
+        assert architecture["flow"] == ("mol.flow=false" not in switches)
+        assert architecture["landmarks"] == ("mol.landmarks=false" not in switches)
+        scores = results["auxiliary"]["parts"]["all"]
+        assert ("flow_endpoint_error_px" in scores) == architecture["flow"]
+        assert ("landmark_error_eye_centres" in scores) == architecture["landmarks"]
+        with (run / "predictions.csv").open(newline="") as file:
+            found[name] = [list(row.values())[6:9] for row in csv.DictReader(file)]
+    # Other losses, other weights, other probabilities.
+    assert len({str(rows) for rows in found.values()}) == 4

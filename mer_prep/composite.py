@@ -245,7 +245,8 @@ def build_composite(
     _check_imports(labels, records)
     samples, left_out, corpora = [], {}, set()
     ids: set[str] = set()
-    for clip in sorted(clips, key=lambda one: one.clip_id):
+    clips = sorted(clips, key=lambda one: one.clip_id)
+    for clip in clips:
         if clip.clip_id in ids:
             raise ManifestError(f"Clip {clip.clip_id} is given twice.", hint="give it once")
         ids.add(clip.clip_id)
@@ -269,7 +270,11 @@ def build_composite(
         left_out |= {one.clip.clip_id: reason for one in pool if one.clip.clip_id not in kept}
     protocol = protocol if frozen is None else frozen.protocol
     folds = _folds(samples, protocol, frozen)
-    findings = (*_findings(labels, pool, draw, corpora, records), *_mind(protocol, folds))
+    findings = (
+        *_findings(labels, pool, draw, corpora, records),
+        *_idle_drops(labels, clips, corpora),
+        *_mind(protocol, folds),
+    )
     return Composite(
         labels=labels,
         samples=tuple(samples),
@@ -319,6 +324,24 @@ def _balanced(pool: Sequence[Sample], labels: LabelMap, seed: int) -> tuple[list
     kept = balanced_draw({one.clip.clip_id: one.label for one in pool}, labels.classes, seed=seed)
     samples = [one for one in pool if one.clip.clip_id in kept]
     return samples, Draw(seed, len(samples) // len(labels.classes), _tally(pool, labels.classes))
+
+
+def _idle_drops(
+    labels: LabelMap, clips: Sequence[Clip], corpora: Iterable[str]
+) -> Iterable[Finding]:
+    """Yield a warning for every clip that a map of one's own leaves out and that is not there.
+
+    Where a map states counts these are compared, and what it leaves out depends on the version of
+    the annotation.
+    """
+    for corpus in sorted(corpora):
+        part = labels.corpora[corpus]
+        own = [clip for clip in clips if clip.corpus == corpus]
+        for drop in part.drop if not part.expected else ():
+            if not any(drop.concerns(clip) for clip in own):
+                message = f"{corpus}: '{drop}', which the label map leaves out, is no clip; name "
+                message += "subject and clip as `mer-prep inspect` does"
+                yield Finding("warning", "drop-idle", message)
 
 
 def _mind(protocol: Protocol, folds: Sequence[Fold]) -> Iterable[Finding]:
@@ -454,6 +477,7 @@ def write_composite(
             "label": sample.label,
             "class": classes[sample.label],
             "emotion": clip.emotion,
+            "objective_class": clip.objective_class,
             "source_digest": clip.source_digest,
         }
         lines.append(json.dumps(record, ensure_ascii=False) + "\n")

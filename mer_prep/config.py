@@ -102,8 +102,14 @@ def read_toml(path: Path) -> dict[str, Any]:
             return tomllib.load(file)
     except FileNotFoundError:
         raise ConfigError(f"There is no file {path}.") from None
+    except UnicodeDecodeError:
+        raise ConfigError(
+            "The file is not valid TOML: it is not UTF-8.", where=path, hint="save it as UTF-8"
+        ) from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"The file is not valid TOML: {error}.", where=path) from None
+    except OSError as error:
+        raise ConfigError(f"The file cannot be read: {error.strerror}.", where=path) from None
 
 
 def canonical_json(value: Any) -> str:

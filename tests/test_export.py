@@ -396,6 +396,9 @@ def test_only_the_composite(run: Run, imported: Workspace, tmp_path: Path) -> No
     with pytest.raises(ConfigError, match="own labels"):
         run(*command, "--labels", labels, "--out", tmp_path / "x")
     clips = imported.clips("toy")
+    store_manifest(imported, [dataclasses.replace(clips[0], emotion="disgust"), *clips[1:]])
+    with pytest.raises(ManifestError, match="does not fit the manifests"):
+        run(*command, "--out", tmp_path / "x")
     store_manifest(imported, clips[1:])
     with pytest.raises(ManifestError, match="does not fit the manifests"):
         run(*command, "--out", tmp_path / "x")

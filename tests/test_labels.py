@@ -107,3 +107,30 @@ def test_classes_that_are_not_counted_are_expected_to_be_empty(tmp_path: Path) -
     (expected,) = labels.corpora["m"].expected
     assert expected.classes == {"good": 4, "bad": 0}
     assert (expected.subjects, labels.total()) == (None, dataclasses.replace(expected))
+
+
+def test_a_clip_left_out_that_is_not_there_is_said(toy_clip: MakeClip, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    drops = "".join(
+        f'[[corpora.m.drop]]\nsubject = "{subject}"\nclip = "{name}"\nreason = "r"\n'
+        for subject, name in (("sub01", "a"), ("1", "a"), ("sub01", "a@7"))
+    )
+    path.write_text(HEAD + PART + drops)
+    clips = [
+        toy_clip("a", corpus="m", emotion="joy"),
+        toy_clip("b", corpus="m", emotion="joy", subject="sub02", shade=60),
+        toy_clip("c", corpus="m", emotion="joy", subject="sub03", shade=90),
+    ]
+    made = build_composite(clips, read_label_map(str(path)))
+    assert set(made.left_out) == {"m/sub01/a"}
+    said = [one.message for one in made.findings if one.code == "drop-idle"]
+    assert len(said) == 2
+    assert "'1/a'" in said[0]
+    assert "'sub01/a@7'" in said[1]
+
+
+def test_a_map_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "latin.toml"
+    path.write_bytes('title = "Größe"'.encode("latin-1"))
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        read_label_map(str(path))

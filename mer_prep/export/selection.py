@@ -229,7 +229,10 @@ def _composite_labels(
     try:
         facts = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        digests = {one["clip_id"]: str(one["source_digest"]) for one in lines}
+        stored = {
+            one["clip_id"]: (str(one["source_digest"]), one["emotion"], one["objective_class"])
+            for one in lines
+        }
         wanted: dict[str, tuple[int | None, str]] = {
             one["clip_id"]: (int(one["label"]), str(one["class"]))
             for one in lines
@@ -244,12 +247,17 @@ def _composite_labels(
         raise ManifestError(
             f"The composite cannot be read: {error}.", where=path, hint="run `mer-prep composite`"
         ) from None
-    found = {clip.clip_id: clip.source_digest for one in names for clip in workspace.clips(one)}
-    changed = sorted(one for one in wanted if found.get(one) != digests[one])
+    found = {
+        clip.clip_id: (clip.source_digest, clip.emotion, clip.objective_class)
+        for one in names
+        for clip in workspace.clips(one)
+    }
+    changed = sorted(one for one in wanted if found.get(one) != stored[one])
     if changed:
         raise ManifestError(
             f"The composite does not fit the manifests: {changed[0]} has changed or gone.",
             where=path,
+            why="its label may be another now",
             hint="run `mer-prep composite` again",
         )
     return name, classes, wanted

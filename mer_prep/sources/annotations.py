@@ -35,6 +35,9 @@ BLANKS = frozenset({"", "/", "\\", "-", "nan", "na", "null", "none", "n/a", "#n/
 
 _WHOLE = re.compile(r"[+-]?\d+(\.0+)?")
 
+#: No recording has so many frames; larger numbers are slips.
+LARGEST_NUMBER = 2**31 - 1
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -155,7 +158,14 @@ class Row:
         """
         text = self.text(column)
         if _WHOLE.fullmatch(text):
-            return int(float(text))
+            number = int(text.partition(".")[0])
+            if abs(number) > LARGEST_NUMBER:
+                raise AnnotationError(
+                    f"'{column}' is {text[:20]}, more than any recording has.",
+                    where=self.where(column),
+                    hint="correct the cell",
+                )
+            return number
         raise AnnotationError(
             f"'{column}' must be a whole number, not {text!r}.",
             where=self.where(column),

@@ -209,3 +209,11 @@ def test_a_wide_row_of_a_csv_file_is_refused(tmp_path):
     check_width(plain, table)
     with pytest.raises(AnnotationError, match="The row has 3 cells and the table 2 columns"):
         check_width(wide, table)
+
+
+@pytest.mark.parametrize("text", ["4294967296", "9" * 400, "99999999999999999.0"])
+def test_numbers_beyond_any_recording_are_refused(text):
+    rows = [["Subject", "Onset"], ["s1", text]]
+    (row,) = find_table([Sheet(Path("x.xlsx"), "S", rows)], COLUMNS)
+    with pytest.raises(AnnotationError, match="more than any recording has"):
+        row.whole("OnsetFrame")

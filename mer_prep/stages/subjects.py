@@ -220,7 +220,7 @@ class Subjects:
                 published += 1
                 for path in paths.values():
                     if path.parent.name == ".parts":
-                        files.remove(path)
+                        files.remove_all_of(path)
         finally:
             subject.locks.close()
         return published

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import shutil
 import uuid
@@ -44,6 +45,13 @@ def publish(partial: Path, target: Path) -> None:
 def remove(path: Path) -> None:
     """Remove a file that may be gone already."""
     path.unlink(missing_ok=True)
+
+
+def remove_all_of(path: Path) -> None:
+    """Remove a file, and what writers that were killed left unfinished of it."""
+    remove(path)
+    for partial in path.parent.glob(f"{glob.escape(path.name)}.*{PARTIAL}"):
+        remove(partial)
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from mer_prep import __version__
 from mer_prep.cli import cli
 from mer_prep.errors import MerPrepError
 from mer_prep.store.cache import Cache
@@ -286,3 +287,28 @@ def test_an_export_says_which_apex_its_strain_is_of(
         assert int(row["used_onset"]) == int(row["onset"])
         if not midpoint:
             assert row["used_apex"] == row["apex"]
+
+
+def test_another_composite_that_is_replaced_is_said(run: Run, prepared: Workspace) -> None:
+    assert "replaced" not in run("composite").output
+    assert "replaced" not in run("composite").output
+    output = run("composite", "--protocol", "lovo").output
+    assert "replaced: the composite of 'megc2019-3', loso, 5 clips" in output
+
+
+def test_a_file_that_is_no_shard_is_not_called_damaged(run: Run, prepared: Workspace) -> None:
+    run("composite")
+    with pytest.raises(MerPrepError, match="no shard"):
+        run("inspect", prepared.root / "folds.json")
+
+
+def test_a_picture_is_png(run: Run, prepared: Workspace, tmp_path: Path) -> None:
+    clip_id = prepared.clips("casme2")[0].clip_id
+    with pytest.raises(MerPrepError, match="is a PNG file"):
+        run("inspect", clip_id, "--show", tmp_path / "clip.jpg")
+    assert not (tmp_path / "clip.jpg").exists()
+
+
+def test_the_citation_has_the_version() -> None:
+    text = (Path(__file__).parent.parent / "CITATION.cff").read_text()
+    assert f"\nversion: {__version__}\n" in text

@@ -70,6 +70,7 @@ def composite(
     made = compose(workspace, corpora, labels_name, protocol=protocol, seed=seed)
     labels = made.labels
     shards = _passport(workspace, made.corpora, pipeline_name) if pipeline_name else None
+    replaced = _replaced(workspace, made)
     path = write_composite(workspace.root, made, shards=shards)
     if as_json:
         print_json(json.loads(path.with_suffix(".json").read_text(encoding="utf-8")))
@@ -96,6 +97,8 @@ def composite(
             ids = sorted(one for one, why in made.left_out.items() if why == reason)
             more = f" and {len(ids) - 3} more (left-out.csv)" if len(ids) > 3 else ""
             click.echo(f"  left out, {reason}: {', '.join(ids[:3])}{more}")
+    if replaced:
+        click.echo(f"  {replaced}", err=as_json)
     synthetic = ", SYNTHETIC" if made.synthetic else ""
     click.echo(
         f"composite: {plural(len(made.samples), 'clip')}, {plural(len(made.folds), 'fold')}, "
@@ -103,6 +106,23 @@ def composite(
         f"in {path}",
         err=as_json,
     )
+
+
+def _replaced(workspace: Workspace, made: Composite) -> str:
+    """Return what is said if another composite of the workspace is replaced; empty if not."""
+    import json
+
+    try:
+        text = (workspace.root / "composite.json").read_text(encoding="utf-8")
+        before = json.loads(text)
+        old = (before["labels"], before["protocol"]["name"], before["counts"]["all"]["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+    new = (made.labels.name, made.protocol.name, made.digest())
+    if old == new:
+        return ""
+    clips = before["counts"]["all"]["clips"]
+    return f"replaced: the composite of '{old[0]}', {old[1]}, {clips} clips, and its folds.json"
 
 
 def _protocol_line(made: Composite) -> str:

@@ -92,11 +92,17 @@ def inspect(target: str, show: Path | None, workspace: Workspace, as_json: bool)
     TARGET is a .h5 file, or a clip id such as casme2/sub01/EP02_01f.
     """
     path = Path(target)
-    if target.endswith(".h5") or path.is_file():
+    if path.is_file() and path.suffix != ".h5":
+        raise ConfigError(
+            "This file is no shard.", where=path, hint="give a .h5 file of the cache, or a clip id"
+        )
+    if target.endswith(".h5"):
         if show:
             raise ConfigError("--show draws a clip; give a clip id instead of a shard.")
         _inspect_shard(path, as_json)
     else:
+        if show is not None and show.suffix.casefold() != ".png":
+            raise ConfigError("The picture is a PNG file.", where=show, hint="name it *.png")
         _inspect_clip(workspace, target, show, as_json)
 
 

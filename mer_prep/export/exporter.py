@@ -176,6 +176,8 @@ def write_export(
     """
     check_content(selection, options)
     with _appearing(out.resolve()) as folder:
+        # First, so that what a killed export leaves behind has them too.
+        _write_marks(folder, selection)
         writer: FolderWriter | WebDatasetWriter
         if options.format == "webdataset":
             writer = WebDatasetWriter(folder, samples_per_shard=options.samples_per_shard)
@@ -203,7 +205,6 @@ def write_export(
         _write_index(folder / INDEX, rows)
         description = _description(selection, options, writer)
         (folder / DESCRIPTION).write_text(json_text(description), encoding="utf-8")
-        _write_marks(folder, selection)
     return description
 
 

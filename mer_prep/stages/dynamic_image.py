@@ -52,7 +52,8 @@ class DynamicImageParams:
         Whether the time-varying means of the frames are ranked, as published, rather than the
         frames.
     cost : float
-        What a pair costs that exact rank pooling does not part, above 0.
+        What a pair costs that exact rank pooling does not part, above 0 and at most 1e6, beyond
+        which its equations are too ill-conditioned to solve.
     apex : {'annotated-or-midpoint', 'annotated-or-spotted', 'annotated', 'spotted', 'midpoint'}
         Which frame is the apex, for `span = onset-apex`.
     """
@@ -68,7 +69,7 @@ class DynamicImageParams:
         check_option("dynamic-image.method", self.method, METHODS)
         check_option("dynamic-image.input", self.input, INPUTS)
         check_option("dynamic-image.span", self.span, SPANS)
-        check_range("dynamic-image.cost", self.cost, low=0, open_low=True)
+        check_range("dynamic-image.cost", self.cost, low=0, high=1e6, open_low=True)
         check_option("dynamic-image.apex", self.apex, APEX_POLICIES)
 
 

@@ -1,14 +1,14 @@
 """Shards to tensors: the clips a model is trained on, cut into samples, crops and flips.
 
-A sample is t frames of a clip at one phase: frames j, j + s, ..., j + (t - 1) s with the interval
-s = N // t and the phase j = 0 ... s - 1, and the flow between neighbours among them, which is what
-the lagged pairs of the stage ``flow`` are.
+A sample is t frames of a clip and the flow between neighbours among them. Which frames, the model
+says: MOL takes all phases (see `phases`), others the onset and the apex.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,6 +28,10 @@ MIRRORED = (
 )
 
 
+#: Kind of the samples that are tested; they have their flow, those of other kinds are for training.
+TESTED = "tested"
+
+
 @dataclass(frozen=True)
 class PreparedClip:
     """One labelled clip, prepared.
@@ -38,14 +42,18 @@ class PreparedClip:
         Which clip; the subject is named across corpora.
     label : int
         Its class.
-    frames : ndarray, shape (N, S, S), uint8
-        Aligned grey frames.
+    frames : ndarray, shape (N, S, S) or (N, 3, S, S), uint8
+        Aligned frames, grey or RGB.
     flow : ndarray, shape (P, 2, S, S), float32 or float16
-        Flow of the pairs of all samples, one sample after the other; px.
+        Flow of the pairs of all tested samples, one sample after the other; px.
     landmarks : ndarray, shape (N, 68, 2), float32
         Landmarks in aligned px.
     samples : ndarray, shape (J, t), int
-        Frames of every sample.
+        Frames of every sample that is tested.
+    image : ndarray, shape (C, S, S), float32, optional
+        A picture of the whole clip, such as its dynamic image.
+    others : mapping of str to ndarray, shape (K, t), int
+        Frames of further samples, for training only, by their kind.
     """
 
     clip_id: str
@@ -56,6 +64,29 @@ class PreparedClip:
     flow: np.ndarray
     landmarks: np.ndarray
     samples: np.ndarray
+    image: np.ndarray | None = None
+    others: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+class Sample(NamedTuple):
+    """One sample as it is stored.
+
+    Parameters
+    ----------
+    frames : Tensor, shape (t, S, S) or (t, 3, S, S), uint8
+        Its frames.
+    flow : Tensor, shape (t - 1, 2, S, S)
+        Flow from each frame to the next, px; not a number where the sample is not of those tested.
+    landmarks : Tensor, shape (t, 68, 2)
+        Landmarks, px.
+    image : Tensor, shape (C, S, S), optional
+        The picture of its clip.
+    """
+
+    frames: Tensor
+    flow: Tensor
+    landmarks: Tensor
+    image: Tensor | None = None
 
 
 @dataclass
@@ -64,35 +95,38 @@ class Batch:
 
     Parameters
     ----------
-    frames : Tensor, shape (B, t, S, S), float32
-        Grey values, 0 to 255 before normalisation.
+    frames : Tensor, shape (B, t, S, S) or (B, t, 3, S, S), float32
+        Grey or colour values, 0 to 255 before normalisation.
     flow : Tensor, shape (B, t - 1, 2, S, S), float32
         Flow (u, v) from each frame to the next, px.
     landmarks : Tensor, shape (B, t, 68, 2), float32
         Landmarks (x, y), px.
     labels : Tensor, shape (B,), int64
         Classes.
+    image : Tensor, shape (B, C, S, S), float32, optional
+        Pictures of the whole clips.
     """
 
     frames: Tensor
     flow: Tensor
     landmarks: Tensor
     labels: Tensor
+    image: Tensor | None = None
+
+    def tensors(self) -> list[Any]:
+        """Return the tensors, and None for what is missing, in the order of the parameters."""
+        return [getattr(self, one.name) for one in fields(self)]
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device."""
-        return Batch(
-            *(
-                one.to(device, non_blocking=True)
-                for one in (self.frames, self.flow, self.landmarks, self.labels)
-            )
-        )
+        return self._each(lambda one: one.to(device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
         """Return the batch in memory that a GPU copies from without waiting."""
-        return Batch(
-            *(one.pin_memory() for one in (self.frames, self.flow, self.landmarks, self.labels))
-        )
+        return self._each(lambda one: one.pin_memory())
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        return Batch(*(None if one is None else change(one) for one in self.tensors()))
 
 
 @dataclass(frozen=True)
@@ -135,12 +169,14 @@ class ClipFacts:
         Which clip; the subject is named across corpora.
     label : int
         Its class.
-    samples : ndarray, shape (J, t), int
-        Frames of every sample.
+    samples : ndarray, shape (J + K, t), int
+        Frames of every sample, of all kinds.
+    kinds : mapping of str to range
+        Which of them are of a kind; the first are those tested.
     side : int
         Side of the frames, px.
     sums : tuple of float
-        Number, sum and sum of squares of its grey values.
+        Number, sum and sum of squares of its values.
     mean_landmarks : ndarray, shape (68, 2), float32
         Mean over the frames, px.
     """
@@ -150,6 +186,7 @@ class ClipFacts:
     subject: str
     label: int
     samples: np.ndarray
+    kinds: Mapping[str, range]
     side: int
     sums: tuple[float, float, float]
     mean_landmarks: np.ndarray
@@ -157,12 +194,18 @@ class ClipFacts:
 
 def facts_of(clip: PreparedClip) -> ClipFacts:
     """Return what must be known of a clip when its pictures are not at hand."""
+    parts = {TESTED: clip.samples, **clip.others}
+    kinds, begin = {}, 0
+    for kind, rows in parts.items():
+        kinds[kind] = range(begin, begin + len(rows))
+        begin += len(rows)
     return ClipFacts(
         clip_id=clip.clip_id,
         corpus=clip.corpus,
         subject=clip.subject,
         label=clip.label,
-        samples=clip.samples,
+        samples=np.concatenate(list(parts.values())),
+        kinds=kinds,
         side=int(clip.frames.shape[-1]),
         sums=_sums(clip.frames),
         mean_landmarks=clip.landmarks.mean(axis=0),
@@ -190,10 +233,10 @@ class ClipSource:
         """Side of the frames in px."""
         return self.clips[0].side
 
-    def samples(self, clip_ids: Sequence[str]) -> list[tuple[int, int]]:
-        """Return every sample (number of the clip, phase) of some clips."""
+    def samples(self, clip_ids: Sequence[str], kind: str = TESTED) -> list[tuple[int, int]]:
+        """Return every sample (number of the clip, row of its samples) of a kind of some clips."""
         numbers = [self.index[clip_id] for clip_id in clip_ids]
-        return [(n, j) for n in numbers for j in range(len(self.clips[n].samples))]
+        return [(n, j) for n in numbers for j in self.clips[n].kinds[kind]]
 
     def statistics(self, clip_ids: Sequence[str]) -> Statistics:
         """Return mean and deviation of the grey values of some clips."""
@@ -210,17 +253,19 @@ class ClipSource:
 
     def batch(self, samples: Sequence[tuple[int, int]]) -> Batch:
         """Return samples at full size, on the source's device."""
-        parts = [self.sample(number, phase) for number, phase in samples]
+        parts = [self.sample(number, row) for number, row in samples]
         labels = torch.tensor([self.clips[number].label for number, _ in samples])
+        images = [one.image.float() for one in parts if one.image is not None]
         return Batch(
-            torch.stack([frames.float() for frames, _, _ in parts]),
-            torch.stack([flow.float() for _, flow, _ in parts]),
-            torch.stack([landmarks for _, _, landmarks in parts]),
+            torch.stack([one.frames.float() for one in parts]),
+            torch.stack([one.flow.float() for one in parts]),
+            torch.stack([one.landmarks for one in parts]),
             labels.to(self.device),
+            torch.stack(images) if images else None,
         )
 
-    def sample(self, number: int, phase: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return frames, flow and landmarks of one sample, as they are stored."""
+    def sample(self, number: int, row: int) -> Sample:
+        """Return one sample as it is stored."""
         raise NotImplementedError
 
 
@@ -240,26 +285,51 @@ class ClipStore(ClipSource):
     ) -> None:
         self.device = torch.device("cpu") if device is None else device
         facts: list[ClipFacts] = []
-        self._tensors: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._tensors: list[Sample] = []
         for clip in clips:
             facts.append(facts_of(clip))
-            frames, flow, landmarks = (
-                torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
-                for array in (clip.frames, clip.flow, clip.landmarks)
+            arrays = (clip.frames, clip.flow, clip.landmarks, clip.image)
+            self._tensors.append(
+                Sample(
+                    *(
+                        torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+                        for array in arrays
+                        if array is not None
+                    )
+                )
             )
-            self._tensors.append((frames, flow, landmarks))
         super().__init__(facts)
 
     def bytes(self) -> int:
         """Return how much memory the clips take."""
-        return sum(one.numel() * one.element_size() for part in self._tensors for one in part)
+        tensors = [one for part in self._tensors for one in part if one is not None]
+        return sum(one.numel() * one.element_size() for one in tensors)
 
-    def sample(self, number: int, phase: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return frames, flow and landmarks of one sample, as they are stored."""
-        frames, flow, landmarks = self._tensors[number]
-        rows = torch.from_numpy(self.clips[number].samples[phase]).to(self.device)
-        pairs = len(rows) - 1
-        return frames[rows], flow[phase * pairs : (phase + 1) * pairs], landmarks[rows]
+    def sample(self, number: int, row: int) -> Sample:
+        """Return one sample as it is stored."""
+        of_clip, facts = self._tensors[number], self.clips[number]
+        indices = torch.from_numpy(facts.samples[row]).to(self.device)
+        flow = flow_rows(facts, row)
+        return Sample(
+            of_clip.frames[indices],
+            no_flow(facts, device=self.device) if flow is None else of_clip.flow[flow],
+            of_clip.landmarks[indices],
+            of_clip.image,
+        )
+
+
+def flow_rows(clip: ClipFacts, row: int) -> slice | None:
+    """Return where the flow of a sample lies among that of its clip; None if it is not there."""
+    if row not in clip.kinds[TESTED]:
+        return None
+    pairs = clip.samples.shape[1] - 1
+    return slice(row * pairs, (row + 1) * pairs)
+
+
+def no_flow(clip: ClipFacts, *, device: torch.device) -> Tensor:
+    """Return what stands for the flow of a sample without: not a number, so that none uses it."""
+    pairs = clip.samples.shape[1] - 1
+    return torch.full((pairs, 2, clip.side, clip.side), torch.nan, device=device)
 
 
 def _sums(frames: np.ndarray) -> tuple[float, float, float]:
@@ -298,21 +368,24 @@ def crop(batch: Batch, offsets: Tensor, side: int) -> Batch:
     side : int
         Side of the parts, px.
     """
-    frames = torch.stack(
-        [
-            one[..., y : y + side, x : x + side]
-            for one, (x, y) in zip(batch.frames, offsets.tolist(), strict=True)
-        ]
+    corners = offsets.tolist()
+
+    def cut(pictures: Tensor) -> Tensor:
+        return torch.stack(
+            [
+                one[..., y : y + side, x : x + side]
+                for one, (x, y) in zip(pictures, corners, strict=True)
+            ]
+        )
+
+    return Batch(
+        cut(batch.frames),
+        cut(batch.flow),
+        # A new array: landmarks of the uncropped frames are used again by the next crop.
+        batch.landmarks - offsets[:, None, None].to(batch.landmarks),
+        batch.labels,
+        None if batch.image is None else cut(batch.image),
     )
-    flow = torch.stack(
-        [
-            one[..., y : y + side, x : x + side]
-            for one, (x, y) in zip(batch.flow, offsets.tolist(), strict=True)
-        ]
-    )
-    # A new array: landmarks of the uncropped frames are used again by the next crop.
-    landmarks = batch.landmarks - offsets[:, None, None].to(batch.landmarks)
-    return Batch(frames, flow, landmarks, batch.labels)
 
 
 def flip(batch: Batch, flipped: Tensor) -> Batch:
@@ -331,14 +404,21 @@ def flip(batch: Batch, flipped: Tensor) -> Batch:
     corner of the mouth becomes the right one.
     """
     side = batch.frames.shape[-1]
-    frames = torch.where(flipped[:, None, None, None], batch.frames.flip(-1), batch.frames)
+
+    def chosen(mirrored: Tensor, plain: Tensor) -> Tensor:
+        return torch.where(flipped.view(-1, *[1] * (plain.ndim - 1)), mirrored, plain)
+
     sign = torch.tensor([-1.0, 1.0], device=batch.flow.device)[:, None, None]
-    flow = torch.where(flipped[:, None, None, None, None], batch.flow.flip(-1) * sign, batch.flow)
     order = torch.tensor(MIRRORED, device=batch.landmarks.device)
-    mirrored = batch.landmarks[:, :, order].clone()
-    mirrored[..., 0] = side - 1 - mirrored[..., 0]
-    landmarks = torch.where(flipped[:, None, None, None], mirrored, batch.landmarks)
-    return Batch(frames, flow, landmarks, batch.labels)
+    points = batch.landmarks[:, :, order].clone()
+    points[..., 0] = side - 1 - points[..., 0]
+    return Batch(
+        chosen(batch.frames.flip(-1), batch.frames),
+        chosen(batch.flow.flip(-1) * sign, batch.flow),
+        chosen(points, batch.landmarks),
+        batch.labels,
+        None if batch.image is None else chosen(batch.image.flip(-1), batch.image),
+    )
 
 
 def reduce(batch: Batch, factor: int) -> Batch:
@@ -353,11 +433,18 @@ def reduce(batch: Batch, factor: int) -> Batch:
     """
     if factor == 1:
         return batch
-    clips, pairs = batch.flow.shape[:2]
-    frames = functional.avg_pool2d(batch.frames, factor)
-    flow = functional.avg_pool2d(batch.flow.flatten(0, 1), factor).unflatten(0, (clips, pairs))
-    landmarks = (batch.landmarks + 0.5) / factor - 0.5
-    return Batch(frames, flow / factor, landmarks, batch.labels)
+
+    def averaged(pictures: Tensor) -> Tensor:
+        each = pictures.flatten(0, -3)[:, None]
+        return functional.avg_pool2d(each, factor)[:, 0].unflatten(0, pictures.shape[:-2])
+
+    return Batch(
+        averaged(batch.frames),
+        averaged(batch.flow) / factor,
+        (batch.landmarks + 0.5) / factor - 0.5,
+        batch.labels,
+        None if batch.image is None else averaged(batch.image),
+    )
 
 
 def draw_views(count: int, room: int, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -101,7 +101,7 @@ def evaluate(run: str, other: str | None, device: str, workspace: Workspace, as_
 
 
 def _px(study: Any) -> str:
-    side = study.architecture.side
+    side = study.method.side
     scale = "" if study.reduce == 1 else f", {study.reduce} aligned px each"
     return f"of the model's frames ({side}x{side}{scale})"
 

@@ -82,11 +82,13 @@ def pretrain(
         study = read_study(run)
         _share_cores(world, place)
         copies = world.size if place == "cpu" else 1
-        chosen = choose_loader(loader, workspace.root, study.clips, place, copies=copies)
+        chosen = choose_loader(
+            loader, workspace.root, study.clips, study.method, place, copies=copies
+        )
         machine = Machine(
             place, study.precision, compiled, deterministic, workers=4 if chosen == "stream" else 0
         )
-        total = study.training.steps
+        total = study.training.all_steps
         with Progress("pretrain", unit="step", total=total) as progress:
             weights = train_on_all(
                 workspace.root,

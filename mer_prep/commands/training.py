@@ -308,10 +308,9 @@ def _run_name(study: Study, split: str, name: str | None) -> str:
 
 def _fits(run: Path, study: Study) -> str:
     """Return what of the initial weights goes into the model."""
-    from mer_prep.models.mol import Mol
     from mer_prep.training.initial import COPY, load_init
 
-    loaded = load_init(run / COPY, Mol(study.architecture, len(study.classes)), name=study.model)
+    loaded = load_init(run / COPY, study.method.build(len(study.classes)), name=study.model)
     return str(loaded)
 
 
@@ -372,7 +371,7 @@ def models(name: str | None, as_json: bool) -> None:
     from mer_prep.checks import soft_import
 
     soft_import("torch", purpose="is needed to build the models", install="mer-prep[train]")
-    from mer_prep.models.mol import PRESETS, Mol
+    from mer_prep.training.methods import METHODS
     from mer_prep.training.recipes import MODELS, model_card
 
     if name is None:
@@ -385,16 +384,16 @@ def models(name: str | None, as_json: bool) -> None:
     card = model_card(name)
     presets: dict[str, Any] = {}
     for key, one in card.presets.items():
-        config = PRESETS[key]
+        method = METHODS[name](METHODS[name].presets[key])
         parts = {
             part: sum(parameter.numel() for parameter in module.parameters())
-            for part, module in Mol(config, 3).named_children()
+            for part, module in method.build(3).named_children()
         }
         presets[key] = {
             "title": one.title,
-            "input": f"{config.frames} grey frames of {config.side}x{config.side}",
+            "input": method.input,
             "parameters": {"all": sum(parts.values()), **parts},
-            "architecture": dataclasses.asdict(config),
+            "architecture": dataclasses.asdict(method.config),
             "training": dataclasses.asdict(one.training),
             "choices": list(one.choices),
         }

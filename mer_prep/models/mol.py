@@ -19,6 +19,7 @@ from mer_prep.checks import check_option, check_range
 from mer_prep.errors import ConfigError
 from mer_prep.models.f5c import CCC_VARIANTS, F5C, FCC_VARIANTS
 from mer_prep.models.flow_head import SIDE_MULTIPLE, FlowHead
+from mer_prep.models.output import ModelOutput
 
 #: What the recogniser sees of the local-global features G of the frames, Table XII of [1]_.
 FUSIONS = ("concatenate", "first", "last", "frames", "add", "subtract")
@@ -125,25 +126,6 @@ PRESETS: dict[str, MolConfig] = {
         dropout=0.2,
     ),
 }
-
-
-@dataclass
-class MolOutput:
-    """What MOL gives for B clips of t frames.
-
-    Parameters
-    ----------
-    logits : Tensor, shape (B, n)
-        Scores of the classes, before the softmax.
-    flow : Tensor, shape (B, t - 1, 2, S, S), or None
-        Flow (u, v) in px from each frame to the next.
-    landmarks : Tensor, shape (B, t - 1, 68, 2), or None
-        Landmarks (x, y) in px of all frames but the first.
-    """
-
-    logits: Tensor
-    flow: Tensor | None
-    landmarks: Tensor | None
 
 
 class FrameEncoder(nn.Sequential):
@@ -303,7 +285,7 @@ class Mol(nn.Module):
             )
         )
 
-    def forward(self, frames: Tensor) -> MolOutput:
+    def forward(self, frames: Tensor) -> ModelOutput:
         """Return classes, flow and landmarks.
 
         Parameters
@@ -322,7 +304,7 @@ class Mol(nn.Module):
             found = self.landmarks(seconds.flatten(0, 1))
             landmarks = found.unflatten(0, (clips, count - 1))
         fused = fuse(firsts, seconds, self.config.fusion)
-        return MolOutput(self.expression(fused.permute(0, 2, 3, 4, 1)), flow, landmarks)
+        return ModelOutput(self.expression(fused.permute(0, 2, 3, 4, 1)), flow, landmarks)
 
     def _local_global(self, rich: Tensor) -> tuple[Tensor, Tensor]:
         """Return the features of the first and second frames of pairs, (B, t - 1, C, h, w)."""

@@ -101,7 +101,7 @@ def apply_folds(
         model, statistics = trained_model(run, study, fold)
         view = view_of(study, statistics)
         _check_side(store.side, view)
-        found = predict(machine.place(model), store, [clip_id], view, machine)
+        found = predict(machine.place(model), study.method, store, [clip_id], view, machine)
         outputs.append(joined(found[clip_id]))
     chances = torch.stack([torch.softmax(one.logits.double(), dim=1) for one, _ in outputs])
     mean, batch = outputs[0]

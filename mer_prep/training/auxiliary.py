@@ -18,7 +18,7 @@ import numpy as np
 
 from mer_prep.dataset import Batch
 from mer_prep.metrics import endpoint_errors, failure_rate, landmark_errors
-from mer_prep.models.mol import MolOutput
+from mer_prep.models.output import ModelOutput
 
 #: Version of what stands under ``auxiliary`` in ``results.json``.
 SCHEMA = 2
@@ -106,12 +106,12 @@ MEANS = tuple(
 )
 
 
-def joined(outputs: Sequence[tuple[MolOutput, Batch]]) -> tuple[MolOutput, Batch]:
+def joined(outputs: Sequence[tuple[ModelOutput, Batch]]) -> tuple[ModelOutput, Batch]:
     """Return the outputs for all samples of one clip, and what is true, as one.
 
     Parameters
     ----------
-    outputs : sequence of (MolOutput, Batch)
+    outputs : sequence of (ModelOutput, Batch)
         As `mer_prep.training.fit.predict` gives them for a clip.
     """
     import torch
@@ -121,21 +121,21 @@ def joined(outputs: Sequence[tuple[MolOutput, Batch]]) -> tuple[MolOutput, Batch
 
     found, given = zip(*outputs, strict=True)
     return (
-        MolOutput(*(all_of([getattr(one, name) for one in found]) for name in _OUTPUT)),
+        ModelOutput(*(all_of([getattr(one, name) for one in found]) for name in _OUTPUT)),
         Batch(*(all_of([getattr(one, name) for one in given]) for name in _BATCH)),
     )
 
 
-_OUTPUT = tuple(one.name for one in dataclasses.fields(MolOutput))
+_OUTPUT = tuple(one.name for one in dataclasses.fields(ModelOutput))
 _BATCH = tuple(one.name for one in dataclasses.fields(Batch))
 
 
-def score_targets(output: MolOutput, batch: Batch) -> dict[str, Any]:
+def score_targets(output: ModelOutput, batch: Batch) -> dict[str, Any]:
     """Return the scores of a clip against what the model was trained to give.
 
     Parameters
     ----------
-    output : MolOutput
+    output : ModelOutput
         What the model gives for the J samples of a clip.
     batch : Batch
         The samples; flow and landmarks are the targets, those of TV-L1 and of ``landmarks``.

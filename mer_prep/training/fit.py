@@ -8,7 +8,7 @@ had never stopped.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +19,12 @@ from torch import Tensor, nn
 
 from mer_prep.dataset import Batch, ClipSource
 from mer_prep.errors import TrainingError
-from mer_prep.models.mol import Mol, MolOutput
+from mer_prep.models.output import ModelOutput
 from mer_prep.training.checkpoints import load_model, resume, save_checkpoint
 from mer_prep.training.distributed import mean_over_all
 from mer_prep.training.loading import Draw, View, batches
-from mer_prep.training.losses import mol_losses
 from mer_prep.training.machine import Machine
+from mer_prep.training.methods import Method
 from mer_prep.training.recipes import TrainingSettings
 from mer_prep.training.seeds import seed_of
 from mer_prep.training.selection import Evaluation, best_evaluation, evaluation_facts
@@ -48,26 +48,45 @@ class Trial:
 
     steps: frozenset[int]
     kind: str
-    measure: Callable[[Mol], tuple[float, float]]
+    measure: Callable[[nn.Module], tuple[float, float]]
 
 
-def make_optimiser(model: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
-    """Return the optimiser that settings name."""
+def make_optimiser(
+    model: nn.Module, settings: TrainingSettings, *, rates: Mapping[str, float] | None = None
+) -> torch.optim.Optimizer:
+    """Return the optimiser that settings name.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The model.
+    settings : TrainingSettings
+        How it is trained.
+    rates : mapping of str to float, optional
+        Factors of the learning rate by the first names of parameters. Each group of the optimiser
+        has its factor under ``factor``.
+    """
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimiser]
-    return kind(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    by_factor: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        factor = (rates or {}).get(name.partition(".")[0], 1.0)
+        by_factor.setdefault(factor, []).append(parameter)
+    groups = [{"params": one, "factor": factor} for factor, one in by_factor.items()]
+    return kind(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay)
 
 
 def rate_at(step: int, settings: TrainingSettings) -> float:
     """Return the learning rate of a step."""
     if settings.schedule == "cosine":
-        return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * step / settings.steps))
+        return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * step / settings.all_steps))
     return settings.learning_rate
 
 
 def fit(
-    model: Mol,
+    model: nn.Module,
+    method: Method,
     store: ClipSource,
-    samples: Sequence[tuple[int, int]],
+    clip_ids: Sequence[str],
     view: View,
     settings: TrainingSettings,
     machine: Machine,
@@ -83,12 +102,14 @@ def fit(
 
     Parameters
     ----------
-    model : Mol
+    model : nn.Module
         The model, on the machine's device.
+    method : Method
+        What is minimised, and on which samples.
     store : ClipSource
         The clips.
-    samples : sequence of (int, int)
-        Samples to train on, as `ClipSource.samples` gives them.
+    clip_ids : sequence of str
+        Clips to train on.
     view : View
         How samples become what the model takes.
     settings : TrainingSettings
@@ -120,29 +141,31 @@ def fit(
         If the loss or its gradient is no number, or memory is short.
     """
     facts = {} if facts is None else facts
-    optimiser = make_optimiser(model, settings)
-    draw = Draw(samples, view, settings.batch, name, seed)
+    optimiser = make_optimiser(model, settings, rates=method.rates(settings))
+    weights = method.weights(settings)
     begin, tried = 0, _Tried(trial, checkpoint, facts)
     if checkpoint is not None and checkpoint.is_file():
         begin, found = resume(checkpoint, model, optimiser, expected=facts)
         tried.recall(found)
-    step_losses = _Losses(model, machine)
+    stretches = method.stretches(settings)
+    step_losses = _Losses(model, method, machine, steady=len(stretches) == 1)
+    steps = _steps(method, store, clip_ids, view, settings, machine, name, seed, begin)
     model.train()
     with machine.settled():
-        for step, batch in batches(store, draw, machine, range(begin, settings.steps)):
+        for step, objective, draw, batch in steps:
             for group in optimiser.param_groups:
-                group["lr"] = rate_at(step, settings)
+                group["lr"] = group["factor"] * rate_at(step, settings)
             torch.manual_seed(_dropout_seed(seed, name, step, machine))
             with _memory_errors(settings.batch):
-                losses = step_losses(batch)
+                losses = step_losses(batch, objective)
                 optimiser.zero_grad(set_to_none=True)
                 _check_finite(losses, step, draw, store)
-                _weighted(losses, settings).backward()
+                _weighted(losses, weights).backward()
                 _limit_gradient(model, settings, step, draw, store)
                 optimiser.step()
             on_step(step + 1, mean_over_all(losses, machine.world))
             tried.after(step + 1, model)
-            last = step + 1 == settings.steps
+            last = step + 1 == settings.all_steps
             due = machine.checkpoint_every and (step + 1) % machine.checkpoint_every == 0
             if checkpoint is not None and machine.rank == 0 and (last or due):
                 state = facts | tried.facts()
@@ -152,16 +175,39 @@ def fit(
     return tried.evaluations
 
 
+def _steps(
+    method: Method,
+    store: ClipSource,
+    clip_ids: Sequence[str],
+    view: View,
+    settings: TrainingSettings,
+    machine: Machine,
+    name: str,
+    seed: int,
+    begin: int,
+) -> Iterator[tuple[int, str, Draw, Batch]]:
+    """Yield every step that is left, what is minimised, what it draws from, and its batch."""
+    first = 0
+    for stretch in method.stretches(settings):
+        end = first + stretch.steps
+        if begin < end:
+            samples = store.samples(clip_ids, stretch.kind)
+            draw = Draw(samples, view, settings.batch, name, seed)
+            for step, batch in batches(store, draw, machine, range(max(begin, first), end)):
+                yield step, stretch.objective, draw, batch
+        first = end
+
+
 class _LossesOf(nn.Module):
     """The losses of a model as one tensor, which is what several processes can share."""
 
-    def __init__(self, model: Callable[[Tensor], MolOutput]) -> None:
+    def __init__(self, model: Any, method: Method) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.method = model, method
         self.names: tuple[str, ...] = ()
 
-    def forward(self, frames: Tensor, flow: Tensor, landmarks: Tensor, labels: Tensor) -> Tensor:
-        losses = mol_losses(self.model(frames), Batch(frames, flow, landmarks, labels))
+    def forward(self, objective: str, *tensors: Tensor) -> Tensor:
+        losses = self.method.losses(self.model, Batch(*tensors), objective)
         self.names = tuple(losses)
         return torch.stack(list(losses.values()))
 
@@ -169,22 +215,25 @@ class _LossesOf(nn.Module):
 class _Losses:
     """Computes the losses of a batch, compiled or in several processes if the machine says so."""
 
-    def __init__(self, model: Mol, machine: Machine) -> None:
+    def __init__(self, model: nn.Module, method: Method, machine: Machine, *, steady: bool) -> None:
         self.machine = machine
         # Compiled here, and not in place: trials and tests see other shapes, and would each time
         # be compiled anew.
-        self._module = _LossesOf(torch.compile(model) if machine.compiled else model)
+        self._module = _LossesOf(torch.compile(model) if machine.compiled else model, method)
         self._compute: Callable[..., Tensor] = self._module
         if machine.world > 1:
             devices = [torch.device(machine.device)] if machine.cuda else None
-            # Which parameters take part is the same in every step; some never do.
+            # Some parameters never take part; of a steady training it is always the same ones.
             self._compute = nn.parallel.DistributedDataParallel(
-                self._module, device_ids=devices, static_graph=True
+                self._module,
+                device_ids=devices,
+                static_graph=steady,
+                find_unused_parameters=not steady,
             )
 
-    def __call__(self, batch: Batch) -> dict[str, Tensor]:
+    def __call__(self, batch: Batch, objective: str) -> dict[str, Tensor]:
         with self.machine.autocast():
-            losses = self._compute(batch.frames, batch.flow, batch.landmarks, batch.labels)
+            losses = self._compute(objective, *batch.tensors())
         return dict(zip(self._module.names, losses, strict=True))
 
 
@@ -201,7 +250,7 @@ class _Tried:
     def facts(self) -> dict[str, Any]:
         return {"evaluations": evaluation_facts(self.evaluations)} if self.trial else {}
 
-    def after(self, step: int, model: Mol) -> None:
+    def after(self, step: int, model: nn.Module) -> None:
         if self.trial is None or step not in self.trial.steps:
             return
         score, loss = self.trial.measure(model)
@@ -210,7 +259,7 @@ class _Tried:
         if best_evaluation(self.evaluations, self.trial.kind).step == step:
             save_checkpoint(self._path(step), model, optimiser=None, step=step, facts=self._facts)
 
-    def restore(self, model: Mol) -> None:
+    def restore(self, model: nn.Module) -> None:
         """Give the model the best weights."""
         if self.trial is not None:
             best = best_evaluation(self.evaluations, self.trial.kind)
@@ -235,9 +284,8 @@ def _dropout_seed(seed: int, name: str, step: int, machine: Machine) -> int:
     return seed_of("dropout", seed, name, step, *rank)
 
 
-def _weighted(losses: dict[str, Tensor], settings: TrainingSettings) -> Tensor:
-    weights = {"flow": settings.flow_weight, "landmarks": settings.landmark_weight}
-    return torch.stack([weights.get(name, 1.0) * one for name, one in losses.items()]).sum()
+def _weighted(losses: dict[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+    return torch.stack([weights[name] * one for name, one in losses.items()]).sum()
 
 
 def _check_finite(losses: dict[str, Tensor], step: int, draw: Draw, store: ClipSource) -> None:
@@ -247,7 +295,7 @@ def _check_finite(losses: dict[str, Tensor], step: int, draw: Draw, store: ClipS
 
 
 def _limit_gradient(
-    model: Mol, settings: TrainingSettings, step: int, draw: Draw, store: ClipSource
+    model: nn.Module, settings: TrainingSettings, step: int, draw: Draw, store: ClipSource
 ) -> None:
     """Clip the gradient if settings say so; refuse one that is no number in any case."""
     limit = settings.clip_gradient or math.inf
@@ -284,20 +332,23 @@ def _memory_errors(batch: int) -> Iterator[None]:
 
 @torch.no_grad()
 def predict(
-    model: Mol,
+    model: nn.Module,
+    method: Method,
     store: ClipSource,
     clip_ids: Sequence[str],
     view: View,
     machine: Machine,
     *,
     batch: int = 32,
-) -> dict[str, list[tuple[MolOutput, Batch]]]:
+) -> dict[str, list[tuple[ModelOutput, Batch]]]:
     """Return what a model gives for every sample of some clips, on centre crops.
 
     Parameters
     ----------
-    model : Mol
+    model : nn.Module
         The model, on the machine's device.
+    method : Method
+        Whose model it is.
     store : ClipSource
         The clips.
     clip_ids : sequence of str
@@ -311,12 +362,12 @@ def predict(
 
     Returns
     -------
-    dict of str to list of (MolOutput, Batch)
+    dict of str to list of (ModelOutput, Batch)
         One entry a sample, by clip id, on the CPU.
     """
     view.statistics.check_apart(clip_ids)
     model.eval()
-    found: dict[str, list[tuple[MolOutput, Batch]]] = {}
+    found: dict[str, list[tuple[ModelOutput, Batch]]] = {}
     for clip_id in clip_ids:
         samples = store.samples([clip_id])
         outputs = found.setdefault(clip_id, [])
@@ -324,13 +375,6 @@ def predict(
             given = view.centre(store.batch(samples[start : start + batch]))
             given = given.to(torch.device(machine.device))
             with _memory_errors(batch), machine.autocast():
-                output = model(given.frames)
-            outputs.append((_on_cpu(output), given.to(torch.device("cpu"))))
+                output = method.apply(model, given)
+            outputs.append((output.on_cpu(), given.to(torch.device("cpu"))))
     return found
-
-
-def _on_cpu(output: MolOutput) -> MolOutput:
-    def moved(tensor: Tensor | None) -> Tensor | None:
-        return None if tensor is None else tensor.float().cpu()
-
-    return MolOutput(output.logits.float().cpu(), moved(output.flow), moved(output.landmarks))

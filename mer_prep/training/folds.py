@@ -128,10 +128,12 @@ def train_folds(
         return
     places = crew.slots()[: len(folds)]
     copies = max(places.count(place) for place in places)
-    loader = choose_loader(crew.loader, workspace, study.clips, places[0], copies=copies)
+    loader = choose_loader(
+        crew.loader, workspace, study.clips, study.method, places[0], copies=copies
+    )
     if crew.device == "cpu":
         say(
-            f"training on the CPU: {study.training.steps} steps in each of {len(folds)} "
+            f"training on the CPU: {study.training.all_steps} steps in each of {len(folds)} "
             f"fold{'' if len(folds) == 1 else 's'}, "
             f"{len(places)} at a time; --device cuda is far faster where there is one"
         )
@@ -252,4 +254,4 @@ def _held(lock: Lock) -> Iterator[None]:
 def _loaded(workspace: Path, run: Path, loader: str, device: str) -> tuple[Study, ClipSource]:
     """Return the study and its clips, read once per process."""
     study = read_study(run)
-    return study, open_clips(loader, workspace, study.clips, study.architecture.frames, device)
+    return study, open_clips(loader, workspace, study.clips, study.method, device)

@@ -16,10 +16,9 @@ from typing import Any
 import numpy as np
 
 from mer_prep.checks import suggest
-from mer_prep.dataset import PreparedClip, phases
+from mer_prep.dataset import PreparedClip
 from mer_prep.errors import ConfigError, ManifestError, MotionError, NoFaceError, ShardError
 from mer_prep.manifest import SYNTHETIC_MARK, Clip, write_atomic
-from mer_prep.ops.images import to_grey
 from mer_prep.protocols import Member
 from mer_prep.sources.clips import measure_video
 from mer_prep.sources.frames import (
@@ -33,6 +32,7 @@ from mer_prep.stages.base import Arrays, build_stages
 from mer_prep.stages.plan import Recipe
 from mer_prep.stages.worker import check_output
 from mer_prep.store.shard import read_clip, read_header
+from mer_prep.training.methods import Method
 from mer_prep.training.study import ClipEntry, Study, load_clips
 from mer_prep.training.weights import NO_CORPUS
 from mer_prep.workspace import Workspace
@@ -141,7 +141,13 @@ def _shard_recipe(workspace: Workspace, study: Study) -> Mapping[str, Any]:
             why="a clip that is aligned in another way is not what the model knows",
             hint="name the --workspace that the run belongs to, or run the same `mer-prep train`",
         )
-    return read_header(path).recipe
+    recipe = dict(read_header(path).recipe)
+    entry = study.clips[paths.index(path)]
+    for stage in study.method.datasets():
+        there = workspace.root / entry.shards[stage]
+        if there.is_file():
+            recipe["stages"] = {**recipe["stages"], **read_header(there).recipe["stages"]}
+    return recipe
 
 
 def recipe_of(workspace: Workspace, run: Path, study: Study) -> tuple[Recipe, tuple[str, ...]]:
@@ -169,10 +175,15 @@ def recipe_of(workspace: Workspace, run: Path, study: Study) -> tuple[Recipe, tu
     settings: dict[str, Any] = {name: one["params"] for name, one in facts["stages"].items()}
     settings["flow"] = {**settings["flow"], "engine": "auto"}
     settings["source"] = facts["source"]
-    recipe = Recipe(*build_stages(all_stages(), ("flow",), settings))
     notes = []
+    if "apex" not in settings and settings["flow"]["pairs"] == "onset-apex":
+        settings["flow"]["apex"] = "annotated-or-spotted"
+        notes.append("the apex is spotted where none is annotated")
+    recipe = Recipe(*build_stages(all_stages(), study.method.stages(), settings))
     for name, stage in recipe.stages.items():
-        before = facts["stages"][name]
+        before = facts["stages"].get(name)
+        if before is None:
+            continue
         if before["version"] != stage.version:
             notes.append(
                 f"stage {name} is of version {stage.version} here and was of version "
@@ -183,7 +194,9 @@ def recipe_of(workspace: Workspace, run: Path, study: Study) -> tuple[Recipe, tu
     return recipe, tuple(notes)
 
 
-def prepare_clip(clip: Clip, recipe: Recipe, *, length: int, notes: tuple[str, ...] = ()) -> Ready:
+def prepare_clip(
+    clip: Clip, recipe: Recipe, method: Method, *, notes: tuple[str, ...] = ()
+) -> Ready:
     """Prepare a clip in memory.
 
     Parameters
@@ -192,8 +205,8 @@ def prepare_clip(clip: Clip, recipe: Recipe, *, length: int, notes: tuple[str, .
         The clip.
     recipe : Recipe
         The stages, as `recipe_of` gives them.
-    length : int
-        Frames t of a sample.
+    method : Method
+        What it is prepared for.
     notes : tuple of str
         What else is to be said.
 
@@ -212,9 +225,9 @@ def prepare_clip(clip: Clip, recipe: Recipe, *, length: int, notes: tuple[str, .
             why="a micro-expression lasts half a second; a model cuts the clip into a few steps",
             hint="name the frames of the expression by --onset and --offset",
         )
-    if last - first < length:
+    if last - first < method.length:
         raise MotionError(
-            f"The clip has {last - first} frames, and the model takes {length}.",
+            f"The clip has {last - first} frames, and the model takes {method.length}.",
             where=clip.clip_id,
             hint="choose a clip, or --onset and --offset, with more frames",
         )
@@ -236,16 +249,7 @@ def prepare_clip(clip: Clip, recipe: Recipe, *, length: int, notes: tuple[str, .
         said += [f"{name}: {text}" for text in output.warnings]
     aligned = results["align"]
     return Ready(
-        prepared=PreparedClip(
-            clip_id=clip.clip_id,
-            corpus=clip.corpus,
-            subject=clip.subject_id,
-            label=UNKNOWN_LABEL,
-            frames=np.stack([to_grey(frame) for frame in aligned["frames"]]),
-            flow=results["flow"]["flow"],
-            landmarks=aligned["landmarks"],
-            samples=phases(last - first, length),
-        ),
+        prepared=method.prepared(member_of(clip), results, where=clip.clip_id),
         pictures=aligned["frames"],
         transforms=aligned["transform"],
         frame_numbers=tuple(frames.numbers),
@@ -384,4 +388,4 @@ def ready_source(workspace: Workspace, run: Path, study: Study, source: ClipEntr
     recipe, notes = recipe_of(workspace, run, study)
     if (source.onset, source.offset) == (None, None):
         notes = (*notes, "all frames count as one expression: no onset and offset are known")
-    return prepare_clip(source, recipe, length=study.architecture.frames, notes=notes)
+    return prepare_clip(source, recipe, study.method, notes=notes)

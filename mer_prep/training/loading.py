@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,40 +24,27 @@ from mer_prep.dataset import (
     ClipSource,
     ClipStore,
     PreparedClip,
+    Sample,
     Statistics,
     centre_view,
     crop,
     draw_views,
     facts_of,
     flip,
-    phases,
+    flow_rows,
+    no_flow,
     reduce,
 )
-from mer_prep.errors import MerPrepError, TrainingError
-from mer_prep.ops.images import to_grey
+from mer_prep.errors import MerPrepError
 from mer_prep.store.shard import open_clip, read_clip
 from mer_prep.training.machine import LOADERS, Machine, fits
+from mer_prep.training.methods import Method
+from mer_prep.training.methods.base import Labelled
 from mer_prep.training.seeds import seed_of
 
 
-class Entry(Protocol):
+class Entry(Labelled, Protocol):
     """A clip of a study, and where its prepared data lie; see `mer_prep.training.study`."""
-
-    @property
-    def clip_id(self) -> str:
-        """Its id."""
-
-    @property
-    def corpus(self) -> str:
-        """Its corpus."""
-
-    @property
-    def subject(self) -> str:
-        """Its subject, named across corpora."""
-
-    @property
-    def label(self) -> int:
-        """Its class."""
 
     @property
     def shards(self) -> Mapping[str, str]:
@@ -77,16 +63,24 @@ class View:
         Px of it that become one.
     statistics : Statistics
         The normalisation.
+    brightness : float
+        Largest change of brightness of a training sample, as a part of it.
     """
 
     side: int
     reduce: int
     statistics: Statistics
+    brightness: float = 0.0
 
-    def cut(self, batch: Batch, offsets: Tensor, flipped: Tensor) -> Batch:
-        """Return crops that were drawn by `draw_views`, normalised."""
-        part = crop(batch, offsets, self.side)
-        return self._finished(flip(part, flipped.to(batch.frames.device)))
+    def cut(
+        self, batch: Batch, offsets: Tensor, flipped: Tensor, gains: Tensor | None = None
+    ) -> Batch:
+        """Return crops that were drawn by `draw_views`, normalised, their brightness changed."""
+        part = flip(crop(batch, offsets, self.side), flipped.to(batch.frames.device))
+        if gains is not None:
+            factors = gains.view(-1, *[1] * (part.frames.ndim - 1)).to(part.frames)
+            part.frames = (part.frames * factors).clamp(0, 255)
+        return self._finished(part)
 
     def centre(self, batch: Batch) -> Batch:
         """Return the centre crop, normalised."""
@@ -133,8 +127,11 @@ class Draw:
         # All ranks draw the whole batch, so that together they see what one alone would.
         room = source.side - self.view.side
         offsets, flipped = draw_views(self.size, room, generator=generator)
-        mine = slice(self.rank, None, self.world)
-        return self.view.cut(source.batch(samples[mine]), offsets[mine], flipped[mine])
+        mine, gains = slice(self.rank, None, self.world), None
+        if self.view.brightness:
+            drawn = torch.rand(self.size, generator=generator)
+            gains = (1 + self.view.brightness * (2 * drawn - 1))[mine]
+        return self.view.cut(source.batch(samples[mine]), offsets[mine], flipped[mine], gains)
 
     def clips(self, source: ClipSource, step: int) -> list[str]:
         """Return the ids of the clips of a step, of all ranks, sorted."""
@@ -158,83 +155,80 @@ class StreamedClips(ClipSource):
         The clips; every one is read once, for its statistics.
     workspace : Path
         Folder that their shards are relative to.
-    length : int
-        Frames t of a sample.
+    method : Method
+        What they are read for.
     """
 
-    def __init__(self, entries: Sequence[Entry], *, workspace: Path, length: int) -> None:
+    def __init__(self, entries: Sequence[Entry], *, workspace: Path, method: Method) -> None:
+        self._method = method
         self._paths = [
-            (workspace / entry.shards["align"], workspace / entry.shards["flow"])
+            {stage: workspace / entry.shards[stage] for stage in method.datasets()}
             for entry in entries
         ]
-        super().__init__([facts_of(load_clip(workspace, one, length)) for one in entries])
+        super().__init__([facts_of(load_clip(workspace, one, method)) for one in entries])
 
-    def sample(self, number: int, phase: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return frames, flow and landmarks of one sample."""
+    def sample(self, number: int, row: int) -> Sample:
+        """Return one sample as it is stored."""
         clip: ClipFacts = self.clips[number]
-        rows = clip.samples[phase]
-        pairs = len(rows) - 1
-        align, flow = self._paths[number]
-        with open_clip(align, clip.clip_id, ("frames", "landmarks")) as (arrays, _):
-            frames = np.stack([to_grey(arrays["frames"][int(row)]) for row in rows])
-            landmarks = arrays["landmarks"].whole()[rows]
-        with open_clip(flow, clip.clip_id, ("flow",)) as (arrays, _):
-            flows = arrays["flow"][phase * pairs : (phase + 1) * pairs]
-        return torch.from_numpy(frames), torch.from_numpy(flows), torch.from_numpy(landmarks)
+        indices = clip.samples[row]
+        image = None
+        for stage, names in self._method.datasets().items():
+            with open_clip(self._paths[number][stage], clip.clip_id, names) as (arrays, _):
+                if stage == "align":
+                    frames = np.stack(
+                        [self._method.picture(arrays["frames"][int(one)]) for one in indices]
+                    )
+                    landmarks = arrays["landmarks"].whole()[indices]
+                elif stage == "flow":
+                    rows = flow_rows(clip, row)
+                    flow = None if rows is None else arrays["flow"][rows]
+                else:
+                    image = self._method.image(arrays[names[0]].whole())
+        return Sample(
+            torch.from_numpy(frames),
+            no_flow(clip, device=self.device) if flow is None else torch.from_numpy(flow),
+            torch.from_numpy(landmarks),
+            None if image is None else torch.from_numpy(image),
+        )
 
 
-def load_clip(workspace: Path, entry: Entry, length: int) -> PreparedClip:
+def load_clip(workspace: Path, entry: Entry, method: Method) -> PreparedClip:
     """Read one prepared clip from its shards.
 
     Raises
     ------
     TrainingError
-        If its flow is not that of samples of `length` frames.
+        If its flow is not that of the method's samples.
     """
-    aligned, _ = read_clip(
-        workspace / entry.shards["align"], entry.clip_id, ("frames", "landmarks")
-    )
-    flow, _ = read_clip(workspace / entry.shards["flow"], entry.clip_id, ("flow", "pairs"))
-    frames = np.stack([to_grey(frame) for frame in aligned["frames"]])
-    samples = phases(len(frames), length)
-    expected = np.stack([samples[:, :-1], samples[:, 1:]], axis=-1).reshape(-1, 2)
-    if not np.array_equal(flow["pairs"], expected):
-        raise TrainingError(
-            f"The flow of {entry.clip_id} is not that of samples of {length} frames.",
-            where=workspace / entry.shards["flow"],
-            hint=f"the pairs must be lagged with flow.lag_divisor={length}",
-        )
-    return PreparedClip(
-        clip_id=entry.clip_id,
-        corpus=entry.corpus,
-        subject=entry.subject,
-        label=entry.label,
-        frames=frames,
-        flow=flow["flow"],
-        landmarks=aligned["landmarks"],
-        samples=samples,
-    )
+    arrays = {
+        stage: read_clip(workspace / entry.shards[stage], entry.clip_id, names)[0]
+        for stage, names in method.datasets().items()
+    }
+    return method.prepared(entry, arrays, where=workspace / entry.shards["flow"])
 
 
-def resident_bytes(workspace: Path, entries: Sequence[Entry]) -> int:
+def resident_bytes(workspace: Path, entries: Sequence[Entry], method: Method) -> int:
     """Return how much memory clips take when they stay in it; no pixel is read for that."""
     total = 0
     for entry in entries:
-        with ExitStack() as stack:
-            aligned, _ = stack.enter_context(
-                open_clip(workspace / entry.shards["align"], entry.clip_id, ("frames", "landmarks"))
-            )
-            flow, _ = stack.enter_context(
-                open_clip(workspace / entry.shards["flow"], entry.clip_id, ("flow",))
-            )
-            total += int(np.prod(aligned["frames"].shape[:3]))
-            for array in (aligned["landmarks"], flow["flow"]):
-                total += int(np.prod(array.shape)) * array.dtype.itemsize
+        for stage, names in method.datasets().items():
+            with open_clip(workspace / entry.shards[stage], entry.clip_id, names) as (arrays, _):
+                for name in set(names) - {"pairs"}:
+                    values, size = int(np.prod(arrays[name].shape)), arrays[name].dtype.itemsize
+                    # Frames are stored in colour.
+                    part = method.colours / 3 if (stage, name) == ("align", "frames") else 1
+                    total += round(values * size * part)
     return total
 
 
 def choose_loader(
-    name: str, workspace: Path, entries: Sequence[Entry], device: str, *, copies: int
+    name: str,
+    workspace: Path,
+    entries: Sequence[Entry],
+    method: Method,
+    device: str,
+    *,
+    copies: int,
 ) -> str:
     """Return ``resident`` or ``stream``.
 
@@ -247,6 +241,8 @@ def choose_loader(
         Folder that shards are relative to.
     entries : sequence of Entry
         The clips.
+    method : Method
+        What they are read for.
     device : str
         Where they would stay.
     copies : int
@@ -255,18 +251,18 @@ def choose_loader(
     check_option("loader", name, LOADERS)
     if name != "auto":
         return name
-    needed = resident_bytes(workspace, entries)
+    needed = resident_bytes(workspace, entries, method)
     return "resident" if fits(needed, device, copies=copies) else "stream"
 
 
 def open_clips(
-    loader: str, workspace: Path, entries: Sequence[Entry], length: int, device: str
+    loader: str, workspace: Path, entries: Sequence[Entry], method: Method, device: str
 ) -> ClipSource:
     """Return the clips of a study, in memory on a device or in their shards."""
     if loader == "stream":
-        return StreamedClips(entries, workspace=workspace, length=length)
+        return StreamedClips(entries, workspace=workspace, method=method)
     return ClipStore(
-        (load_clip(workspace, entry, length) for entry in entries), device=torch.device(device)
+        (load_clip(workspace, entry, method) for entry in entries), device=torch.device(device)
     )
 
 

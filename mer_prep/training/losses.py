@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mer_prep.dataset import Batch
-from mer_prep.models.mol import MolOutput
+from mer_prep.models.output import ModelOutput
 from mer_prep.ops.similarity import LEFT_EYE, RIGHT_EYE
 
 
@@ -56,12 +56,12 @@ def landmark_loss(found: Tensor, true: Tensor) -> Tensor:
     return (distance / ocular_distance(true)[..., None]).mean()
 
 
-def mol_losses(output: MolOutput, batch: Batch) -> dict[str, Tensor]:
+def mol_losses(output: ModelOutput, batch: Batch) -> dict[str, Tensor]:
     """Return the losses of MOL by name: ``expression``, and ``flow`` and ``landmarks`` if there.
 
     Parameters
     ----------
-    output : MolOutput
+    output : ModelOutput
         What the model gives.
     batch : Batch
         What is true.

@@ -15,12 +15,12 @@ from mer_prep.dataset import Batch
 from mer_prep.errors import TrainingError
 from mer_prep.manifest import write_atomic
 from mer_prep.metrics import FAILURE_LIMIT, landmark_errors
-from mer_prep.models.mol import MolOutput
+from mer_prep.models.output import ModelOutput
 
-Found = Mapping[str, Sequence[tuple[MolOutput, Batch]]]
+Found = Mapping[str, Sequence[tuple[ModelOutput, Batch]]]
 
 
-def mean_probabilities(outputs: Sequence[tuple[MolOutput, Batch]]) -> torch.Tensor:
+def mean_probabilities(outputs: Sequence[tuple[ModelOutput, Batch]]) -> torch.Tensor:
     """Return the probabilities of a clip, shape (n,), float64: the mean over its samples."""
     logits = torch.cat([output.logits for output, _ in outputs])
     return torch.softmax(logits.double(), dim=1).mean(dim=0)
@@ -67,7 +67,7 @@ def write_predictions(
     write_atomic(path, text.getvalue())
 
 
-def _auxiliary(outputs: Sequence[tuple[MolOutput, Batch]]) -> list[str | int]:
+def _auxiliary(outputs: Sequence[tuple[ModelOutput, Batch]]) -> list[str | int]:
     """Return end-point error, landmark error, failed frames and frames of one clip."""
     endpoint, landmark = "", ""
     failures = frames = 0
@@ -95,23 +95,26 @@ class LossLog:
     ----------
     path : Path
         The file. A training that goes on from a checkpoint replaces the steps after it.
+    names : sequence of str
+        The losses of the training, in the order of the columns; one that a step lacks is left
+        empty.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, names: Sequence[str]) -> None:
+        self.path, self.names = path, tuple(names)
         self._begun = False
 
     def add(self, step: int, losses: Mapping[str, float]) -> None:
         """Write the losses of a step."""
         if not self._begun:
-            self._begin(step, losses)
+            self._begin(step)
             self._begun = True
-        values = ",".join(f"{one:.6g}" for one in losses.values())
+        values = ",".join(f"{losses[one]:.6g}" if one in losses else "" for one in self.names)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(f"{step},{values}\n")
 
-    def _begin(self, step: int, losses: Mapping[str, float]) -> None:
-        kept = [",".join(("step", *losses))]
+    def _begin(self, step: int) -> None:
+        kept = [",".join(("step", *self.names))]
         if self.path.exists():
             lines = self.path.read_text(encoding="utf-8").splitlines()[1:]
             kept += [line for line in lines if int(line.split(",")[0]) < step]
@@ -121,8 +124,8 @@ class LossLog:
         """Return the mean losses of the last steps by name."""
         with self.path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))[-count:]
-        names = [name for name in rows[0] if name != "step"]
-        return {name: sum(float(row[name]) for row in rows) / len(rows) for name in names}
+        found = {name: [float(row[name]) for row in rows if row[name]] for name in self.names}
+        return {name: sum(values) / len(values) for name, values in found.items() if values}
 
 
 def write_fold(path: Path, facts: Mapping[str, Any]) -> None:

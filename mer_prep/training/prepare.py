@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 
 from mer_prep.composite import LOSO, Composite, compose
-from mer_prep.config import make_params, merge_settings
+from mer_prep.config import merge_settings
 from mer_prep.errors import ConfigError, TrainingError
-from mer_prep.models.mol import PRESETS, MolConfig
 from mer_prep.pipeline import read_pipeline
 from mer_prep.protocols import Protocol
 from mer_prep.stages import all_stages
@@ -21,14 +20,13 @@ from mer_prep.stages.base import build_stages
 from mer_prep.stages.plan import Recipe, SubjectPlan, make_plan
 from mer_prep.stages.runner import Runner
 from mer_prep.training.initial import check_unseen, read_init
+from mer_prep.training.methods import Method, method_of
+from mer_prep.training.methods import architecture as architecture_of
 from mer_prep.training.recipes import model_card, with_changes
 from mer_prep.training.seeds import seed_of
 from mer_prep.training.selection import Selection
 from mer_prep.training.study import ClipEntry, Study
 from mer_prep.workspace import Workspace
-
-#: The pipeline that makes what MOL takes in.
-PIPELINE = "mol"
 
 
 def prepare_study(
@@ -103,9 +101,8 @@ def prepare_study(
         If the weights to start from have seen a subject who is tested.
     """
     chosen = model_card(model).preset(preset)
-    config = make_params(
-        MolConfig, dataclasses.asdict(PRESETS[preset]) | (architecture or {}), where=model
-    )
+    config = architecture_of(model, preset, architecture)
+    method = method_of(model, config)
     began, seen = (None, {}) if init is None else read_init(init)
     composite = compose(
         workspace, corpora, labels, protocol=protocol, folds_file=folds_file, seed=draw_seed
@@ -130,7 +127,7 @@ def prepare_study(
                 if one.clip.clip_id in tested
             },
         )
-    plans = _prepared(workspace, composite.corpora, config, settings or {}, jobs, progress, say)
+    plans = _prepared(workspace, composite.corpora, method, settings or {}, jobs, progress, say)
     entries = _entries(workspace, composite, plans, say if leave_out else None)
     if shuffled:
         order = np.random.default_rng(seed_of("shuffle", seed)).permutation(len(entries))
@@ -169,23 +166,26 @@ def prepare_study(
 def _prepared(
     workspace: Workspace,
     names: Sequence[str],
-    config: MolConfig,
+    method: Method,
     settings: dict[str, dict[str, Any]],
     jobs: int,
     progress: Callable[[int, int], None],
     say: Callable[[str], None],
 ) -> list[SubjectPlan]:
     """Make what is missing of the model's inputs; return where everything is."""
-    pipeline = read_pipeline(PIPELINE)
-    merged = merge_settings(pipeline.settings, {"flow": {"lag_divisor": config.frames}})
-    merged = merge_settings(merged, settings)
-    if merged["flow"]["pairs"] != "lagged" or merged["flow"]["lag_divisor"] != config.frames:
+    pipeline = read_pipeline(method.pipeline)
+    required = method.required()
+    used = {"source", *method.stages()}
+    given = {name: values for name, values in pipeline.settings.items() if name in used}
+    merged = merge_settings(merge_settings(given, required), settings)
+    needed = [(stage, *one) for stage, values in required.items() for one in values.items()]
+    if any(merged[stage][name] != value for stage, name, value in needed):
+        listed = " and ".join(f"{stage}.{name}={value}" for stage, name, value in needed)
         raise ConfigError(
-            f"Samples of {config.frames} frames need flow.pairs=lagged and "
-            f"flow.lag_divisor={config.frames}.",
-            hint="leave these two as they are",
+            f"Samples of {method.input} need {listed}.",
+            hint="do not change what --set says of these",
         )
-    recipe = Recipe(*build_stages(all_stages(), pipeline.stages, merged))
+    recipe = Recipe(*build_stages(all_stages(), method.stages(), merged))
     runner = Runner(workspace, recipe, jobs=jobs, progress=progress, say=say)
     runner.run(make_plan(workspace, names, recipe))
     return make_plan(workspace, names, recipe, explain=False)

@@ -90,7 +90,7 @@ def pretrain(
         )
     (fold,) = study.folds
     path = run / WEIGHTS
-    source = open_clips(loader, workspace, study.clips, study.architecture.frames, machine.device)
+    source = open_clips(loader, workspace, study.clips, study.method, machine.device)
     view = study_view(study, source, fold.train)
     model, _ = start_model(run, study, fold.name, source, fold.train, view)
     facts = checkpoint_facts(run, study, fold.name, fold.train, view)
@@ -101,7 +101,7 @@ def pretrain(
         # Statistics of the whole batch; there is no such thing on the CPU.
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     model = machine.place(model)
-    log = LossLog(run / "log.csv")
+    log = LossLog(run / "log.csv", study.method.loss_names(study.training))
 
     def noted(step: int, losses: dict[str, float]) -> None:
         if world.first:
@@ -111,8 +111,9 @@ def pretrain(
     checkpoint = run / "checkpoint.safetensors"
     fit(
         model,
+        study.method,
         source,
-        source.samples(fold.train),
+        fold.train,
         view,
         study.training,
         dataclasses.replace(machine, rank=world.rank, world=world.size),
@@ -125,7 +126,7 @@ def pretrain(
     check_same_weights(world, model)
     if world.first:
         final = facts | {"final": True, "losses": log.last(_LAST), "computed": machine.facts()}
-        save_checkpoint(path, model, optimiser=None, step=study.training.steps, facts=final)
+        save_checkpoint(path, model, optimiser=None, step=study.training.all_steps, facts=final)
         checkpoint.unlink()
     return path
 

@@ -38,7 +38,15 @@ class TrainingSettings:
     clip_gradient : float
         Largest norm of the gradient; 0 for no limit.
     flow_weight, landmark_weight : float
-        Weights of the auxiliary losses; that of the expression is 1.
+        Weights of the auxiliary losses of MOL; that of the expression is 1.
+    pre_steps : int
+        Steps before, in which the displacement of FRL-DGT is trained on reconstruction alone.
+    reconstruction_weight : float
+        Weight of that reconstruction beside the expression.
+    displacement_rate : float
+        Factor of the learning rate of the network that gives the displacement.
+    brightness : float
+        Largest change of brightness of a training sample, as a part of it; 0 to 0.9.
     """
 
     optimiser: str = "adam"
@@ -50,6 +58,10 @@ class TrainingSettings:
     clip_gradient: float = 0.0
     flow_weight: float = 0.1
     landmark_weight: float = 68.0
+    pre_steps: int = 0
+    reconstruction_weight: float = 1.0
+    displacement_rate: float = 1.0
+    brightness: float = 0.0
 
     def __post_init__(self) -> None:
         check_option("optimiser", self.optimiser, OPTIMISERS)
@@ -61,6 +73,15 @@ class TrainingSettings:
         check_range("clip_gradient", self.clip_gradient, low=0)
         check_range("flow_weight", self.flow_weight, low=0)
         check_range("landmark_weight", self.landmark_weight, low=0)
+        check_range("pre_steps", self.pre_steps, low=0)
+        check_range("reconstruction_weight", self.reconstruction_weight, low=0)
+        check_range("displacement_rate", self.displacement_rate, low=0)
+        check_range("brightness", self.brightness, low=0, high=0.9)
+
+    @property
+    def all_steps(self) -> int:
+        """Steps of a fold in all."""
+        return self.pre_steps + self.steps
 
 
 @dataclass(frozen=True)
@@ -108,6 +129,8 @@ class Published:
         Scores by name, 0 to 1.
     source : str
         Where it is printed.
+    variant : mapping
+        What of the architecture is not as in the preset, for ablations.
     """
 
     protocol: str
@@ -115,6 +138,7 @@ class Published:
     part: str
     scores: Mapping[str, float]
     source: str
+    variant: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

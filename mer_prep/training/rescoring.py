@@ -20,8 +20,7 @@ from mer_prep.dataset import Batch, ClipStore
 from mer_prep.errors import TrainingError
 from mer_prep.manifest import write_atomic
 from mer_prep.metrics import landmark_errors
-from mer_prep.models.mol import MolOutput
-from mer_prep.protocols import Fold
+from mer_prep.models.output import ModelOutput
 from mer_prep.store.shard import read_clip
 from mer_prep.training.auxiliary import (
     ClipAuxiliary,
@@ -109,15 +108,16 @@ def rescore(
         store = ClipStore(load_clips(workspace.root, dataclasses.replace(study, clips=tested)))
         model, statistics = trained_model(run, study, fold)
         view = view_of(study, statistics)
-        found = predict(machine.place(model), store, fold.test, view, machine)
+        found = predict(machine.place(model), study.method, store, fold.test, view, machine)
         window = Window((store.side - view.side) // 2, view.reduce)
         mean_face = np.mean([means[clip_id] for clip_id in fold.train], axis=0)
         for clip_id, outputs in found.items():
             output, batch = joined(outputs)
             rows.append(_row(stored[clip_id], output, study))
-            clips.append(
-                _auxiliary(workspace, entries[clip_id], fold, output, batch, window, mean_face)
-            )
+            entry, samples = entries[clip_id], store.clips[store.index[clip_id]].samples
+            scores = _auxiliary(output, batch, window, mean_face)
+            scores |= score_truth(workspace, entry, output, batch, window, samples)
+            clips.append(ClipAuxiliary(clip_id, entry.corpus, fold.name, **scores))
     progress(len(study.folds), len(study.folds))
     return _compared(study, stored, rows, clips, run)
 
@@ -128,7 +128,7 @@ def _mean_landmarks(workspace: Workspace, entry: ClipEntry) -> np.ndarray:
     return np.asarray(aligned["landmarks"], np.float64).mean(axis=0)
 
 
-def _row(stored: Row, output: MolOutput, study: Study) -> Row:
+def _row(stored: Row, output: ModelOutput, study: Study) -> Row:
     """Return a line of ``predictions.csv`` with what the model gives now."""
     mean = torch.softmax(output.logits.double(), dim=1).mean(dim=0)
     chances = {f"p_{name}": repr(float(p)) for name, p in zip(study.classes, mean, strict=True)}
@@ -136,21 +136,14 @@ def _row(stored: Row, output: MolOutput, study: Study) -> Row:
 
 
 def _auxiliary(
-    workspace: Workspace,
-    entry: ClipEntry,
-    fold: Fold,
-    output: MolOutput,
-    batch: Batch,
-    window: Window,
-    mean_face: np.ndarray,
-) -> ClipAuxiliary:
+    output: ModelOutput, batch: Batch, window: Window, mean_face: np.ndarray
+) -> dict[str, Any]:
     scores = score_targets(output, batch)
     if output.landmarks is not None:
         target = flat(batch.landmarks[:, 1:])
         guess = np.broadcast_to(window.seen(mean_face), target.shape)
         scores["mean_face_error"] = float(landmark_errors(guess, target).mean())
-    scores |= score_truth(workspace, entry, output, batch, window)
-    return ClipAuxiliary(entry.clip_id, entry.corpus, fold.name, **scores)
+    return scores
 
 
 def _compared(

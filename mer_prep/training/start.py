@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 from torch.nn import functional
 
 from mer_prep.dataset import ClipSource
 from mer_prep.errors import ConfigError
 from mer_prep.metrics import score
-from mer_prep.models.mol import Mol
 from mer_prep.protocols import Fold
 from mer_prep.training.fit import Machine, Trial, View, predict
 from mer_prep.training.initial import COPY, Loaded, lineage, load_init, read_init
@@ -50,23 +50,24 @@ def split_training(
 
 def study_view(study: Study, store: ClipSource, fitted: tuple[str, ...]) -> View:
     """Return how samples become what the model takes, normalised by the clips trained on."""
-    side = study.architecture.side * study.reduce
+    side = study.method.side * study.reduce
     if side > store.side:
         raise ConfigError(
             f"The model takes crops of {side} px, and the frames have {store.side}.",
             hint="align larger frames (--set align.size=...), or choose a smaller side",
         )
-    return View(side, study.reduce, store.statistics(fitted))
+    statistics = study.method.statistics(store, fitted)
+    return View(side, study.reduce, statistics, study.training.brightness)
 
 
 def start_model(
     run: Path, study: Study, name: str, store: ClipSource, fitted: tuple[str, ...], view: View
-) -> tuple[Mol, Loaded | None]:
+) -> tuple[nn.Module, Loaded | None]:
     """Return a model before its first step, and what was taken over from other weights."""
     torch.manual_seed(seed_of("weights", study.seed, name))
-    model = Mol(study.architecture, len(study.classes))
-    if study.start_landmarks and model.landmarks is not None:
-        model.landmarks.start_from(_mean_landmarks(store, fitted, view))
+    model = study.method.build(len(study.classes))
+    if study.start_landmarks:
+        study.method.begin(model, lambda: _mean_landmarks(store, fitted, view))
     if study.init is None:
         return model, None
     return model, load_init(run / COPY, model, name=study.model)
@@ -113,11 +114,14 @@ def choose_by(
     clips = fold.test if study.leaky else inner
     labels = {entry.clip_id: entry.label for entry in study.clips}
 
-    def measure(model: Mol) -> tuple[float, float]:
-        found = predict(model, store, clips, view, machine)
+    def measure(model: nn.Module) -> tuple[float, float]:
+        found = predict(model, study.method, store, clips, view, machine)
         return measured(found, labels, study)
 
-    return Trial(study.selection.steps(study.training.steps), study.selection.kind, measure)
+    # Before, there is nobody to recognise.
+    begin = study.training.pre_steps
+    tried = frozenset(begin + one for one in study.selection.steps(study.training.steps))
+    return Trial(tried, study.selection.kind, measure)
 
 
 def measured(found: Found, labels: Mapping[str, int], study: Study) -> tuple[float, float]:

@@ -15,17 +15,19 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from torch import nn
+
 from mer_prep.config import canonical_json
 from mer_prep.dataset import ClipSource, PreparedClip, Statistics
 from mer_prep.errors import ConfigError, TrainingError
 from mer_prep.manifest import write_atomic
-from mer_prep.models.mol import Mol, MolConfig
 from mer_prep.protocols import Fold
 from mer_prep.store.key import digest
 from mer_prep.training.checkpoints import load_model, read_facts, save_checkpoint
 from mer_prep.training.fit import Machine, fit, predict
 from mer_prep.training.initial import Init
 from mer_prep.training.loading import load_clip
+from mer_prep.training.methods import METHODS, Method, method_of
 from mer_prep.training.predictions import LossLog, write_fold, write_predictions
 from mer_prep.training.recipes import TrainingSettings
 from mer_prep.training.selection import LEAKY, Selection, best_evaluation, evaluation_facts
@@ -71,8 +73,8 @@ class Study:
     ----------
     model, preset : str
         What is trained.
-    architecture : MolConfig
-        Its architecture.
+    architecture : object
+        Its architecture, of the class that the method has.
     training : TrainingSettings
         How it is trained.
     reduce : int
@@ -114,7 +116,7 @@ class Study:
 
     model: str
     preset: str
-    architecture: MolConfig
+    architecture: Any
     training: TrainingSettings
     reduce: int
     start_landmarks: bool
@@ -136,6 +138,11 @@ class Study:
     findings: tuple[str, ...] = ()
 
     @property
+    def method(self) -> Method:
+        """The method, with its architecture."""
+        return method_of(self.model, self.architecture)
+
+    @property
     def leaky(self) -> bool:
         """Whether the step is chosen on the test subject."""
         return self.selection.kind == LEAKY
@@ -152,7 +159,7 @@ class Study:
 def study_from(facts: Mapping[str, Any]) -> Study:
     """Return the study that `Study.facts` described."""
     values = dict(facts)
-    values["architecture"] = MolConfig(**values["architecture"])
+    values["architecture"] = METHODS[values["model"]].Config(**values["architecture"])
     values["training"] = TrainingSettings(**values["training"])
     values["classes"] = tuple(values["classes"])
     values["findings"] = tuple(values.get("findings", ()))
@@ -205,7 +212,7 @@ def read_study(folder: Path) -> Study:
 
 def load_clips(workspace: Path, study: Study) -> list[PreparedClip]:
     """Read the prepared clips of a study from their shards."""
-    return [load_clip(workspace, entry, study.architecture.frames) for entry in study.clips]
+    return [load_clip(workspace, entry, study.method) for entry in study.clips]
 
 
 def fold_folder(run: Path, fold: Fold) -> Path:
@@ -253,7 +260,7 @@ def run_fold(
     facts = checkpoint_facts(run, study, fold.name, fitted, view)
     path = folder / "checkpoint.safetensors"
     if not _is_final(path, facts):
-        log = LossLog(folder / "log.csv")
+        log = LossLog(folder / "log.csv", study.method.loss_names(study.training))
 
         def noted(step: int, losses: dict[str, float]) -> None:
             log.add(step, losses)
@@ -261,8 +268,9 @@ def run_fold(
 
         tried = fit(
             model,
+            study.method,
             store,
-            store.samples(fitted),
+            fitted,
             view,
             study.training,
             machine,
@@ -274,14 +282,14 @@ def run_fold(
             on_step=noted,
         )
         chosen = best_evaluation(tried, study.selection.kind).step if tried else None
-        step = chosen or study.training.steps
+        step = chosen or study.training.all_steps
         final = facts | {"final": True, "evaluations": evaluation_facts(tried)}
         # The optimiser is not needed any more; with it the file would be three times as large.
         save_checkpoint(path, model, optimiser=None, step=step, facts=final)
         for tried_path in folder.glob("tried-*.safetensors"):
             tried_path.unlink()
     done = load_model(path, model, expected=facts)
-    found = predict(model, store, fold.test, view, machine)
+    found = predict(model, study.method, store, fold.test, view, machine)
     write_fold(
         folder / "fold.json",
         {
@@ -314,9 +322,9 @@ def _is_final(path: Path, facts: dict[str, Any]) -> bool:
     return bool(found.get("final")) and found.get("study") == facts["study"]
 
 
-def trained_model(run: Path, study: Study, fold: Fold) -> tuple[Mol, Statistics]:
+def trained_model(run: Path, study: Study, fold: Fold) -> tuple[nn.Module, Statistics]:
     """Return the trained model of a fold, on the CPU, and its normalisation."""
-    model = Mol(study.architecture, len(study.classes))
+    model = study.method.build(len(study.classes))
     path = fold_folder(run, fold) / "checkpoint.safetensors"
     expected = {"model": study.model, "preset": study.preset, "fold": fold.name}
     facts = load_model(path, model, expected=expected | {"study": study.digest()})

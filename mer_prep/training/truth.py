@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mer_prep.dataset import Batch, centre_view, phases, reduce
+from mer_prep.dataset import Batch, centre_view, reduce
 from mer_prep.evaluation import face_mask
 from mer_prep.metrics import landmark_errors
-from mer_prep.models.mol import MolOutput
+from mer_prep.models.output import ModelOutput
 from mer_prep.ops.similarity import apply_transform, invert
 from mer_prep.store.shard import read_clip
 from mer_prep.synth.truth import ClipTruth, read_truth, truth_path
@@ -21,7 +21,12 @@ from mer_prep.workspace import Workspace
 
 
 def score_truth(
-    workspace: Workspace, entry: ClipEntry, output: MolOutput, batch: Batch, window: Window
+    workspace: Workspace,
+    entry: ClipEntry,
+    output: ModelOutput,
+    batch: Batch,
+    window: Window,
+    samples: np.ndarray,
 ) -> dict[str, float]:
     """Return how the prediction for a synthetic clip, and its targets, compare with the truth.
 
@@ -31,12 +36,14 @@ def score_truth(
         The workspace.
     entry : ClipEntry
         The clip.
-    output : MolOutput
+    output : ModelOutput
         What the model gives for the J samples of the clip.
     batch : Batch
         The samples as the model takes them.
     window : Window
         Which part of the aligned frames they are.
+    samples : ndarray, shape (J, t), int
+        Which frames of the clip they have.
 
     Returns
     -------
@@ -53,7 +60,7 @@ def score_truth(
         workspace.root / entry.shards["align"],
         entry.clip_id,
         read_truth(truth_file, entry.clip_id.partition("/")[2]),
-        length=batch.frames.shape[1],
+        samples=samples,
     )
     true = reduce(centre_view(true, batch.frames.shape[-1] * window.reduce), window.reduce)
     scores: dict[str, float] = {}
@@ -83,7 +90,7 @@ def _error_inside(found: np.ndarray, true: np.ndarray, inside: np.ndarray) -> fl
     return float(np.mean([error[mask].mean() for error, mask in zip(errors, inside, strict=True)]))
 
 
-def true_batch(align_shard: Path, clip_id: str, truth: ClipTruth, *, length: int) -> Batch:
+def true_batch(align_shard: Path, clip_id: str, truth: ClipTruth, *, samples: np.ndarray) -> Batch:
     """Return the truth of all samples of a clip, in px of the aligned frames.
 
     Parameters
@@ -94,8 +101,8 @@ def true_batch(align_shard: Path, clip_id: str, truth: ClipTruth, *, length: int
         The clip.
     truth : ClipTruth
         Its truth.
-    length : int
-        Frames t of a sample.
+    samples : ndarray, shape (J, t), int
+        Frames of every sample.
 
     Returns
     -------
@@ -108,7 +115,6 @@ def true_batch(align_shard: Path, clip_id: str, truth: ClipTruth, *, length: int
     transforms, size = aligned["transform"], aligned["frames"].shape[1]
     numbers = [int(number) for number in aligned["frame_numbers"]]
     source_points = truth.landmarks[[truth.position(number) for number in numbers]]
-    samples = phases(len(numbers), length)
     y, x = np.mgrid[:size, :size].astype(np.float64)
     grid = np.stack([x, y], axis=-1)
 

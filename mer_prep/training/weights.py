@@ -91,7 +91,7 @@ def check_weights(run: Path, folds: Sequence[Fold]) -> None:
 
 def view_of(study: Study, statistics: Statistics) -> View:
     """Return how samples become what the model of a study takes when it is tested."""
-    return View(study.architecture.side * study.reduce, study.reduce, statistics)
+    return View(study.method.side * study.reduce, study.reduce, statistics)
 
 
 def machine_of(study: Study, device: str) -> Machine:

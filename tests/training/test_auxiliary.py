@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from mer_prep.dataset import Batch  # noqa: E402
-from mer_prep.models.mol import MolOutput  # noqa: E402
+from mer_prep.models.output import ModelOutput  # noqa: E402
 from mer_prep.training.auxiliary import (  # noqa: E402
     ClipAuxiliary,
     Window,
@@ -30,7 +30,7 @@ def samples(count=2, pairs=3, side=4):
         POINTS.expand(count, pairs + 1, 68, 2).clone(),
         torch.zeros(count, dtype=torch.int64),
     )
-    output = MolOutput(torch.zeros(count, 3), batch.flow.clone(), batch.landmarks[:, 1:].clone())
+    output = ModelOutput(torch.zeros(count, 3), batch.flow.clone(), batch.landmarks[:, 1:].clone())
     return output, batch
 
 
@@ -49,7 +49,7 @@ def test_scores_by_hand():
         "landmark_failures": 1,
         "frames": 6,
     }
-    assert score_targets(MolOutput(output.logits, None, None), batch) == {}
+    assert score_targets(ModelOutput(output.logits, None, None), batch) == {}
 
 
 def test_batches_of_one_clip_are_joined():
@@ -58,7 +58,7 @@ def test_batches_of_one_clip_are_joined():
     output, batch = joined(parts)
     assert output.logits.shape == (3, 3)
     assert batch.flow.flatten(1).mean(dim=1).tolist() == [0, 0, 1]
-    headless = [(MolOutput(one.logits, None, None), given) for one, given in parts]
+    headless = [(ModelOutput(one.logits, None, None), given) for one, given in parts]
     assert joined(headless)[0].flow is None
 
 

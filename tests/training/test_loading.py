@@ -21,11 +21,20 @@ from mer_prep.training.loading import (  # noqa: E402
     open_clips,
     resident_bytes,
 )
+from mer_prep.training.methods import method_of  # noqa: E402
 from mer_prep.training.study import fold_folder, run_fold  # noqa: E402
-from tests.bars import CLIPS, FOLDS, SMALLEST, one_thread, study, write_shards  # noqa: E402
+from tests.bars import (  # noqa: E402
+    CLIPS,
+    FOLDS,
+    SMALL,
+    SMALLEST,
+    one_thread,
+    study,
+    write_shards,
+)
 
 ENTRIES = study().clips
-LENGTH = 4
+METHOD = method_of("mol", SMALL)
 
 
 @pytest.fixture(autouse=True)
@@ -41,14 +50,14 @@ def workspace(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def resident(workspace) -> ClipStore:
-    source = open_clips("resident", workspace, ENTRIES, LENGTH, "cpu")
+    source = open_clips("resident", workspace, ENTRIES, METHOD, "cpu")
     assert isinstance(source, ClipStore)
     return source
 
 
 @pytest.fixture(scope="module")
 def streamed(workspace) -> StreamedClips:
-    source = open_clips("stream", workspace, ENTRIES, LENGTH, "cpu")
+    source = open_clips("stream", workspace, ENTRIES, METHOD, "cpu")
     assert isinstance(source, StreamedClips)
     return source
 
@@ -111,14 +120,14 @@ def test_parts_of_a_batch_make_up_the_whole(resident):
 
 
 def test_what_fits_stays_in_memory(workspace, resident, monkeypatch):
-    needed = resident_bytes(workspace, ENTRIES)
+    needed = resident_bytes(workspace, ENTRIES, METHOD)
     assert needed == resident.bytes()
     for free, expected in ((4 * needed, "resident"), (4 * needed - 2, "stream")):
         monkeypatch.setattr(machines, "free_memory", lambda device, free=free: free)
-        assert choose_loader("auto", workspace, ENTRIES, "cpu", copies=2) == expected
-    assert choose_loader("stream", workspace, ENTRIES, "cpu", copies=1) == "stream"
+        assert choose_loader("auto", workspace, ENTRIES, METHOD, "cpu", copies=2) == expected
+    assert choose_loader("stream", workspace, ENTRIES, METHOD, "cpu", copies=1) == "stream"
     with pytest.raises(ConfigError, match="Did you mean 'stream'"):
-        choose_loader("steam", workspace, ENTRIES, "cpu", copies=1)
+        choose_loader("steam", workspace, ENTRIES, METHOD, "cpu", copies=1)
 
 
 def test_memory_that_is_free_is_measured():
@@ -127,7 +136,7 @@ def test_memory_that_is_free_is_measured():
 
 def test_a_shard_that_is_gone_is_named_from_the_process_that_reads(tmp_path):
     workspace = write_shards(tmp_path)
-    source = open_clips("stream", workspace, ENTRIES, LENGTH, "cpu")
+    source = open_clips("stream", workspace, ENTRIES, METHOD, "cpu")
     for path in workspace.glob("flow--*"):
         path.unlink()
     with pytest.raises(ShardError, match="The shard is missing") as info:

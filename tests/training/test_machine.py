@@ -11,9 +11,9 @@ torch = pytest.importorskip("torch")
 from mer_prep.dataset import ClipStore  # noqa: E402
 from mer_prep.errors import ConfigError, TrainingError  # noqa: E402
 from mer_prep.models.mol import Mol  # noqa: E402
-from mer_prep.training import fit as fitting  # noqa: E402
 from mer_prep.training.fit import Machine  # noqa: E402
 from mer_prep.training.machine import choose_precision, slots  # noqa: E402
+from mer_prep.training.methods import mol as fitting  # noqa: E402
 from mer_prep.training.study import fold_folder, run_fold  # noqa: E402
 from tests.bars import CLIPS, FOLDS, SMALLEST, one_thread, study  # noqa: E402
 

@@ -14,6 +14,7 @@ from mer_prep.dataset import ClipStore  # noqa: E402
 from mer_prep.errors import ConfigError, LeakError  # noqa: E402
 from mer_prep.models.mol import Mol  # noqa: E402
 from mer_prep.training.fit import Machine, Trial, View, fit  # noqa: E402
+from mer_prep.training.methods import method_of  # noqa: E402
 from mer_prep.training.recipes import TrainingSettings  # noqa: E402
 from mer_prep.training.results import write_results  # noqa: E402
 from mer_prep.training.selection import (  # noqa: E402
@@ -33,6 +34,8 @@ from mer_prep.training.study import (  # noqa: E402
     trained_model,
 )
 from tests.bars import CLASSES, CLIPS, FOLDS, SMALLEST, one_thread, study  # noqa: E402
+
+METHOD = method_of("mol", SMALLEST)
 
 #: A rate at which the recognition of the toy clips jumps about.
 JUMPY = TrainingSettings(steps=6, batch=4, learning_rate=2e-2, landmark_weight=1.0)
@@ -110,13 +113,12 @@ def weights_after(store, tmp_path, steps: int, scores: dict[int, float] | None, 
     view = View(64, 1, store.statistics(fold.train))
     settings = dataclasses.replace(JUMPY, steps=steps)
     machine = Machine(checkpoint_every=2)
-    samples = store.samples(fold.train)
     if kill:
         with pytest.raises(KilledError):
-            fit(model, store, samples, view, settings, machine, **given, on_step=stop)
+            fit(model, METHOD, store, fold.train, view, settings, machine, **given, on_step=stop)
         torch.manual_seed(9)
         model = Mol(SMALLEST, 3)
-    tried = fit(model, store, samples, view, settings, machine, **given)
+    tried = fit(model, METHOD, store, fold.train, view, settings, machine, **given)
     assert [one.step for one in tried] == sorted(scores or ())
     return model.state_dict()
 
@@ -219,4 +221,4 @@ def test_the_normalisation_never_comes_from_whom_the_step_is_chosen_on(tmp_path,
     from mer_prep.training.fit import predict
 
     with pytest.raises(LeakError, match="taken from clips that are tested"):
-        predict(Mol(SMALLEST, 3), store, FOLDS[0].train[:1], view, Machine())
+        predict(Mol(SMALLEST, 3), METHOD, store, FOLDS[0].train[:1], view, Machine())

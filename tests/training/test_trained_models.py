@@ -297,11 +297,15 @@ def test_predictions_that_the_weights_do_not_give_are_refused(workspace, run, st
 
 
 def test_the_truth_is_that_of_the_aligned_frames(workspace, study):
+    from mer_prep.dataset import phases
+
     entry = study.clips[0]
     shard = workspace / entry.shards["align"]
     root = Workspace(workspace).record(entry.corpus).root
     truth = read_truth(Path(root), entry.clip_id)
-    true = true_batch(shard, entry.clip_id, truth, length=4)
+    frames, _ = read_clip(shard, entry.clip_id, ("frame_numbers",))
+    samples = phases(len(frames["frame_numbers"]), 4)
+    true = true_batch(shard, entry.clip_id, truth, samples=samples)
     aligned, _ = read_clip(shard, entry.clip_id, ("transform", "frame_numbers"))
     numbers = [int(number) for number in aligned["frame_numbers"]]
     step = len(numbers) // 4
@@ -316,19 +320,19 @@ def test_the_truth_is_that_of_the_aligned_frames(workspace, study):
     assert set(true.frames.unique().tolist()) == {0, 1}
 
     from mer_prep.dataset import centre_view, reduce
-    from mer_prep.models.mol import MolOutput
+    from mer_prep.models.output import ModelOutput
 
     seen = reduce(centre_view(true, 128), 2)
-    perfect = MolOutput(torch.zeros(len(seen.labels), 3), seen.flow, seen.landmarks[:, 1:])
-    scores = score_truth(Workspace(workspace), entry, perfect, seen, Window(8, 2))
+    perfect = ModelOutput(torch.zeros(len(seen.labels), 3), seen.flow, seen.landmarks[:, 1:])
+    scores = score_truth(Workspace(workspace), entry, perfect, seen, Window(8, 2), samples)
     assert scores["true_flow_error_px"] == scores["true_tvl1_error_px"] == 0
     assert scores["true_landmark_error_eye_centres"] == scores["true_target_error"] == 0
     assert scores["true_zero_error_px"] > 0
     perfect.flow = seen.flow + torch.tensor([3.0, -4.0])[:, None, None]
-    moved = score_truth(Workspace(workspace), entry, perfect, seen, Window(8, 2))
+    moved = score_truth(Workspace(workspace), entry, perfect, seen, Window(8, 2), samples)
     assert moved["true_flow_error_px"] == pytest.approx(5, abs=1e-5)
     nowhere = Workspace(workspace / "nowhere")
-    assert score_truth(nowhere, entry, perfect, seen, Window(8, 2)) == {}
+    assert score_truth(nowhere, entry, perfect, seen, Window(8, 2), samples) == {}
 
 
 def test_two_runs_are_compared_at_the_command_line(workspace, run):

@@ -12,7 +12,8 @@ torch = pytest.importorskip("torch")
 
 from mer_prep.dataset import Batch, ClipStore  # noqa: E402
 from mer_prep.errors import ConfigError, TrainingError  # noqa: E402
-from mer_prep.models.mol import PRESETS, Mol, MolOutput  # noqa: E402
+from mer_prep.models.mol import PRESETS, Mol  # noqa: E402
+from mer_prep.models.output import ModelOutput  # noqa: E402
 from mer_prep.training.checkpoints import read_checkpoint, save_checkpoint  # noqa: E402
 from mer_prep.training.fit import Machine, rate_at  # noqa: E402
 from mer_prep.training.losses import landmark_loss, mol_losses, ocular_distance  # noqa: E402
@@ -169,10 +170,10 @@ def test_losses_by_hand():
     found = true[:, 1:] + torch.tensor([3.0, -4.0])
     assert float(landmark_loss(found, true[:, 1:])) == pytest.approx(7 / 50)
     batch = Batch(torch.zeros(1, 3, 4, 4), torch.zeros(1, 2, 2, 4, 4), true, torch.tensor([1]))
-    output = MolOutput(torch.zeros(1, 3), torch.full((1, 2, 2, 4, 4), 2.0), found)
+    output = ModelOutput(torch.zeros(1, 3), torch.full((1, 2, 2, 4, 4), 2.0), found)
     losses = {name: float(one) for name, one in mol_losses(output, batch).items()}
     assert losses == pytest.approx({"expression": math.log(3), "flow": 4, "landmarks": 7 / 50})
-    assert list(mol_losses(MolOutput(output.logits, None, None), batch)) == ["expression"]
+    assert list(mol_losses(ModelOutput(output.logits, None, None), batch)) == ["expression"]
 
 
 def test_the_rate_follows_its_schedule():

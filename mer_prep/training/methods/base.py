@@ -1,0 +1,186 @@
+"""What the training engine asks of a model: its inputs, its losses, and what it gives."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from torch import Tensor, nn
+
+from mer_prep.dataset import TESTED, Batch, ClipSource, PreparedClip, Statistics
+from mer_prep.models.output import ModelOutput
+from mer_prep.training.recipes import TrainingSettings
+
+#: Arrays of a clip: by stage, and in it by name.
+StageArrays = Mapping[str, Mapping[str, Any]]
+
+
+class Labelled(Protocol):
+    """Which clip something is, and its class."""
+
+    @property
+    def clip_id(self) -> str:
+        """Its id."""
+
+    @property
+    def corpus(self) -> str:
+        """Its corpus."""
+
+    @property
+    def subject(self) -> str:
+        """Its subject, named across corpora."""
+
+    @property
+    def label(self) -> int:
+        """Its class."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A part of a training: steps that draw from the same samples and minimise the same.
+
+    Parameters
+    ----------
+    objective : str
+        What is minimised; a name that the method knows.
+    steps : int
+        How many steps.
+    kind : str
+        Kind of the samples; see `mer_prep.dataset.PreparedClip`.
+    """
+
+    objective: str
+    steps: int
+    kind: str = TESTED
+
+
+class Method(ABC):
+    """A published method, as the training engine sees it.
+
+    Parameters
+    ----------
+    config : object
+        Its architecture, an instance of `Config`.
+    """
+
+    #: Its name, as in `mer_prep.training.recipes.MODELS`.
+    name: ClassVar[str]
+    #: Class of its architecture.
+    Config: ClassVar[type]
+    #: Architectures by the name of the preset.
+    presets: ClassVar[Mapping[str, Any]]
+    #: Pipeline that makes its inputs.
+    pipeline: ClassVar[str]
+    #: Values of every pixel of its frames: 1 for grey, 3 for colour.
+    colours: ClassVar[int] = 1
+    #: Names of the regions that `ModelOutput.attention` weighs.
+    regions: tuple[str, ...] = ()
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    @property
+    @abstractmethod
+    def length(self) -> int:
+        """Frames t of a sample."""
+
+    @property
+    def side(self) -> int:
+        """Side of its frames, px."""
+        return int(self.config.side)
+
+    @property
+    def input(self) -> str:
+        """What it takes, as a phrase."""
+        kind = "grey" if self.colours == 1 else "colour"
+        return f"{self.length} {kind} frames of {self.side}x{self.side}"
+
+    @abstractmethod
+    def datasets(self) -> Mapping[str, tuple[str, ...]]:
+        """Return the datasets that it is fed on, by stage.
+
+        Those of ``align`` are `frames` and `landmarks`, those of ``flow`` `flow` and `pairs`.
+        """
+
+    @abstractmethod
+    def required(self) -> Mapping[str, Mapping[str, Any]]:
+        """Return the parameters of stages that it cannot do without."""
+
+    def stages(self) -> tuple[str, ...]:
+        """Return the stages of the pipeline that it needs."""
+        return ("landmarks", *self.datasets())
+
+    @abstractmethod
+    def picture(self, frame: np.ndarray) -> np.ndarray:
+        """Return an aligned frame (S, S, 3), uint8, as it is fed: (S, S) or (3, S, S)."""
+
+    def image(self, array: np.ndarray) -> np.ndarray:
+        """Return a stored picture of the whole clip (S, S, C) as it is fed, (C, S, S)."""
+        return np.ascontiguousarray(array.transpose(2, 0, 1), np.float32)
+
+    @abstractmethod
+    def prepared(self, clip: Labelled, arrays: StageArrays, *, where: Any = None) -> PreparedClip:
+        """Return a clip with its samples.
+
+        Parameters
+        ----------
+        clip : Labelled
+            Which clip.
+        arrays : mapping
+            What `datasets` names.
+        where : object, optional
+            Where the flow lies, for errors.
+
+        Raises
+        ------
+        TrainingError
+            If the flow is not of the pairs that samples have.
+        """
+
+    @abstractmethod
+    def build(self, classes: int) -> nn.Module:
+        """Return the model with random weights."""
+
+    def begin(self, model: nn.Module, landmarks: Callable[[], Tensor]) -> None:  # noqa: B027
+        """Make use, before the first step, of the training clips' mean landmarks (68, 2), px."""
+
+    def statistics(self, source: ClipSource, clip_ids: tuple[str, ...]) -> Statistics:
+        """Return how frames are normalised, from the training clips alone."""
+        return source.statistics(clip_ids)
+
+    def stretches(self, settings: TrainingSettings) -> tuple[Stretch, ...]:
+        """Return the parts of a training, in order."""
+        return (Stretch("all", settings.steps),)
+
+    @abstractmethod
+    def loss_names(self, settings: TrainingSettings) -> tuple[str, ...]:
+        """Return the names of the losses that a training has, in the order of its log."""
+
+    @abstractmethod
+    def weights(self, settings: TrainingSettings) -> Mapping[str, float]:
+        """Return the weights of its losses by name."""
+
+    def rates(self, settings: TrainingSettings) -> Mapping[str, float]:
+        """Return factors of the learning rate by the first names of parameters."""
+        return {}
+
+    @abstractmethod
+    def losses(self, model: nn.Module, batch: Batch, objective: str) -> dict[str, Tensor]:
+        """Return the losses of a batch by name, those that count for the objective.
+
+        Parameters
+        ----------
+        model : nn.Module
+            The model, or what compiles or shares it.
+        batch : Batch
+            The samples.
+        objective : str
+            As in `Stretch`.
+        """
+
+    @abstractmethod
+    def apply(self, model: nn.Module, batch: Batch) -> ModelOutput:
+        """Return what the model gives for samples that are tested."""

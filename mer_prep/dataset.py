@@ -126,7 +126,8 @@ class Batch:
         return self._each(lambda one: one.pin_memory())
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        return Batch(*(None if one is None else change(one) for one in self.tensors()))
+        changed: list[Any] = [None if one is None else change(one) for one in self.tensors()]
+        return Batch(*changed)
 
 
 @dataclass(frozen=True)

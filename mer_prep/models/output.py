@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -34,7 +35,9 @@ class ModelOutput:
 
     def on_cpu(self) -> ModelOutput:
         """Return everything as float32 on the CPU."""
-        found = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
+        found: dict[str, Any] = {
+            one.name: getattr(self, one.name) for one in dataclasses.fields(self)
+        }
         return ModelOutput(
             **{name: one if one is None else one.float().cpu() for name, one in found.items()}
         )

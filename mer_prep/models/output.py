@@ -38,6 +38,7 @@ class ModelOutput:
         found: dict[str, Any] = {
             one.name: getattr(self, one.name) for one in dataclasses.fields(self)
         }
-        return ModelOutput(
-            **{name: one if one is None else one.float().cpu() for name, one in found.items()}
-        )
+        moved: dict[str, Any] = {
+            name: one if one is None else one.float().cpu() for name, one in found.items()
+        }
+        return ModelOutput(**moved)

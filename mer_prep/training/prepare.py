@@ -140,7 +140,7 @@ def prepare_study(
         model=model,
         preset=preset,
         architecture=config,
-        training=with_changes(chosen.training, training or {}),
+        training=method.settled(with_changes(chosen.training, training or {})),
         reduce=chosen.reduce,
         start_landmarks=chosen.start_landmarks,
         labels=composite.labels.name,

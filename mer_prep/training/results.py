@@ -146,17 +146,20 @@ def _published(study: Study) -> dict[str, Any]:
     """Return the published results that the run may stand beside, or why it may not."""
     # Composite evaluation is leave-one-subject-out over several corpora: the same folds.
     protocol = "loso" if study.protocol == "cde" else study.protocol
-    same = [
+    like = [
         one
         for one in model_card(study.model).published
         if (one.labels, one.protocol) == (study.labels, protocol)
         and (protocol != "cross-corpus" or one.part == study.folds[0].name)
     ]
-    reason = ""
-    if same:
-        reason = _incomparable(study)
-    if same and not reason and not _is_whole(study, same[0]):
+    changed = study.method.changed(study.preset)
+    same = [one for one in like if one.variant == changed]
+    reason = _incomparable(study) if like else ""
+    if like and not reason and not _is_whole(study, like[0]):
         reason = "the clips are not as many as were published"
+    if like and not reason and not same:
+        listed = ", ".join(f"{name}={value}" for name, value in changed.items())
+        reason = f"nothing was published with {listed}"
     shown = [] if reason else [dataclasses.asdict(one) for one in same]
     return {"published": shown, "published_left_out": reason}
 

@@ -8,6 +8,7 @@ import pytest
 
 from mer_prep.models.mol import PRESETS
 from mer_prep.protocols import Fold
+from mer_prep.training.methods import architecture
 from mer_prep.training.recipes import model_card
 from mer_prep.training.results import _published
 from mer_prep.training.selection import LEAKY, Selection
@@ -64,6 +65,27 @@ def test_cross_corpus_figures_belong_to_their_direction() -> None:
     turned = dataclasses.replace(crossed, folds=(Fold("smic to casme2", (), ()),))
     assert parts(turned) == set()
     assert parts(dataclasses.replace(study(COUNTS | {"smic": 9}), protocol="cross-corpus")) == set()
+
+
+def test_an_ablation_has_the_figures_of_its_own_line() -> None:
+    def ablation(**changes: object) -> Study:
+        return dataclasses.replace(
+            study(),
+            model="frl-dgt",
+            architecture=architecture("frl-dgt", "paper", changes),
+            training=model_card("frl-dgt").preset("paper").training,
+        )
+
+    def figures(one: Study) -> dict[str, dict[str, float]]:
+        return {row["part"]: row["scores"] for row in _published(one)["published"]}
+
+    assert figures(ablation())["casme2"] == {"uf1": 0.919, "uar": 0.903}
+    assert figures(ablation(fusion="after"))["all"] == {"uf1": 0.797, "uar": 0.792}
+    assert figures(ablation(displacement="dynamic-image"))["smic"] == {"uf1": 0.684, "uar": 0.679}
+    assert figures(ablation(regions="grid"))["samm"] == {"uf1": 0.754, "uar": 0.730}
+    both = _published(ablation(regions="grid", fusion="after"))
+    assert both["published"] == []
+    assert both["published_left_out"] == "nothing was published with fusion=after, regions=grid"
 
 
 @pytest.mark.parametrize(

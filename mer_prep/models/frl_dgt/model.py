@@ -150,8 +150,7 @@ class FrlDgt(nn.Module):
         frames : Tensor, shape (B, 2, 3, S, S), float
             Onset and apex in [0, 1].
         landmarks : Tensor, shape (B, 2, 68, 2), float
-            Landmarks (x, y) in px of both frames. Regions lie around their mean: the face moves
-            by less than a detection errs.
+            Landmarks (x, y) in px of both frames; regions lie around those of the onset.
         flow : Tensor, shape (B, 1, 2, S, S), float, or None
             TV-L1 flow in px from onset to apex; needed by ``displacement`` 'tvl1' and
             'tvl1-normalised'.
@@ -200,7 +199,7 @@ class FrlDgt(nn.Module):
         if self.config.regions == "grid":
             boxes = grid_boxes(len(feature), side=side, device=feature.device)
         else:
-            boxes = action_unit_boxes(landmarks.mean(1), side=side)
+            boxes = action_unit_boxes(landmarks[:, 0], side=side)
         crops = crop_regions(feature, boxes.to(feature.dtype), size=self.config.region_size)
         tokens = self.embedding.regions(crops) + self.region_embedding
         if self.local is None:

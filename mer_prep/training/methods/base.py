@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -82,6 +83,11 @@ class Method(ABC):
     def __init__(self, config: Any) -> None:
         self.config = config
 
+    def changed(self, preset: str) -> dict[str, Any]:
+        """Return what of the architecture is not as in a preset, by name."""
+        usual, mine = dataclasses.asdict(self.presets[preset]), dataclasses.asdict(self.config)
+        return {name: value for name, value in mine.items() if value != usual[name]}
+
     @property
     @abstractmethod
     def length(self) -> int:
@@ -150,6 +156,10 @@ class Method(ABC):
     def statistics(self, source: ClipSource, clip_ids: tuple[str, ...]) -> Statistics:
         """Return how frames are normalised, from the training clips alone."""
         return source.statistics(clip_ids)
+
+    def settled(self, settings: TrainingSettings) -> TrainingSettings:
+        """Return settings without what the architecture has no use for."""
+        return settings
 
     def stretches(self, settings: TrainingSettings) -> tuple[Stretch, ...]:
         """Return the parts of a training, in order."""

@@ -411,7 +411,11 @@ def models(name: str | None, as_json: bool) -> None:
             click.echo(f"    chosen here: {choice}")
     for result in card.published:
         scores = ", ".join(f"{key.upper()} {value:.4f}" for key, value in result.scores.items())
-        click.echo(f"  published, {result.protocol} {result.labels}, {result.part}: {scores}")
+        with_ = "".join(f", {key}={value}" for key, value in result.variant.items())
+        click.echo(
+            f"  published, {result.protocol} {result.labels}, {result.part}: {scores} "
+            f"({result.source}{with_})"
+        )
     click.echo(f"  {card.note}")
 
 

@@ -22,8 +22,8 @@ GROUP = 8
 #: Third channel of the dynamic feature, beside u and v.
 FEATURES = ("magnitude", "strain")
 
-#: The displacement starts this small: standard deviation of the last convolution's weights.
-FIRST_WEIGHTS = 3e-4
+#: Factor of the last convolution's usual first parameters, so that the displacement starts small.
+FIRST = 0.01
 
 #: Pictures are halved three times, so their side is a multiple of this, in px.
 HALVED = 8
@@ -106,8 +106,9 @@ class DisplacementGenerator(nn.Module):
             for below, skip in ((four, three), (three, two), (two, one))
         )
         self.field = nn.Conv2d(one, 2, 3, padding=1)
-        nn.init.normal_(self.field.weight, std=FIRST_WEIGHTS)
-        nn.init.zeros_(self.field.bias)
+        with torch.no_grad():
+            for parameter in self.field.parameters():
+                parameter.mul_(FIRST)
 
     def forward(self, frames: Tensor) -> Tensor:
         """Return the displacement fields of pairs.

@@ -155,7 +155,8 @@ class TokenFusion(nn.Module):
     tokens : int
         Tokens N.
     layers : int
-        Layers; each halves the tokens.
+        Layers; each halves the tokens, but for the last one with fusion after attention: nothing
+        would read what it fuses.
     width, heads, dropout : see `FusionLayer`
         Of all layers; their hidden layers are four times as wide as a token.
     fusion : {'before', 'after'}
@@ -169,7 +170,9 @@ class TokenFusion(nn.Module):
         self.special = nn.Parameter(0.02 * torch.randn(width))
         self.positions = nn.Parameter(0.02 * torch.randn(tokens, width))
         self.layers = nn.ModuleList()
-        for _ in range(layers):
+        for number in range(layers):
+            # After the last attention the special token alone is read; a fusion is of no use there.
+            unread = fusion == "after" and number == layers - 1
             self.layers.append(
                 FusionLayer(
                     tokens,
@@ -177,7 +180,7 @@ class TokenFusion(nn.Module):
                     heads=heads,
                     hidden=4 * width,
                     dropout=dropout,
-                    fusion=fusion,
+                    fusion=None if unread else fusion,
                 )
             )
             tokens = fused_count(tokens)
@@ -209,11 +212,11 @@ class TokenFusion(nn.Module):
         mixtures: list[Tensor] = []
         attention = tokens.new_zeros(())
         for layer in self.layers:
+            assert isinstance(layer, FusionLayer)
             tokens, weights = layer(tokens)
             attention = weights.mean(1)
-            mixtures.append(layer.fusion.mixture.detach().abs())
-        if self.layers[-1].place == "after":
-            mixtures.pop()
+            if layer.fusion is not None:
+                mixtures.append(layer.fusion.mixture.detach().abs())
         for mixture in reversed(mixtures):
             attention = attention @ mixture
         return tokens[:, 0], attention / attention.sum(-1, keepdim=True)

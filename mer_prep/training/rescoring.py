@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from mer_prep import __version__
-from mer_prep.dataset import Batch, ClipStore
+from mer_prep.dataset import TESTED, Batch, ClipSource, ClipStore
 from mer_prep.errors import TrainingError
 from mer_prep.manifest import write_atomic
 from mer_prep.metrics import landmark_errors
@@ -114,12 +114,18 @@ def rescore(
         for clip_id, outputs in found.items():
             output, batch = joined(outputs)
             rows.append(_row(stored[clip_id], output, study))
-            entry, samples = entries[clip_id], store.clips[store.index[clip_id]].samples
+            entry, samples = entries[clip_id], tested_samples(store, clip_id)
             scores = _auxiliary(output, batch, window, mean_face)
             scores |= score_truth(workspace, entry, output, batch, window, samples)
             clips.append(ClipAuxiliary(clip_id, entry.corpus, fold.name, **scores))
     progress(len(study.folds), len(study.folds))
     return _compared(study, stored, rows, clips, run)
+
+
+def tested_samples(store: ClipSource, clip_id: str) -> np.ndarray:
+    """Return the frames of every sample of a clip that is tested, shape (J, t)."""
+    clip = store.clips[store.index[clip_id]]
+    return clip.samples[list(clip.kinds[TESTED])]
 
 
 def _mean_landmarks(workspace: Workspace, entry: ClipEntry) -> np.ndarray:

@@ -63,6 +63,8 @@ def score_truth(
         samples=samples,
     )
     true = reduce(centre_view(true, batch.frames.shape[-1] * window.reduce), window.reduce)
+    if len(samples) != len(batch.frames):
+        raise ValueError(f"{len(samples)} samples, and {len(batch.frames)} outputs")
     scores: dict[str, float] = {}
     if output.flow is not None:
         # Whole pixels only: one that is partly outside the face is none of it.

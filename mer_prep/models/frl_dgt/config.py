@@ -51,6 +51,9 @@ class FrlDgtConfig:
         Whether the regions are fused by attention (M8 without); otherwise by their mean.
     feature : {'magnitude', 'strain'}
         Third channel of the dynamic feature of a motion field.
+    guess : bool
+        Whether the displacement starts from guesses in closed form; see
+        `displacement.DisplacementGenerator`.
     symmetric : bool
         See `displacement.DisplacementGenerator`.
     scale : float
@@ -80,6 +83,7 @@ class FrlDgtConfig:
     local_fusion: bool = True
     global_fusion: bool = True
     feature: str = "magnitude"
+    guess: bool = True
     symmetric: bool = False
     scale: float = 1.0
     largest: float = 4.0

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mer_prep.checks import check_option
+from mer_prep.models.frl_dgt.least_squares import least_squares_displacement
+from mer_prep.models.frl_dgt.pictures import grey
 from mer_prep.models.frl_dgt.warp import mirror_field
 
 #: Slope of the rectifiers.
@@ -24,6 +26,12 @@ FEATURES = ("magnitude", "strain")
 
 #: Factor of the last convolution's usual first parameters, so that the displacement starts small.
 FIRST = 0.01
+
+#: Sides of the windows whose displacements are the guesses, px.
+WINDOWS = (3, 5, 9)
+
+#: Factor of the guesses as the network sees them, so that tenths of a px are not lost.
+GAIN = 5.0
 
 #: Pictures are halved three times, so their side is a multiple of this, in px.
 HALVED = 8
@@ -72,6 +80,10 @@ class DisplacementGenerator(nn.Module):
         Factor of all widths; at 1 they are 32, 64, 128 and 256.
     largest : float
         Displacement in px that no component exceeds.
+    guess : bool
+        Whether the network starts from displacements in closed form, those of `WINDOWS`: it sees
+        them, and gives the share of each, and of standing still, at every pixel, and what is to
+        be added. Without, it sees the two pictures alone and gives all of the field.
     symmetric : bool
         Whether the field is the mean of the pair's and of the mirrored pair's, mirrored back:
         then mirrored faces have exactly the mirrored field, at twice the cost.
@@ -79,7 +91,11 @@ class DisplacementGenerator(nn.Module):
     Notes
     -----
     Groups of channels are normalised within each sample, so no pair depends on others of its
-    batch. The last convolution starts near 0, and so does the field.
+    batch. The last convolution starts near 0, and so does what is added.
+
+    That the network is given a guess is chosen here. A micro-expression changes grey levels by a
+    hundredth and moves by tenths of a pixel: from the pictures alone a network does not learn such
+    a field from hundreds of clips, and does no better than a field of zero.
 
     References
     ----------
@@ -90,12 +106,19 @@ class DisplacementGenerator(nn.Module):
     """
 
     def __init__(
-        self, *, scale: float = 1.0, largest: float = 4.0, symmetric: bool = False
+        self,
+        *,
+        scale: float = 1.0,
+        largest: float = 4.0,
+        guess: bool = True,
+        symmetric: bool = False,
     ) -> None:
         super().__init__()
         self.largest, self.symmetric = largest, symmetric
+        self.windows = WINDOWS if guess else ()
+        shares = len(WINDOWS) + 1 if guess else 0
         one, two, three, four = (max(4, round(full * scale)) for full in (32, 64, 128, 256))
-        self.first = _convolution(6, one, 7)
+        self.first = _convolution(6 + 2 * len(self.windows), one, 7)
         self.down = nn.ModuleList(
             _convolution(inputs, outputs, 3, stride=2)
             for inputs, outputs in ((one, two), (two, three), (three, four))
@@ -105,7 +128,7 @@ class DisplacementGenerator(nn.Module):
             _convolution(below + skip, skip, 3)
             for below, skip in ((four, three), (three, two), (two, one))
         )
-        self.field = nn.Conv2d(one, 2, 3, padding=1)
+        self.field = nn.Conv2d(one, 2 + shares, 3, padding=1)
         with torch.no_grad():
             for parameter in self.field.parameters():
                 parameter.mul_(FIRST)
@@ -130,7 +153,10 @@ class DisplacementGenerator(nn.Module):
         return field
 
     def _field(self, frames: Tensor) -> Tensor:
-        maps = self.first(frames.flatten(1, 2) * 2 - 1)
+        onset, apex = (grey(one) for one in frames.unbind(1))
+        guesses = [least_squares_displacement(onset, apex, window=one) for one in self.windows]
+        seen = torch.cat([frames.flatten(1, 2) * 2 - 1, *(GAIN * one for one in guesses)], dim=1)
+        maps = self.first(seen)
         skips = []
         for layer in self.down:
             skips.append(maps)
@@ -142,7 +168,13 @@ class DisplacementGenerator(nn.Module):
                 maps, size=skip.shape[-2:], mode="bilinear", align_corners=False
             )
             maps = layer(torch.cat([maps, skip], dim=1))
-        return self.largest * torch.tanh(self.field(maps))
+        found = self.field(maps)
+        field = found[:, :2]
+        if guesses:
+            shares = found[:, 2:].softmax(dim=1)
+            for share, guess in zip(shares.split(1, dim=1), guesses, strict=False):
+                field = field + share * guess
+        return self.largest * torch.tanh(field / self.largest)
 
 
 def dynamic_feature(field: Tensor, *, kind: str = "magnitude") -> Tensor:

@@ -119,7 +119,10 @@ class FrlDgt(nn.Module):
 
         self.displacement = (
             DisplacementGenerator(
-                scale=config.scale, largest=config.largest, symmetric=config.symmetric
+                scale=config.scale,
+                largest=config.largest,
+                guess=config.guess,
+                symmetric=config.symmetric,
             )
             if config.learned
             else None

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mer_prep.models.frl_dgt.pictures import grey
 from mer_prep.models.frl_dgt.warp import warp
 
 #: Share of each part in the self-supervised loss.
@@ -30,14 +31,6 @@ CONSTANTS = (0.01**2, 0.03**2)
 
 #: How fast an edge of the apex, in grey levels a px, frees the field from being smooth there.
 EDGE = 10.0
-
-#: Luminance of red, green and blue, ITU-R BT.601.
-LUMINANCE = (0.299, 0.587, 0.114)
-
-
-def grey(pictures: Tensor) -> Tensor:
-    """Return grey pictures (B, 1, H, W) of RGB ones (B, 3, H, W), in the same range."""
-    return torch.einsum("bchw,c->bhw", pictures, pictures.new_tensor(LUMINANCE))[:, None]
 
 
 def structural_similarity(first: Tensor, second: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 
 from mer_prep.cli import cli
 from mer_prep.errors import MerPrepError
+from mer_prep.protocols import read_folds
 from mer_prep.store.cache import Cache
 from mer_prep.store.shard import read_clip, read_header
 from mer_prep.synth.corpus import write_corpus
@@ -78,6 +79,23 @@ def test_from_a_folder_to_the_composite(run: Run, prepared: Workspace) -> None:
     facts = json.loads((prepared.root / "composite.json").read_text())
     assert facts["synthetic"] is True
     assert all(entry["key"] for stage in facts["shards"].values() for entry in stage.values())
+    assert facts["pipeline"]["stages"]["flow"]["params"]["apex"] == "annotated-or-midpoint"
+    other = run("composite", "--labels", "casme2-5", "casme2", "--report")
+    assert "note: the earlier composite there was replaced: megc2019-3, loso, " in other.output
+    assert "SYNTHETIC clips: these are no scores of a corpus. Clips were prepared" in other.output
+    assert "protocol loso, 2 folds, folds " in other.output
+    aside = prepared.root.parent / "aside"
+    assert "note:" not in run("composite", "--out", aside).output
+    assert sorted(path.name for path in aside.iterdir()) == [
+        "composite.json",
+        "composite.jsonl",
+        "folds.json",
+        "left-out.csv",
+    ]
+    clip_id = next(iter(read_folds(prepared.root / "folds.json").folds[0].test))
+    assert "composite (casme2-5): class " in run("inspect", clip_id).output
+    elsewhere = prepared.clips("smic")[0].clip_id
+    assert "composite (casme2-5): not in it" in run("inspect", elsewhere).output
     assert "9 shards, 0 damaged" in run("verify").output
     assert "gc: 0 files" in run("gc").output
     assert json.loads(run("status", "--json").output)["results"][0]["stale"] == 0

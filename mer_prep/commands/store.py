@@ -138,6 +138,7 @@ def _inspect_shard(path: Path, as_json: bool) -> None:
 def _inspect_clip(workspace: Workspace, clip_id: str, show: Path | None, as_json: bool) -> None:
     import dataclasses
 
+    from mer_prep.composite_files import place_in_composite
     from mer_prep.stages.survey import results_of_clip
 
     clip = workspace.find_clip(clip_id)
@@ -145,12 +146,15 @@ def _inspect_clip(workspace: Workspace, clip_id: str, show: Path | None, as_json
     facts = dataclasses.asdict(clip)
     facts["frames"] = len(clip.frame_numbers)
     facts["frame_numbers"] = [clip.frame_numbers[0], clip.frame_numbers[-1]]
+    place = place_in_composite(workspace.root, clip_id)
     if as_json:
-        print_json({"clip": facts, "results": results})
+        print_json({"clip": facts, "results": results, "composite": place})
     else:
         for name, value in facts.items():
             if value not in (None, (), ""):
                 click.echo(f"  {name}: {value}")
+        if place:
+            click.echo(f"  composite ({place['labels']}): {_place(place)}")
         for result in results:
             state = "current" if result["current"] else "stale"
             click.echo(f"  {result['stage']} ({state}, {result['settings']}): {result['path']}")
@@ -161,6 +165,15 @@ def _inspect_clip(workspace: Workspace, clip_id: str, show: Path | None, as_json
 
         draw_clip(clip, results, show)
         click.echo(f"picture: {show}", err=as_json)
+
+
+def _place(place: dict[str, Any]) -> str:
+    """Return what became of a clip in the composite."""
+    if place["class"] is not None:
+        return f"class {place['class']}, label {place['label']}"
+    if place["left_out"] is not None:
+        return f"left out, {place['left_out']}"
+    return "not in it, and not left out by it: it was made of other clips"
 
 
 @click.command()

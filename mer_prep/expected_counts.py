@@ -62,8 +62,8 @@ def compare_published(
         yield Finding(
             "warning",
             "corpus-absent",
-            f"'{labels.name}' also holds {', '.join(absent)}, which are not among the corpora here: "
-            "this is a part of it",
+            f"'{labels.name}' also holds {', '.join(absent)}, not among the corpora here: this is "
+            "a part of it",
         )
     elif labels.expected is not None:
         yield from _compare("all corpora", total, labels.expected, _cause_above(labels, records))

@@ -158,6 +158,12 @@ def test_a_bad_clip_gives_exit_code_3_and_nothing_else_is_lost(
     assert "2 clips: 1 done, 0 cached, 1 failed" in output
     assert "truncated or damaged" in (tmp_path / "ws" / "failures.jsonl").read_text()
     assert "1 done" not in run("align", "--jobs", 1, code=3).output
+    (line, last) = run("status", "--failed").output.splitlines()
+    assert line.startswith("smic/s01/s1_po_01  landmarks  DecodeError: ")
+    assert "truncated or damaged" in line
+    assert last.startswith("status: 1 clip failed, in ")
+    (entry,) = json.loads(run("status", "--failed", "--json").output)
+    assert (entry["stage"], entry["settings"]) == ("landmarks", "defaults")
     assert "0 errors" in run("validate").output
     assert "truncated or damaged" in run("validate", "--frames", "whole", code=1).output
 

@@ -174,10 +174,12 @@ def test_every_clip_left_out_is_listed_with_its_reason(tmp_path: Path) -> None:
         "left_out": None,
     }
     found = place_in_composite(tmp_path, left["clip_id"])
-    assert found is not None and found["class"] is None
+    assert found is not None
+    assert found["class"] is None
     assert found["left_out"] == left["reason"] == "emotion 'others' has no class"
     other = place_in_composite(tmp_path, "samm/006/006_1_2")
-    assert other is not None and other["class"] is other["left_out"] is None
+    assert other is not None
+    assert other["class"] is other["left_out"] is None
     assert place_in_composite(tmp_path / "nowhere", left["clip_id"]) is None
 
 
@@ -191,8 +193,8 @@ def test_cross_corpus_holds_the_corpora_that_it_names_and_no_others() -> None:
     (fold,) = made.folds
     assert {*fold.train, *fold.test} == {one.clip.clip_id for one in made.samples}
     assert set(made.left_out) == set()
+    wrong = Protocol("cross-corpus", train=("casme2",), test=("smik",))
     with pytest.raises(ConfigError, match="No labelled clip is of corpus 'smik'"):
-        wrong = Protocol("cross-corpus", train=("casme2",), test=("smik",))
         build_composite(everything(), MEGC, protocol=wrong)
 
 
@@ -205,7 +207,8 @@ def test_the_protocol_is_said_in_one_line_and_what_is_replaced_in_another(tmp_pa
     )
     lovo = build_composite(smic(), MEGC, protocol=Protocol("lovo"))
     line = protocol_line(lovo)
-    assert line.startswith("protocol lovo, 164 folds, folds ") and line.endswith(" 1 clip a fold")
+    assert line.startswith("protocol lovo, 164 folds, folds ")
+    assert line.endswith(" 1 clip a fold")
     assert replaced_text(read_composite_facts(tmp_path), five) == ""
     write_composite(tmp_path, five)
     before = read_composite_facts(tmp_path)

@@ -20,15 +20,23 @@ from mer_prep.workspace import Workspace
 
 
 @click.command()
+@click.option("--failed", is_flag=True, help="List the clips that failed: clip, stage, message.")
 @workspace_option
 @json_option
-def status(workspace: Workspace, as_json: bool) -> None:
+def status(failed: bool, workspace: Workspace, as_json: bool) -> None:
     """Say what is imported, done, stale or failed."""
     from mer_prep.stages.survey import survey
 
     found = survey(workspace)
     if as_json:
-        print_json(found.facts())
+        print_json(found.facts()["failures"] if failed else found.facts())
+        return
+    if failed:
+        for one in found.failures:
+            settings = f" ({one.settings})" if one.settings not in ("", "defaults") else ""
+            message = one.message.replace("\n  ", " · ")
+            click.echo(f"{one.clip_id}  {one.stage or '-'}{settings}  {one.error}: {message}")
+        click.echo(f"status: {plural(found.clips_failed, 'clip')} failed, in {workspace.root}")
         return
     rows: list[tuple[Any, ...]] = [
         (one.name, one.clips, one.subjects, one.variant or "", "yes" if one.synthetic else "")

@@ -136,6 +136,20 @@ def test_inspect_shows_clips_and_shards(run: Run, prepared: Workspace, tmp_path:
     assert facts["stage"] == "flow"
     with pytest.raises(MerPrepError, match="Did you mean"):
         run("inspect", clip_id + "x")
+    with pytest.raises(MerPrepError, match=r"c\.jpg is no \.png"):
+        run("inspect", clip_id, "--show", tmp_path / "c.jpg")
+    assert not (tmp_path / "c.jpg").exists()
+    run("composite")
+    other = tmp_path / "notes.txt"
+    other.write_text("x")
+    for path, what in (
+        (prepared.root / "folds.json", "folds.json is the folds of the composite, which"),
+        (prepared.manifests / "casme2.jsonl", "is of the import of casme2, which"),
+        (other, "notes.txt is no shard."),
+    ):
+        with pytest.raises(MerPrepError, match=what) as caught:
+            run("inspect", path)
+        assert "delete" not in str(caught.value)
 
 
 def test_dry_run_says_why_and_does_nothing(run: Run, prepared: Workspace) -> None:

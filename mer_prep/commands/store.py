@@ -90,7 +90,7 @@ def status(failed: bool, workspace: Workspace, as_json: bool) -> None:
 @click.option(
     "--show",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write a picture of the clip: frames, landmarks, aligned faces, flow.",
+    help="Write a picture (.png) of the clip: frames, landmarks, aligned faces, flow.",
 )
 @workspace_option
 @json_option
@@ -100,12 +100,38 @@ def inspect(target: str, show: Path | None, workspace: Workspace, as_json: bool)
     TARGET is a .h5 file, or a clip id such as casme2/sub01/EP02_01f.
     """
     path = Path(target)
-    if target.endswith(".h5") or path.is_file():
+    if show and show.suffix.lower() != ".png":
+        raise ConfigError(f"--show writes PNG, and {show.name} is no .png.", hint="name it .png")
+    if target.endswith(".h5"):
         if show:
             raise ConfigError("--show draws a clip; give a clip id instead of a shard.")
         _inspect_shard(path, as_json)
+    elif path.is_file():
+        raise _no_shard(path)
     else:
         _inspect_clip(workspace, target, show, as_json)
+
+
+#: What the files are that lie in a workspace and are no shards.
+_FILES = {
+    "composite.jsonl": "the clips of the composite with their labels, one a line",
+    "composite.json": "the counts, digests and protocol of the composite",
+    "left-out.csv": "the clips that the composite leaves out, and why",
+    "folds.json": "the folds of the composite, which `mer-prep train --folds-file` takes",
+    "failures.jsonl": "the clips that failed, which `mer-prep status --failed` lists",
+}
+
+
+def _no_shard(path: Path) -> ConfigError:
+    """Return the error that says what a file is that is no shard."""
+    what = _FILES.get(path.name, "")
+    if path.parent.name == "manifests" and path.suffix in (".jsonl", ".json"):
+        what = f"of the import of {path.stem}, which `mer-prep validate {path.stem}` checks"
+    return ConfigError(
+        f"{path.name} is {what}; it is no shard." if what else f"{path.name} is no shard.",
+        where=path,
+        hint="give a shard (.h5) or the id of a clip",
+    )
 
 
 def _inspect_shard(path: Path, as_json: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -157,6 +158,13 @@ def test_dry_run_says_why_and_does_nothing(run: Run, prepared: Workspace) -> Non
     output = run("flow", "--dry-run", "--set", "align.mode=median").output
     assert "align.mode: stabilized -> median" in output
     assert "6 shards to make, 3 cached" in output
+    rows = [line.split() for line in output.splitlines() if line.startswith(("align ", "flow "))]
+    assert [row[:4] for row in rows] == [
+        ["align", "casme2", "2", "4"],
+        ["flow", "casme2", "2", "4"],
+        ["align", "smic", "1", "2"],
+        ["flow", "smic", "1", "2"],
+    ]
     assert Cache(prepared.cache).shards() == before
 
 
@@ -202,8 +210,23 @@ def test_motion_is_represented_in_every_way(run: Run, prepared: Workspace) -> No
                     assert arrays[name].shape == shape
                     assert arrays[name].std() > 0
     assert "--set difference.apex=annotated" in run("difference", "--jobs", 1).output
-    refused = run("difference", "smic", "--jobs", 1, "--set", "difference.apex=annotated", code=3)
-    assert "0 done, 0 cached, 2 failed" in refused.output
+    chosen = ("difference", "smic", "--jobs", 1, "--set", "difference.apex=annotated")
+    left_out = run(*chosen).output
+    assert "2 clips have no annotated apex and are left out, by difference.apex=annotated" in (
+        left_out
+    )
+    assert "0 done, 0 cached, 0 failed, 2 left out" in left_out
+    assert "quarantined" not in left_out
+    assert json.loads(run(*chosen, "--json").stdout)["left_out"] == [
+        clip.clip_id for clip in prepared.clips("smic")
+    ]
+    spotted = run("apex", "--jobs", 1).output
+    assert re.search(
+        r"  casme2: the apex found is [\d.]+ frames from the annotated one on average "
+        r"\(3 clips\), \d+ at worst \(casme2/sub0\d/\w+\)\n",
+        spotted,
+    )
+    assert "smic: the apex" not in spotted
     options = ("--set", "dynamic-image.input=flow", "--set", "flow.pairs=onset-to-all")
     assert "2 done" in run("dynamic-image", "smic", "--jobs", 1, *options).output
 

@@ -7,7 +7,7 @@ today, leads to it again. Whatever its parameters are, it is then somebody's res
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,9 +21,9 @@ from mer_prep.manifest import UNREADABLE, Clip
 from mer_prep.stages import all_stages
 from mer_prep.stages.base import build_stages
 from mer_prep.stages.failures import read_failures
-from mer_prep.stages.plan import Recipe, ShardPlan, make_plan, settings_key
+from mer_prep.stages.plan import Recipe, ShardPlan, SubjectPlan, make_plan, settings_key
 from mer_prep.store.cache import Cache
-from mer_prep.store.shard import ShardHeader, open_hdf5, read_header, read_part_header
+from mer_prep.store.shard import ShardHeader, open_hdf5, read_clip, read_header, read_part_header
 from mer_prep.workspace import Workspace
 
 
@@ -321,6 +321,33 @@ def results_of_clip(workspace: Workspace, clip: Clip) -> list[dict[str, Any]]:
                 }
             )
     return found
+
+
+def apex_errors(plans: Sequence[SubjectPlan]) -> dict[str, dict[str, int]]:
+    """Return the errors of the apices that a run has found or that were there.
+
+    Parameters
+    ----------
+    plans : sequence of SubjectPlan
+        The plan of the run; shards that are not there give nothing.
+
+    Returns
+    -------
+    dict of str to dict of str to int
+        ``apex_error`` in frames by corpus and clip id, of clips with an annotated apex; see
+        `mer_prep.stages.apex.annotation_errors`.
+    """
+    errors: dict[str, dict[str, int]] = {}
+    for plan in plans:
+        shard = plan.shards["apex"]
+        if not shard.path.is_file():
+            continue
+        header = read_header(shard.path)
+        for clip_id in header.clips:
+            error = read_clip(shard.path, clip_id, [])[1].get("apex_error")
+            if error is not None:
+                errors.setdefault(plan.corpus, {})[clip_id] = int(error)
+    return errors
 
 
 def describe_shard(path: Path) -> dict[str, Any]:

@@ -119,9 +119,17 @@ def test_several_expressions_of_one_clip(root):
     ]
 
 
+def test_semicolons_separate_columns_as_well(root):
+    path = csv(root, "clip;onset;emotion\none;8;happiness\ntwo;1;\nfilm;0;\n")
+    imported = import_corpus("clips", root, annotations=path)
+    assert (imported.clips[0].onset, imported.clips[0].emotion) == (8, "happiness")
+
+
 @pytest.mark.parametrize(
     ("text", "what", "where"),
     [
+        ("clip,label\none,x\n", "Unknown column 'label'. Did you mean 'emotion'", "line 1"),
+        ("clip\temotion\none\tx\n", "The columns are separated by tabs", "line 1"),
         ("clip,emotoin\none,x\n", "Unknown column 'emotoin'. Did you mean 'emotion'", "line 1"),
         ("name,emotion\none,x\n", "first 60 lines holds the headings of the table", ""),
         ("clip\nonne\n", "There is no clip 'onne' in the folder", "line 2, column 1 ('clip')"),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import mer_prep
 from mer_prep.composite import build_composite, list_digest
 from mer_prep.composite_files import (
     LEFT_OUT,
@@ -247,3 +248,13 @@ def test_the_digest_of_a_label_map_is_of_its_rules() -> None:
     other = dataclasses.replace(part, emotions={**part.emotions, "surprise": "negative"})
     changed = dataclasses.replace(MEGC, corpora={**MEGC.corpora, "smic": other})
     assert label_map_digest(changed) != label_map_digest(MEGC)
+
+
+def test_the_citation_is_of_this_version() -> None:
+    path = Path(mer_prep.__file__).parent.parent / "CITATION.cff"
+    if not path.is_file():
+        pytest.skip("an installed package has no CITATION.cff beside it")
+    facts = dict(
+        line.split(": ", 1) for line in path.read_text("utf-8").splitlines() if ": " in line
+    )
+    assert (facts["title"], facts["version"]) == ("mer-prep", mer_prep.__version__)

@@ -144,8 +144,8 @@ def test_inspect_shows_clips_and_shards(run: Run, prepared: Workspace, tmp_path:
     other = tmp_path / "notes.txt"
     other.write_text("x")
     for path, what in (
-        (prepared.root / "folds.json", "folds.json is the folds of the composite, which"),
-        (prepared.manifests / "casme2.jsonl", "is of the import of casme2, which"),
+        (prepared.root / "folds.json", "folds.json holds the folds of the composite, which"),
+        (prepared.manifests / "casme2.jsonl", "holds the import of casme2, which"),
         (other, "notes.txt is no shard."),
     ):
         with pytest.raises(MerPrepError, match=what) as caught:

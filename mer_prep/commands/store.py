@@ -126,9 +126,9 @@ def _no_shard(path: Path) -> ConfigError:
     """Return the error that says what a file is that is no shard."""
     what = _FILES.get(path.name, "")
     if path.parent.name == "manifests" and path.suffix in (".jsonl", ".json"):
-        what = f"of the import of {path.stem}, which `mer-prep validate {path.stem}` checks"
+        what = f"the import of {path.stem}, which `mer-prep validate {path.stem}` checks"
     return ConfigError(
-        f"{path.name} is {what}; it is no shard." if what else f"{path.name} is no shard.",
+        f"{path.name} holds {what}; it is no shard." if what else f"{path.name} is no shard.",
         where=path,
         hint="give a shard (.h5) or the id of a clip",
     )

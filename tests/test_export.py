@@ -26,6 +26,7 @@ from mer_prep.export.pictures import is_picture, pictures_of
 from mer_prep.export.selection import preset_names, read_preset
 from mer_prep.export.writers import clip_path
 from mer_prep.manifest import Clip
+from mer_prep.protocols import FrozenFolds, Protocol, write_folds
 from mer_prep.sources.frames import ClipFrames
 from mer_prep.stages import worker
 from mer_prep.stages.base import Arrays, Field, Stage, StageOutput
@@ -56,7 +57,21 @@ class Motion(Stage):
     def run(self, clip: Clip, frames: ClipFrames, inputs: Mapping[str, Arrays]) -> StageOutput:
         if clip.emotion == "fear":
             raise ManifestError("There is no motion.", where=clip.clip_id)
-        return StageOutput(invented(clip, self.params.strength))
+        used = {"onset_number": clip.onset or 0, "apex_number": 11, "apex_source": "midpoint"}
+        return StageOutput(invented(clip, self.params.strength), facts=used)
+
+
+class Sizes(Stage):
+    """The size of every pair's motion, without a word on the pairs."""
+
+    name = "sizes"
+    version = 1
+    requires = ("motion",)
+    fields = (Field("sizes", "float32", "pair y x", "px"),)
+    Params: ClassVar[type] = MotionParams
+
+    def run(self, clip: Clip, frames: ClipFrames, inputs: Mapping[str, Arrays]) -> StageOutput:
+        return StageOutput({"sizes": np.hypot(*np.moveaxis(inputs["motion"]["flow"], 1, 0))})
 
 
 @dataclass(frozen=True)
@@ -77,7 +92,7 @@ class Numbers(Stage):
         return StageOutput({"numbers": np.arange(3.0)})
 
 
-STAGES: dict[str, type[Stage]] = {"motion": Motion, "numbers": Numbers}
+STAGES: dict[str, type[Stage]] = {"motion": Motion, "sizes": Sizes, "numbers": Numbers}
 
 
 def invented(clip: Clip, strength: float = 1.0) -> dict[str, np.ndarray]:
@@ -317,6 +332,27 @@ def test_npy_and_its_index(made: Run, imported: Workspace, tmp_path: Path) -> No
             np.testing.assert_array_equal(found, array)
 
 
+def test_what_rests_on_pairs_says_which_frames_and_which_apex(
+    run: Run, imported: Workspace, tmp_path: Path
+) -> None:
+    make(run, tmp_path, "motion", "sizes")
+    for stage in ("motion", "sizes"):
+        out = tmp_path / stage
+        run("export", stage, "--to", "npy", "--out", out)
+        for row in read_index(out):
+            clip = imported.find_clip(row["clip_id"])
+            used = (row["used_onset"], row["used_apex"], row["used_apex_source"])
+            assert used == (str(clip.onset), "11", "midpoint")
+            pairs = np.load(out / row["path"] / "pairs.npy")
+            np.testing.assert_array_equal(pairs, [(0, 1), (0, 2)])
+            facts = json.loads((out / row["path"] / "clip.json").read_text())
+            assert facts["attributes"]["apex_number"] == facts["used_apex"] == 11
+            assert facts["apex"] == clip.apex
+    run("export", "sizes", "--to", "webdataset", "--out", tmp_path / "tar")
+    with tarfile.open(next((tmp_path / "tar").glob("*.tar"))) as tar:
+        assert sum(name.endswith(".pairs.npy") for name in tar.getnames()) == 4
+
+
 LABELS = """
 title = "Two classes"
 source = "a test"
@@ -393,6 +429,18 @@ def test_only_the_composite(run: Run, imported: Workspace, tmp_path: Path) -> No
         "negative",
     ]
     assert json.loads((tmp_path / "out" / "export.json").read_text())["labels"] == "two"
+    rows = read_index(tmp_path / "out")
+    assert [row["fold"] for row in rows] == [row["subject"] for row in rows]
+    folds = (tmp_path / "out" / "folds.json").read_bytes()
+    assert folds == (imported.root / "folds.json").read_bytes()
+    (imported.root / "folds.json").write_bytes(b"{}")
+    with pytest.raises(ConfigError, match="no file of folds"):
+        run(*command, "--out", tmp_path / "x")
+    other = Protocol("lovo")
+    write_folds(imported.root / "folds.json", FrozenFolds(other, "two", "0" * 64, ()))
+    with pytest.raises(ManifestError, match="not those of the composite"):
+        run(*command, "--out", tmp_path / "x")
+    (imported.root / "folds.json").write_bytes(folds)
     with pytest.raises(ConfigError, match="own labels"):
         run(*command, "--labels", labels, "--out", tmp_path / "x")
     clips = imported.clips("toy")

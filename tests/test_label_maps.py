@@ -162,10 +162,15 @@ def test_a_difference_names_its_likely_cause() -> None:
         _causes("casme2-5", version_b[2:], short)
     )
     assert _causes("casme2-5", version_b[1:], record("casme2", "B")).endswith(
-        "Likely cause: clips are missing from the folder (see `mer-prep validate`)."
+        "Likely cause: 245 of 246 clips are there (see `mer-prep validate`)."
     )
+    first, *rest = corpus("samm")
+    assert "Likely cause: 135 of 136 clips are there" in (
+        _causes("samm-5", rest, record("samm", "v2"))
+    )
+    moved = dataclasses.replace(first, emotion="happiness")
     assert "version v2, or differ from it" in (
-        _causes("samm-5", corpus("samm")[1:], record("samm", "v2"))
+        _causes("samm-5", [moved, *rest], record("samm", "v2"))
     )
 
 

@@ -26,6 +26,8 @@ STOREYS: tuple[tuple[str, ...], ...] = (
         "pipeline",
         "workspace",
         "composite",
+        "composite_files",
+        "composite_report",
         "ops",
         "store",
     ),

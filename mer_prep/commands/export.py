@@ -89,9 +89,11 @@ def export(
     """Write stored results as files that need no mer-prep.
 
     STAGE is flow, align, tim ... Beside the files stands index.csv: clip, subject, label, key
-    frames. NumPy arrays and WebDataset shards hold the values as they are. PNG holds 8-bit frames
-    as they are and scales all else; clip.json beside the pictures tells how to undo it, and to
-    within what (value = offset + step * code; mer_prep.export.read_png does it).
+    frames as annotated, and the onset and apex that were used. With --composite it also has the
+    fold that tests a clip, and folds.json stands beside it. NumPy arrays and WebDataset shards
+    hold the values as they are. PNG holds 8-bit frames as they are and scales all else; clip.json
+    beside the pictures tells how to undo it, and to within what (value = offset + step * code;
+    mer_prep.export.read_png does it).
 
     Licences of corpora forbid to pass on what is made from them; such folders are marked.
     """

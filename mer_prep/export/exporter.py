@@ -6,11 +6,13 @@ import csv
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from mer_prep import __version__
 from mer_prep.checks import check_option, check_range
@@ -20,6 +22,7 @@ from mer_prep.export.pictures import is_picture
 from mer_prep.export.selection import Item, Selection
 from mer_prep.export.writers import FORMATS, FolderWriter, WebDatasetWriter, json_text
 from mer_prep.manifest import SYNTHETIC_MARK
+from mer_prep.stages.base import Field
 from mer_prep.store.shard import read_clip
 
 SCHEMA = 1
@@ -29,6 +32,9 @@ DESCRIPTION = "export.json"
 
 INDEX = "index.csv"
 
+#: The composite's folds, beside the index of its clips.
+FOLDS = "folds.json"
+
 RESTRICTED_MARK = "RESTRICTED.txt"
 
 _RESTRICTED = (
@@ -36,6 +42,16 @@ _RESTRICTED = (
     "what is derived from them: keep this folder to those who have signed.\n"
 )
 _SYNTHETIC = "Made from synthetic clips of mer-prep: nobody's expression, and no corpus.\n"
+
+#: What results say of the frames that were compared.
+_CARRIED = ("onset_number", "onset_source", "apex_number", "apex_source")
+
+#: The columns that tell it, whatever the annotation has.
+_USED = {
+    "used_onset": "onset_number",
+    "used_apex": "apex_number",
+    "used_apex_source": "apex_source",
+}
 
 _COLUMNS = (
     "clip_id",
@@ -52,6 +68,7 @@ _COLUMNS = (
     "used_onset",
     "used_apex",
     "used_apex_source",
+    "fold",
     "restricted",
     "synthetic",
     "path",
@@ -185,18 +202,14 @@ def write_export(
             writer = FolderWriter(folder, scaling=options.scaling, largest=options.range)
         else:
             writer = FolderWriter(folder)
-        fields = selection.stage.fields
         rows = []
         try:
             for number, item in enumerate(selection.items, start=1):
-                names = [field.name for field in fields]
-                arrays, attributes = read_clip(
-                    item.shard, item.clip.clip_id, [*names, "frame_numbers"]
-                )
+                fields, arrays, attributes = _content(item, selection)
                 facts = _clip_facts(item, selection)
                 facts["frame_numbers"] = arrays.pop("frame_numbers").tolist()
                 facts["attributes"] = attributes
-                facts |= _used_key_frames(item, attributes)
+                facts |= {name: attributes.get(key) for name, key in _USED.items()}
                 path = writer.add(item.clip.clip_id, facts, fields, arrays)
                 rows.append({**facts, "path": path})
                 progress(number, len(selection.items))
@@ -205,6 +218,8 @@ def write_export(
         _write_index(folder / INDEX, rows)
         description = _description(selection, options, writer)
         (folder / DESCRIPTION).write_text(json_text(description), encoding="utf-8")
+        if selection.folds is not None:
+            shutil.copyfile(selection.folds, folder / FOLDS)
     return description
 
 
@@ -232,6 +247,26 @@ def _appearing(out: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _content(
+    item: Item, selection: Selection
+) -> tuple[tuple[Field, ...], dict[str, np.ndarray], dict[str, Any]]:
+    """Return the datasets of a clip, their arrays, and its attributes.
+
+    What tells the frames compared comes from the stage that chose them, where that is another.
+    """
+    fields = selection.stage.fields
+    names = [field.name for field in fields]
+    arrays, attributes = read_clip(item.shard, item.clip.clip_id, [*names, "frame_numbers"])
+    if item.pairs_shard is None:
+        return fields, arrays, attributes
+    further = selection.pair_fields
+    pairs, chosen = read_clip(
+        item.pairs_shard, item.clip.clip_id, [field.name for field in further]
+    )
+    carried = {key: chosen[key] for key in _CARRIED if key in chosen}
+    return (*fields, *further), {**arrays, **pairs}, {**carried, **attributes}
+
+
 def _clip_facts(item: Item, selection: Selection) -> dict[str, Any]:
     clip = item.clip
     facts: dict[str, Any] = {
@@ -240,6 +275,7 @@ def _clip_facts(item: Item, selection: Selection) -> dict[str, Any]:
         "subject": clip.subject_id,
         "label": item.label,
         "class": item.class_name or None,
+        "fold": item.fold or None,
         "emotion": clip.emotion,
         "fps": clip.fps,
         "onset": clip.onset,
@@ -254,25 +290,6 @@ def _clip_facts(item: Item, selection: Selection) -> dict[str, Any]:
     if clip.restricted:
         facts["licence"] = _RESTRICTED.format(corpora=clip.corpus).strip()
     return facts
-
-
-def _used_key_frames(item: Item, attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the frames that the result is of, and where its apex comes from; None if unknown.
-
-    Where a result rests on flow, they are those of the flow.
-    """
-    known = dict(attributes)
-    used: dict[str, Any] = dict.fromkeys(("used_onset", "used_apex", "used_apex_source"))
-    if item.flow is not None:
-        arrays, flow_facts = read_clip(item.flow, item.clip.clip_id, ["pair_numbers"])
-        known = {**flow_facts, **known}
-        first, second = arrays["pair_numbers"][0].tolist()
-        if "apex_number" in known:
-            used |= {"used_onset": first, "used_apex": second}
-    if "apex_number" in known:
-        used["used_apex"] = known["apex_number"]
-    used["used_apex_source"] = known.get("apex_source")
-    return used
 
 
 def _description(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -153,3 +154,31 @@ def test_options_that_a_truth_file_has_decided_are_refused(run, spotted, tmp_pat
 def test_a_threshold_of_zero_is_refused(run, spotted):
     with pytest.raises(MerPrepError, match="'iou' is out of range"):
         run("evaluate-spotting", spotted, "--iou", "0")
+
+
+def test_nothing_annotated_and_nothing_spotted_is_no_score(run, tmp_path):
+    truth, none = tmp_path / "truth.csv", tmp_path / "none.csv"
+    truth.write_text("video,onset,offset,type\na,,,\nb,5,9,macro\n")
+    none.write_text("video,onset,offset\n")
+    chosen = ("evaluate-spotting", none, "--truth", truth, "--type")
+    output = run(*chosen, "micro").output
+    row = next(line.split() for line in output.splitlines() if line.startswith("micro"))
+    assert row[-4:] == ["-", "-", "-", "-"]
+    assert "evaluate-spotting: F1 - (micro)" in output
+    facts = json.loads(run(*chosen, "micro", "--json").stdout)["scores"]["micro"]
+    assert facts["f1"] is facts["precision"] is facts["recall"] is facts["f1_interval"] is None
+    missed = json.loads(run(*chosen, "macro", "--json").stdout)["scores"]["macro"]
+    assert (missed["f1"], missed["fn"]) == (0, 1)
+
+
+def test_lines_of_a_corpus_that_was_not_named_are_explained(run, tmp_path):
+    clip = dataclasses.replace(_clip("006_1_1", 10, 19, "micro"), corpus="casme_sq")
+    clip = dataclasses.replace(clip, clip_id="casme_sq/006/006_1_1")
+    recording = Recording("006_1", "006", "v/006_1", 1, 500, 500)
+    record = ImportRecord("casme_sq", "casme_sq", "/data", synthetic=True, recordings=(recording,))
+    write_manifest(tmp_path / "ws" / "manifests", [clip], record)
+    path = tmp_path / "two.csv"
+    path.write_text("video,onset,offset,type\ncasme_sq/006_1,10,19,micro\n")
+    with pytest.raises(MerPrepError, match="'casme_sq/006_1' is of corpus 'casme_sq', which is"):
+        run("evaluate-spotting", path, "samm_lv")
+    assert "F1" in run("evaluate-spotting", path, "samm_lv", "casme_sq").output

@@ -65,7 +65,11 @@ from mer_prep.workspace import Workspace
     metavar="STAGE.KEY=VALUE",
     help="Parameters of the results that are meant, as they were computed.",
 )
-@click.option("--replace", is_flag=True, help="Replace an earlier export in that folder.")
+@click.option(
+    "--replace",
+    is_flag=True,
+    help="Replace an earlier export; never one beside other files.",
+)
 @click.option("--dry-run", is_flag=True, help="Only say what would be written.")
 @workspace_option
 @json_option
@@ -98,8 +102,9 @@ def export(
     Licences of corpora forbid to pass on what is made from them; such folders are marked.
     """
     from mer_prep.config import parse_settings
-    from mer_prep.export.exporter import check_content, check_target, restricted_text, write_export
+    from mer_prep.export.exporter import check_content, restricted_text, write_export
     from mer_prep.export.selection import select_items
+    from mer_prep.export.target import check_target
     from mer_prep.progress import Progress, duration
     from mer_prep.stages import all_stages
     from mer_prep.stages.base import build_stages

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import csv
-import os
 import shutil
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,22 +17,13 @@ from mer_prep.errors import ConfigError
 from mer_prep.export.coding import SCALINGS
 from mer_prep.export.pictures import is_picture
 from mer_prep.export.selection import Item, Selection
+from mer_prep.export.target import DESCRIPTION, FOLDS, INDEX, RESTRICTED_MARK, appearing
 from mer_prep.export.writers import FORMATS, FolderWriter, WebDatasetWriter, json_text
 from mer_prep.manifest import SYNTHETIC_MARK
 from mer_prep.stages.base import Field
 from mer_prep.store.shard import read_clip
 
 SCHEMA = 1
-
-#: The file that says what an export is; a folder without it is never replaced.
-DESCRIPTION = "export.json"
-
-INDEX = "index.csv"
-
-#: The composite's folds, beside the index of its clips.
-FOLDS = "folds.json"
-
-RESTRICTED_MARK = "RESTRICTED.txt"
 
 _RESTRICTED = (
     "Made from licensed corpora ({corpora}). Their licences do not allow to pass on frames, or "
@@ -52,6 +40,9 @@ _USED = {
     "used_apex": "apex_number",
     "used_apex_source": "apex_source",
 }
+
+#: No dataset has larger values; infinity would code all of them as zero.
+LARGEST_RANGE = 1e12
 
 _COLUMNS = (
     "clip_id",
@@ -104,48 +95,9 @@ class ExportOptions:
         check_option("--scaling", self.scaling, SCALINGS)
         check_range("--samples-per-shard", self.samples_per_shard, low=1)
         if self.range is not None:
-            check_range("--range", self.range, low=0, open_low=True)
+            check_range("--range", self.range, low=0, high=LARGEST_RANGE, open_low=True)
             if self.scaling == "min-max":
                 raise ConfigError("The scaling 'min-max' takes its range from every picture.")
-
-
-def check_target(out: Path, *, replace: bool, sources: list[str]) -> None:
-    """Raise `ConfigError` unless an export may be written to a folder.
-
-    Parameters
-    ----------
-    out : Path
-        The folder.
-    replace : bool
-        Whether an earlier export there may be replaced.
-    sources : list of str
-        Folders of the corpora, in which nothing is ever written.
-    """
-    target = out.resolve()
-    for source in sources:
-        if target.is_relative_to(Path(source).resolve()):
-            raise ConfigError(
-                "An export is not written into a corpus folder.",
-                where=target,
-                why="source folders are only ever read",
-            )
-    if out.exists() and not out.is_dir():
-        raise ConfigError("There is a file of that name.", where=out)
-    if not out.is_dir() or not any(out.iterdir()):
-        return
-    if not (out / DESCRIPTION).is_file():
-        raise ConfigError(
-            "The folder is not empty, and it is no export.",
-            where=out,
-            why="its files would be lost",
-            hint="choose another --out",
-        )
-    if not replace:
-        raise ConfigError(
-            "The folder holds an earlier export.",
-            where=out,
-            hint="add --replace to replace it, or choose another --out",
-        )
 
 
 def check_content(selection: Selection, options: ExportOptions) -> None:
@@ -173,7 +125,7 @@ def write_export(
     selection : Selection
         What to write.
     out : Path
-        Where; see `check_target`.
+        Where; see `mer_prep.export.target.check_target`.
     options : ExportOptions
         How.
     progress : callable
@@ -187,12 +139,15 @@ def write_export(
     Raises
     ------
     ConfigError
-        If pictures are asked for and the stage gives none.
+        If pictures are asked for and the stage gives none, or the folder holds files that are
+        not of an export.
+    LockedError
+        If another export to the same folder is running.
     ShardError
         If a shard is damaged.
     """
     check_content(selection, options)
-    with _appearing(out.resolve()) as folder:
+    with appearing(out.resolve()) as folder:
         # First, so that what a killed export leaves behind has them too.
         _write_marks(folder, selection)
         writer: FolderWriter | WebDatasetWriter
@@ -221,30 +176,6 @@ def write_export(
         if selection.folds is not None:
             shutil.copyfile(selection.folds, folder / FOLDS)
     return description
-
-
-@contextmanager
-def _appearing(out: Path) -> Iterator[Path]:
-    """Give a folder beside `out` that takes its place at the end, or is removed on an error."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    mark = uuid.uuid4().hex[:12]
-    folder = out.with_name(f"{out.name}.{mark}.partial")
-    folder.mkdir()
-    try:
-        yield folder
-        if not out.exists():
-            os.replace(folder, out)
-            return
-        old = out.with_name(f"{out.name}.{mark}.old")
-        os.replace(out, old)
-        try:
-            os.replace(folder, out)
-        except OSError:
-            os.replace(old, out)
-            raise
-        shutil.rmtree(old)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _content(

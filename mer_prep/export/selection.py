@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -141,16 +142,42 @@ def read_preset(name: str) -> Preset:
             )
         path = data_file("manifests", "exports", f"{name}.toml")
     data = {"title": "", "reference": "", **read_toml(path)}
+    _check_preset(path, data)
+    return Preset(name=path.stem, **data)
+
+
+#: What the keys of a preset must be; those that it needs come first.
+_PRESET_KEYS = {
+    "stage": "text",
+    "scaling": "text",
+    "title": "text",
+    "reference": "text",
+    "range": "a number above 0",
+}
+
+
+def _check_preset(path: Path, data: Mapping[str, Any]) -> None:
+    """Raise `ConfigError` if a key of a preset is unknown, missing or mistyped."""
+    hint = 'it needs stage = "flow" and scaling = "symmetric", and may have a range'
+    for key in data:
+        if key not in _PRESET_KEYS:
+            message = f"A preset has no key '{key}'.{suggest(key, _PRESET_KEYS)}"
+            raise ConfigError(message, where=path, hint=hint)
+    for key in ("stage", "scaling"):
+        if key not in data:
+            raise ConfigError(f"The preset lacks the key '{key}'.", where=path, hint=hint)
+    for key, value in data.items():
+        fits = isinstance(value, str)
+        if key == "range":
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            fits = number and 0 < value < math.inf
+        if not fits:
+            message = f"'{key}' of the preset must be {_PRESET_KEYS[key]}, not {value!r:.60}."
+            raise ConfigError(message, where=path, hint=hint)
     try:
-        preset = Preset(name=path.stem, **data)
-    except TypeError as error:
-        raise ConfigError(
-            f"The preset lacks or misspells a key: {error}.",
-            where=path,
-            hint='it needs stage = "flow" and scaling = "symmetric", and may have a range',
-        ) from None
-    check_option("scaling", preset.scaling, SCALINGS)
-    return preset
+        check_option("scaling", data["scaling"], SCALINGS)
+    except ConfigError as error:
+        raise ConfigError(error.what, where=path, hint=error.hint) from None
 
 
 def select_items(

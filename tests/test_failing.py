@@ -24,10 +24,10 @@ def hint(path: str | None, *arguments: str) -> str:
         ("/data", ("evaluate-spotting", "p.csv", "--log", "/data/new/x.log"), "--log"),
         ("workspace/cache/x.h5", ("flow",), "--workspace"),
         ("ws/cache/x.h5", ("flow", "-w", "ws"), "--workspace"),
-        ("ws/out/x.npy", ("export", "flow", "--out", "ws/out", "--workspace", "ws"), "--out"),
+        ("ws/out/x.npy", ("export", "--out", "ws/out", "--workspace", "ws"), "--out"),
         (
             "ws/cache/x.h5",
-            ("export", "flow", "--out", "ws/out", "--workspace", "ws"),
+            ("export", "--out", "ws/out", "--workspace", "ws"),
             "--workspace",
         ),
     ],

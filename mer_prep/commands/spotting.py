@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from mer_prep.checks import suggest
 from mer_prep.commands.common import (
     corpora_argument,
     json_option,
@@ -17,6 +19,7 @@ from mer_prep.commands.common import (
     table,
     workspace_option,
 )
+from mer_prep.errors import ManifestError
 from mer_prep.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -173,11 +176,20 @@ def evaluate_spotting(
     else:
         _refuse_truth_options(corpora)
         truth = read_truth(truth_file)
+    if not truth.videos:
+        raise ManifestError(
+            "The ground truth names no video.",
+            where=truth_file,
+            why="there is nothing to score against",
+            hint="a video without expressions has a row with its name and nothing else",
+        )
     known = [] if truth_file else sorted(set(workspace.corpora()) - set(_corpora_of(truth)))
     spotted = read_predictions(predictions, truth, types=types, elsewhere=known)
     scores = score_spotting(truth, spotted, types=types, threshold=iou)
     strs = _strs(truth, spotted, types, mode, iou) if mode else {}
     notes = [*truth.notes, *_prediction_notes(truth, spotted, types)]
+    if mode:
+        notes += _emotion_notes(truth, spotted, types)
     rows = _score_rows(truth, scores)
     if log_file is not None:
         write_log(log_file, scores)
@@ -363,6 +375,20 @@ def _prediction_notes(truth: Truth, spotted: Sequence[Interval], types: Sequence
             f"{first.onset} to {first.offset} of {first.video}: are these frame numbers?"
         )
     return notes
+
+
+def _emotion_notes(truth: Truth, spotted: Sequence[Interval], types: Sequence[str]) -> list[str]:
+    """Return which emotions are spotted and annotated nowhere; each is a class of F1 0."""
+    annotated = {one.emotion for one in truth.intervals if one.type in types}
+    foreign = Counter(
+        one.emotion for one in spotted if one.type in types and one.emotion not in annotated
+    )
+    return [
+        f"emotion '{emotion}' is spotted ({plural(count, 'interval')}), and no expression that is "
+        "scored has it: it counts as one more class, of F1 0."
+        f"{suggest(str(emotion), map(str, annotated))}"
+        for emotion, count in sorted(foreign.items(), key=lambda item: str(item[0]))
+    ]
 
 
 def _outside(one: Interval, first: int | None, last: int | None) -> bool:

@@ -110,7 +110,8 @@ def test_facts_as_json_from_the_workspace_and_from_a_file_are_the_same(run, spot
     assert here["scores"] == there["scores"]
     assert here["truth_digest"] == there["truth_digest"]
     assert here["notes"] == there["notes"]
-    assert "beyond the frames of the video" in here["notes"][-1]
+    assert "beyond the frames of the video" in here["notes"][-2]
+    assert "emotion 'disgust' is spotted (1 interval)" in here["notes"][-1]
     assert here["synthetic"]
     assert there["synthetic"]
     assert here["scores"]["micro"]["f1"] == 0.5
@@ -131,6 +132,32 @@ def test_the_two_modes_of_strs_are_told_apart(run, spotted):
     assert lines["reference"].startswith("STRS (reference), micro: 0.5000 = F1 of spotting 1.0000")
     with pytest.raises(MerPrepError, match="1 of 1 annotated expressions have no emotion"):
         run("evaluate-spotting", spotted, "--strs", "strict")
+
+
+def test_an_emotion_that_is_annotated_nowhere_is_noted(run, tmp_path):
+    predictions = tmp_path / "spotted.csv"
+    rows = ["006_1,11,19,micro,anger", "006_2,30,39,micro,angr", "006_3,1,9,micro,angr"]
+    predictions.write_text("\n".join(["video,onset,offset,type,emotion", *rows, ""]))
+    words = ("evaluate-spotting", predictions, "--type", "micro")
+    note = "emotion 'angr' is spotted (2 intervals), and no expression that is scored has it"
+    result = run(*words, "--strs", "strict")
+    assert f"note: {note}" in result.output
+    assert "Did you mean 'anger'?" in result.output
+    (said,) = json.loads(run(*words, "--strs", "strict", "--json").stdout)["notes"]
+    assert said.startswith(note)
+    # Without emotions scored, it does not matter.
+    assert "that is scored has it" not in run(*words).output
+    predictions.write_text("\n".join(["video,onset,offset,type,emotion", rows[0], ""]))
+    assert "that is scored has it" not in run(*words, "--strs", "strict").output
+
+
+def test_a_truth_without_videos_is_refused(run, spotted, tmp_path):
+    truth = tmp_path / "truth.csv"
+    for rows in ("", "a note\n"):
+        truth.write_text("note,video,onset,offset,type\n" + rows.replace("\n", ",,,,\n"))
+        with pytest.raises(MerPrepError, match="The ground truth names no video") as caught:
+            run("evaluate-spotting", spotted, "--truth", truth)
+        assert caught.value.where == str(truth)
 
 
 def test_what_looks_odd_is_noted(run, spotted, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import re
 from collections import Counter
@@ -10,6 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mer_prep.balance import balanced_draw
+from mer_prep.composite_checks import (
+    check_corpus,
+    check_imports,
+    idle_drops,
+    unknown_corpora,
+)
 from mer_prep.errors import ConfigError, ManifestError
 from mer_prep.expected_counts import Tally, compare_published
 from mer_prep.label_map import LabelMap
@@ -176,7 +183,10 @@ def compose(
     names = workspace.select(tuple(corpora))
     if not corpora:
         names = [name for name in names if name in label_map.corpora]
-    return build_composite(
+    unknown = tuple(unknown_corpora(label_map, workspace))
+    if not names and unknown:
+        raise ManifestError(unknown[0].message, hint="correct the name in the label map")
+    made = build_composite(
         [clip for name in names for clip in workspace.clips(name)],
         label_map,
         {name: workspace.record(name) for name in names},
@@ -184,6 +194,7 @@ def compose(
         frozen=frozen,
         seed=seed,
     )
+    return dataclasses.replace(made, findings=(*made.findings, *unknown))
 
 
 def build_composite(
@@ -231,14 +242,14 @@ def build_composite(
     clips = _of_protocol(sorted(clips, key=lambda one: one.clip_id), protocol)
     given = {clip.corpus for clip in clips}
     records = {name: one for name, one in (records or {}).items() if name in given}
-    _check_imports(labels, records)
+    check_imports(labels, records)
     samples, left_out, corpora = [], {}, set()
     ids: set[str] = set()
     for clip in clips:
         if clip.clip_id in ids:
             raise ManifestError(f"Clip {clip.clip_id} is given twice.", hint="give it once")
         ids.add(clip.clip_id)
-        _check_corpus(clip, labels)
+        check_corpus(clip, labels)
         corpora.add(clip.corpus)
         label, reason = labels.label(clip)
         if label is None:
@@ -259,7 +270,7 @@ def build_composite(
     folds = _folds(samples, protocol, frozen)
     findings = (
         *_findings(labels, pool, draw, corpora, records),
-        *_idle_drops(labels, clips, corpora),
+        *idle_drops(labels, clips, corpora),
         *_mind(protocol, folds),
     )
     return Composite(
@@ -324,67 +335,12 @@ def _balanced(pool: Sequence[Sample], labels: LabelMap, seed: int) -> tuple[list
     return samples, Draw(seed, len(samples) // len(labels.classes), _tally(pool, labels.classes))
 
 
-def _idle_drops(
-    labels: LabelMap, clips: Sequence[Clip], corpora: Iterable[str]
-) -> Iterable[Finding]:
-    """Yield a warning for every clip that a map of one's own leaves out and that is not there.
-
-    Where a map states counts these are compared, and what it leaves out depends on the version of
-    the annotation.
-    """
-    for corpus in sorted(corpora):
-        part = labels.corpora[corpus]
-        own = [clip for clip in clips if clip.corpus == corpus]
-        for drop in part.drop if not part.expected else ():
-            if not any(drop.concerns(clip) for clip in own):
-                message = f"{corpus}: '{drop}', which the label map leaves out, is no clip; name "
-                message += "subject and clip as `mer-prep inspect` does"
-                yield Finding("warning", "drop-idle", message)
-
-
 def _mind(protocol: Protocol, folds: Sequence[Fold]) -> Iterable[Finding]:
     if not folds:
         message = "all clips are of one subject: there is nothing to split into training and test"
         yield Finding("warning", "one-subject", message)
     if protocol.card.subjects_may_recur:
         yield Finding("warning", "subjects-recur", f"{protocol.name}: {protocol.card.caveat}")
-
-
-def _check_corpus(clip: Clip, labels: LabelMap) -> None:
-    part = labels.corpora.get(clip.corpus)
-    if part is None:
-        raise ManifestError(
-            f"Label map '{labels.name}' does not know corpus '{clip.corpus}'.",
-            hint=f"it is for {', '.join(labels.corpora)}; name the corpora to combine, or give a "
-            "label map of your own (--labels FILE.toml; the README shows one)",
-        )
-    variant = clip.variant or ""
-    if part.variant is not None and not _words(part.variant) <= _words(variant):
-        raise ManifestError(
-            f"Label map '{labels.name}' is for the {part.variant} form of {clip.corpus}; "
-            f"'{variant}' is imported.",
-            where=clip.clip_id,
-            hint=f"mer-prep import {clip.corpus} FOLDER --variant {part.variant}",
-        )
-
-
-def _words(variant: str) -> set[str]:
-    """Return the words of a variant: ``part-a`` is a form of ``part-a-clips``."""
-    return set(re.split(r"[-_ /]", variant.casefold()))
-
-
-def _check_imports(labels: LabelMap, records: Mapping[str, ImportRecord]) -> None:
-    for corpus, record in records.items():
-        part = labels.corpora.get(corpus)
-        for name, value in part.options.items() if part else ():
-            if record.options.get(name, value) != value:
-                raise ManifestError(
-                    f"Label map '{labels.name}' is for {corpus} imported with {name} = {value}; "
-                    f"it was imported with {record.options[name]}.",
-                    where=record.root,
-                    why="its classes are of other emotions than those imported",
-                    hint=f"mer-prep import {corpus} FOLDER --{name} {value}",
-                )
 
 
 def list_line(sample: Sample) -> str:

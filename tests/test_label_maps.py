@@ -213,6 +213,17 @@ def test_another_form_or_choice_of_a_corpus_is_refused() -> None:
         build_composite(corpus("casme_sq"), survey, {"casme_sq": estimated})
 
 
+def test_a_choice_that_an_import_does_not_leave_is_refused() -> None:
+    survey = read_label_map("survey-9")
+    part = dataclasses.replace(survey.corpora["casme_sq"], options={"labl": "self-report"})
+    mine = dataclasses.replace(survey, corpora={**survey.corpora, "casme_sq": part})
+    made = record("casme_sq", "final", options={"label": "self-report"})
+    with pytest.raises(ManifestError, match=r"leaves no choice of 'labl'\. Did you mean 'label'"):
+        build_composite(corpus("casme_sq"), mine, {"casme_sq": made})
+    with pytest.raises(ManifestError, match=r"(?s)no choice of 'labl'\.\n.*casme_sq: none"):
+        build_composite(corpus("casme_sq"), mine, {"casme_sq": record("casme_sq", "final")})
+
+
 def test_one_seed_one_draw_whatever_the_order() -> None:
     labels = read_label_map("survey-9")
     clips = [one for part in labels.corpora for one in corpus(part, "A")]

@@ -26,6 +26,7 @@ STOREYS: tuple[tuple[str, ...], ...] = (
         "pipeline",
         "workspace",
         "composite",
+        "composite_checks",
         "composite_files",
         "composite_report",
         "ops",

@@ -372,6 +372,14 @@ def test_a_mistyped_offset_costs_no_memory(root):
     assert "13, 14, 15, 16, 17, ..." in finding.message
 
 
+def test_an_onset_after_the_offset_says_nothing_of_missing_frames(root):
+    imported = import_corpus(
+        "clips", root, annotations=csv(root, "clip,onset,offset\none,100008,8\n")
+    )
+    assert "frames-missing" not in {code for _, code in codes(imported.record)}
+    assert only(imported.record, "onset-after-offset").level == "error"
+
+
 def test_videos_that_are_links_or_pipes_are_left_out_unopened(root, tmp_path):
     outside = tmp_path / "outside.avi"
     outside.write_bytes((root / "bert" / "film.avi").read_bytes())

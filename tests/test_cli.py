@@ -218,6 +218,9 @@ def test_motion_is_represented_in_every_way(run: Run, prepared: Workspace) -> No
     )
     assert "0 done, 0 cached, 0 failed, 2 left out" in left_out
     assert "quarantined" not in left_out
+    assert run("status", "--failed").output.startswith("status: 0 clips failed, in ")
+    said = "smic: difference (difference.apex=annotated) leaves out 2 clips by choice"
+    assert said in run("status").output
     assert json.loads(run(*chosen, "--json").stdout)["left_out"] == [
         clip.clip_id for clip in prepared.clips("smic")
     ]

@@ -7,6 +7,7 @@ today, leads to it again. Whatever its parameters are, it is then somebody's res
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +23,7 @@ from mer_prep.stages import all_stages
 from mer_prep.stages.base import build_stages
 from mer_prep.stages.failures import read_failures
 from mer_prep.stages.plan import Recipe, ShardPlan, SubjectPlan, make_plan, settings_key
+from mer_prep.stages.summary import LEFT_OUT
 from mer_prep.store.cache import Cache
 from mer_prep.store.shard import ShardHeader, open_hdf5, read_clip, read_header, read_part_header
 from mer_prep.workspace import Workspace
@@ -195,6 +197,7 @@ def survey(workspace: Workspace) -> Survey:
         if not Path(workspace.record(state.name).root).is_dir():
             notes.append(f"the folder of {state.name} is out of reach; its shards are not judged")
     current = [one for group in groups.values() for one in _current(group, expected)[0]]
+    notes += _left_out_notes(current)
     failures = _failures(current, workspace)
     failed = len({failure.clip_id for failure in failures})
     return Survey(tuple(corpora), tuple(results), failed, tuple(notes), failures)
@@ -215,6 +218,8 @@ def _failures(current: list[ShardHeader], workspace: Workspace) -> tuple[FailedC
     found = {}
     for header in current:
         for one in header.failures:
+            if one.error == LEFT_OUT:
+                continue
             # Later stages inherit the failure: their settings matter only where nothing else
             # tells of it.
             if header.stage == one.stage or (one.clip_id, one.stage) not in found:
@@ -229,6 +234,21 @@ def _failures(current: list[ShardHeader], workspace: Workspace) -> tuple[FailedC
     return (*(found[key] for key in sorted(found)), *crashed)
 
 
+def _left_out_notes(current: list[ShardHeader]) -> list[str]:
+    """Say how many clips lack a result by choice, since a key frame of theirs is not annotated."""
+    counts = Counter(
+        (header.corpus, header.stage, settings_text(header.recipe))
+        for header in current
+        for one in header.failures
+        if one.error == LEFT_OUT
+    )
+    return [
+        f"{corpus}: {stage} ({settings}) leaves out {count} clip{'' if count == 1 else 's'} by "
+        "choice: a key frame is not annotated"
+        for (corpus, stage, settings), count in sorted(counts.items())
+    ]
+
+
 def _group_state(group: list[ShardHeader], expected: _Expectations) -> ResultState:
     first = group[0]
     current, paths = _current(group, expected)
@@ -238,7 +258,7 @@ def _group_state(group: list[ShardHeader], expected: _Expectations) -> ResultSta
         stage=first.stage,
         settings=settings_text(first.recipe),
         clips_done=sum(len(header.clips) for header in current),
-        clips_failed=sum(len(header.failures) for header in current),
+        clips_failed=sum(one.error != LEFT_OUT for header in current for one in header.failures),
         shards=len(current),
         stale=len(group) - len(current),
         missing=len(paths - present),

@@ -98,12 +98,11 @@ def main() -> None:
     except OSError as error:
         if "--debug" in sys.argv:
             traceback.print_exc()
+        from mer_prep.commands.failing import what_to_do
+
         where = f"\n  where: {error.filename}" if error.filename else ""
-        click.echo(
-            f"error: {error.strerror or error}.{where}\n"
-            "  what to do: check the disk and its permissions, or choose another --workspace",
-            err=True,
-        )
+        hint = what_to_do(error, sys.argv[1:])
+        click.echo(f"error: {error.strerror or error}.{where}\n  what to do: {hint}", err=True)
         sys.exit(1)
     except Exception as error:
         if "--debug" in sys.argv:

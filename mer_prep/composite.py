@@ -2,39 +2,36 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import hashlib
-import io
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from mer_prep import __version__
 from mer_prep.balance import balanced_draw
+from mer_prep.composite_checks import (
+    check_corpus,
+    check_imports,
+    idle_drops,
+    unknown_corpora,
+)
 from mer_prep.errors import ConfigError, ManifestError
 from mer_prep.expected_counts import Tally, compare_published
 from mer_prep.label_map import LabelMap
 from mer_prep.labels import read_label_map
-from mer_prep.manifest import UNREADABLE, Clip, Finding, ImportRecord, write_atomic
+from mer_prep.manifest import UNREADABLE, Clip, Finding, ImportRecord
 from mer_prep.protocols import (
     Fold,
     FrozenFolds,
     Member,
     Protocol,
     check_protocol,
-    folds_digest,
     make_folds,
     read_folds,
-    write_folds,
 )
 from mer_prep.workspace import Workspace
-
-SCHEMA = 2
 
 LOSO = Protocol("loso")
 
@@ -186,11 +183,10 @@ def compose(
     names = workspace.select(tuple(corpora))
     if not corpora:
         names = [name for name in names if name in label_map.corpora]
-    crossed = protocol if frozen is None else frozen.protocol
-    if crossed.train:
-        # Counts and digest are those of the clips that the protocol uses.
-        names = [name for name in names if name in (*crossed.train, *crossed.test)]
-    return build_composite(
+    unknown = tuple(unknown_corpora(label_map, workspace))
+    if not names and unknown:
+        raise ManifestError(unknown[0].message, hint="correct the name in the label map")
+    made = build_composite(
         [clip for name in names for clip in workspace.clips(name)],
         label_map,
         {name: workspace.record(name) for name in names},
@@ -198,6 +194,7 @@ def compose(
         frozen=frozen,
         seed=seed,
     )
+    return dataclasses.replace(made, findings=(*made.findings, *unknown))
 
 
 def build_composite(
@@ -241,16 +238,18 @@ def build_composite(
             f"Label map '{labels.name}' keeps all clips: it draws none, and takes no seed.",
             hint="--fold-seed is the seed of k-fold; `mer-prep labels` lists the balanced maps",
         )
-    records = records or {}
-    _check_imports(labels, records)
+    protocol = protocol if frozen is None else frozen.protocol
+    clips = _of_protocol(sorted(clips, key=lambda one: one.clip_id), protocol)
+    given = {clip.corpus for clip in clips}
+    records = {name: one for name, one in (records or {}).items() if name in given}
+    check_imports(labels, records)
     samples, left_out, corpora = [], {}, set()
     ids: set[str] = set()
-    clips = sorted(clips, key=lambda one: one.clip_id)
     for clip in clips:
         if clip.clip_id in ids:
             raise ManifestError(f"Clip {clip.clip_id} is given twice.", hint="give it once")
         ids.add(clip.clip_id)
-        _check_corpus(clip, labels)
+        check_corpus(clip, labels)
         corpora.add(clip.corpus)
         label, reason = labels.label(clip)
         if label is None:
@@ -268,11 +267,10 @@ def build_composite(
         kept = {one.clip.clip_id for one in samples}
         reason = f"not drawn: balanced to {draw.per_class} clips a class"
         left_out |= {one.clip.clip_id: reason for one in pool if one.clip.clip_id not in kept}
-    protocol = protocol if frozen is None else frozen.protocol
     folds = _folds(samples, protocol, frozen)
     findings = (
         *_findings(labels, pool, draw, corpora, records),
-        *_idle_drops(labels, clips, corpora),
+        *idle_drops(labels, clips, corpora),
         *_mind(protocol, folds),
     )
     return Composite(
@@ -290,6 +288,17 @@ def build_composite(
             if corpus in records
         },
     )
+
+
+def _of_protocol(clips: Sequence[Clip], protocol: Protocol) -> Sequence[Clip]:
+    """Return the clips of the corpora that a protocol trains on or tests, if it names them.
+
+    Counts and digest are then of the clips that are scored or trained on, and of no others.
+    """
+    named = {*protocol.train, *protocol.test}
+    if not named <= {clip.corpus for clip in clips}:
+        return clips  # the protocol names the corpus that is missing, and those there are
+    return [clip for clip in clips if clip.corpus in named] if named else clips
 
 
 def _population(corpus: str, records: Mapping[str, ImportRecord]) -> str:
@@ -326,67 +335,12 @@ def _balanced(pool: Sequence[Sample], labels: LabelMap, seed: int) -> tuple[list
     return samples, Draw(seed, len(samples) // len(labels.classes), _tally(pool, labels.classes))
 
 
-def _idle_drops(
-    labels: LabelMap, clips: Sequence[Clip], corpora: Iterable[str]
-) -> Iterable[Finding]:
-    """Yield a warning for every clip that a map of one's own leaves out and that is not there.
-
-    Where a map states counts these are compared, and what it leaves out depends on the version of
-    the annotation.
-    """
-    for corpus in sorted(corpora):
-        part = labels.corpora[corpus]
-        own = [clip for clip in clips if clip.corpus == corpus]
-        for drop in part.drop if not part.expected else ():
-            if not any(drop.concerns(clip) for clip in own):
-                message = f"{corpus}: '{drop}', which the label map leaves out, is no clip; name "
-                message += "subject and clip as `mer-prep inspect` does"
-                yield Finding("warning", "drop-idle", message)
-
-
 def _mind(protocol: Protocol, folds: Sequence[Fold]) -> Iterable[Finding]:
     if not folds:
         message = "all clips are of one subject: there is nothing to split into training and test"
         yield Finding("warning", "one-subject", message)
     if protocol.card.subjects_may_recur:
         yield Finding("warning", "subjects-recur", f"{protocol.name}: {protocol.card.caveat}")
-
-
-def _check_corpus(clip: Clip, labels: LabelMap) -> None:
-    part = labels.corpora.get(clip.corpus)
-    if part is None:
-        raise ManifestError(
-            f"Label map '{labels.name}' does not know corpus '{clip.corpus}'.",
-            hint=f"it is for {', '.join(labels.corpora)}; name the corpora to combine, or give a "
-            "label map of your own (--labels FILE.toml; the README shows one)",
-        )
-    variant = clip.variant or ""
-    if part.variant is not None and not _words(part.variant) <= _words(variant):
-        raise ManifestError(
-            f"Label map '{labels.name}' is for the {part.variant} form of {clip.corpus}; "
-            f"'{variant}' is imported.",
-            where=clip.clip_id,
-            hint=f"mer-prep import {clip.corpus} FOLDER --variant {part.variant}",
-        )
-
-
-def _words(variant: str) -> set[str]:
-    """Return the words of a variant: ``part-a`` is a form of ``part-a-clips``."""
-    return set(re.split(r"[-_ /]", variant.casefold()))
-
-
-def _check_imports(labels: LabelMap, records: Mapping[str, ImportRecord]) -> None:
-    for corpus, record in records.items():
-        part = labels.corpora.get(corpus)
-        for name, value in part.options.items() if part else ():
-            if record.options.get(name, value) != value:
-                raise ManifestError(
-                    f"Label map '{labels.name}' is for {corpus} imported with {name} = {value}; "
-                    f"it was imported with {record.options[name]}.",
-                    where=record.root,
-                    why="its classes are of other emotions than those imported",
-                    hint=f"mer-prep import {corpus} FOLDER --{name} {value}",
-                )
 
 
 def list_line(sample: Sample) -> str:
@@ -440,87 +394,3 @@ def _findings(
         for corpus in sorted(corpora)
     }
     yield from compare_published(labels, tallies, _tally(pool, labels.classes), records)
-
-
-def write_composite(
-    folder: Path, composite: Composite, *, shards: Mapping[str, Any] | None = None
-) -> Path:
-    """Write the composite: clips, facts, folds, and what was left out.
-
-    ``composite.jsonl`` has one labelled clip a line, ``composite.json`` counts and digests,
-    ``folds.json`` the frozen folds, ``left-out.csv`` the clips that have no label, and why.
-
-    Parameters
-    ----------
-    folder : Path
-        The workspace.
-    composite : Composite
-        The composite.
-    shards : mapping, optional
-        Shard keys by stage and subject, where a pipeline was run: the data passport.
-
-    Returns
-    -------
-    Path
-        The ``.jsonl``.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    classes = composite.labels.classes
-    lines = []
-    for sample in composite.samples:
-        clip = sample.clip
-        record = {
-            "schema": SCHEMA,
-            "clip_id": clip.clip_id,
-            "corpus": clip.corpus,
-            "subject": clip.subject_id,
-            "label": sample.label,
-            "class": classes[sample.label],
-            "emotion": clip.emotion,
-            "objective_class": clip.objective_class,
-            "source_digest": clip.source_digest,
-        }
-        lines.append(json.dumps(record, ensure_ascii=False) + "\n")
-    path = folder / "composite.jsonl"
-    write_folds(path.with_name("folds.json"), composite.frozen())
-    write_atomic(path.with_name("left-out.csv"), _left_out_table(composite))
-    write_atomic(path.with_suffix(".json"), json.dumps(_facts(composite, shards), indent=1) + "\n")
-    write_atomic(path, "".join(lines))
-    return path
-
-
-def _left_out_table(composite: Composite) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("clip_id", "reason"))
-    writer.writerows(sorted(composite.left_out.items()))
-    return text.getvalue()
-
-
-def _facts(composite: Composite, shards: Mapping[str, Any] | None) -> dict[str, Any]:
-    parts = {
-        corpus or "all": {
-            "clips": len(composite.part(corpus)),
-            "subjects": composite.subjects(corpus),
-            "classes": composite.counts(corpus),
-            "sha256": composite.digest(corpus),
-        }
-        for corpus in (*composite.corpora, None)
-    }
-    return {
-        "schema": SCHEMA,
-        "mer_prep": __version__,
-        "synthetic": composite.synthetic,
-        "labels": composite.labels.name,
-        "classes": list(composite.labels.classes),
-        "source": composite.labels.source,
-        "counts": parts,
-        "annotations": dict(composite.annotations),
-        "draw": None if composite.draw is None else dataclasses.asdict(composite.draw),
-        "left_out": dict(Counter(composite.left_out.values()).most_common()),
-        "findings": [str(finding) for finding in composite.findings],
-        "protocol": composite.protocol.facts(),
-        "folds": len(composite.folds),
-        "folds_sha256": folds_digest(composite.folds),
-        "shards": dict(shards or {}),
-    }

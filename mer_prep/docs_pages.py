@@ -175,6 +175,31 @@ _MADE_PROTOCOL = (
     "<!-- Made from mer_prep/protocols by `python -m mer_prep.docs_pages`; edit it there. -->"
 )
 
+#: How the file of folds is read without mer-prep; a test runs it.
+FOLDS_EXAMPLE = """\
+import json
+import pathlib
+
+facts = json.loads(pathlib.Path("folds.json").read_text(encoding="utf-8"))
+for fold in facts["folds"]:
+    test, train = set(fold["test"]), fold["train"]
+    train = sorted(set(facts["clips"]) - test) if train == "others" else train
+"""
+
+_FOLDS_KEYS = (
+    ("`schema`", "2, the form of the file"),
+    ("`protocol`", "name and parameters of the protocol: `folds`, `seed`, `train`, `test`"),
+    ("`labels`", "name of the label map"),
+    ("`clip_list`", "SHA-256 of the clips and their labels; `composite.json` has it as well"),
+    ("`sha256`", "SHA-256 over protocol, labels, clip list and folds: a changed file is refused"),
+    ("`clips`", "ids of all clips in any fold, sorted"),
+    (
+        "`folds`",
+        "for every fold its `name`, the ids that it tests (`test`), and those that train it "
+        '(`train`): a list, or `"others"` for all clips of the file that it does not test',
+    ),
+)
+
 #: Values for the commands shown.
 _EXAMPLES = {
     "folds": "--folds 5",
@@ -203,6 +228,13 @@ def protocol_pages() -> dict[str, str]:
         "test, and, but for lovo, if a person is: `sub01`, `SUB1` and `1` of one corpus are one "
         "person, and the people of SAMM Long Videos are those of SAMM. Every clip is tested once "
         "at most.",
+        "## folds.json",
+        "The folds of `mer-prep composite`, in the workspace or where `--out` says; `mer-prep "
+        "export --composite` puts a copy beside the files, and into its `index.csv` the fold that "
+        "tests a clip.",
+        _table(("key", "what it holds"), _FOLDS_KEYS),
+        "To train outside of mer-prep on the same folds:",
+        f"```python\n{FOLDS_EXAMPLE}```",
     )
     return {"README.md": index} | {
         f"{name}.md": _protocol_page(name, card) for name, card in PROTOCOLS.items()

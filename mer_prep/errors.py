@@ -66,6 +66,10 @@ class ManifestError(MerPrepError):
     """A manifest, or a clip in it, is not what it must be."""
 
 
+class NotAnnotatedError(ManifestError):
+    """A policy takes annotated key frames only, and the clip has none: it is left out by choice."""
+
+
 class AnnotationError(MerPrepError):
     """An annotation workbook cannot be understood."""
 

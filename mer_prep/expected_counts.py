@@ -62,7 +62,8 @@ def compare_published(
         yield Finding(
             "warning",
             "corpus-absent",
-            f"'{labels.name}' also holds {', '.join(absent)}, not imported: this is a part of it",
+            f"'{labels.name}' also holds {', '.join(absent)}, not among the corpora here: this is "
+            "a part of it",
         )
     elif labels.expected is not None:
         yield from _compare("all corpora", total, labels.expected, _cause_above(labels, records))
@@ -149,11 +150,13 @@ def _likely_cause(
         known = _listed([one for entry in part.expected for one in entry.versions])
         cause = f"the annotations are of version {version or 'unknown'}, and counts are published "
         cause += f"for {known}"
+    elif tally.clips < expected.clips:
+        cause = f"{tally.clips} of {expected.clips} clips are there (see `mer-prep validate`)"
     elif version and not expected.versions:
         cause = f"the annotations are of version {version}, or differ from it (see "
         cause += "`mer-prep validate`)"
     else:
-        cause = "clips are missing from the folder (see `mer-prep validate`)"
+        cause = "the annotations differ from those counted (see `mer-prep validate`)"
     return f"Likely cause: {cause}."
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,9 +17,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from mer_prep import __version__
 from mer_prep.cli import cli
 from mer_prep.errors import MerPrepError
+from mer_prep.protocols import read_folds
 from mer_prep.store.cache import Cache
 from mer_prep.store.shard import read_clip, read_header
 from mer_prep.synth.corpus import write_corpus
@@ -80,6 +81,23 @@ def test_from_a_folder_to_the_composite(run: Run, prepared: Workspace) -> None:
     facts = json.loads((prepared.root / "composite.json").read_text())
     assert facts["synthetic"] is True
     assert all(entry["key"] for stage in facts["shards"].values() for entry in stage.values())
+    assert facts["pipeline"]["stages"]["flow"]["params"]["apex"] == "annotated-or-midpoint"
+    other = run("composite", "--labels", "casme2-5", "casme2", "--report")
+    assert "note: the earlier composite there was replaced: megc2019-3, loso, " in other.output
+    assert "SYNTHETIC clips: these are no scores of a corpus. Clips were prepared" in other.output
+    assert "protocol loso, 2 folds, folds " in other.output
+    aside = prepared.root.parent / "aside"
+    assert "note:" not in run("composite", "--out", aside).output
+    assert sorted(path.name for path in aside.iterdir()) == [
+        "composite.json",
+        "composite.jsonl",
+        "folds.json",
+        "left-out.csv",
+    ]
+    clip_id = next(iter(read_folds(prepared.root / "folds.json").folds[0].test))
+    assert "composite (casme2-5): class " in run("inspect", clip_id).output
+    elsewhere = prepared.clips("smic")[0].clip_id
+    assert "composite (casme2-5): not in it" in run("inspect", elsewhere).output
     assert "9 shards, 0 damaged" in run("verify").output
     assert "gc: 0 files" in run("gc").output
     assert json.loads(run("status", "--json").output)["results"][0]["stale"] == 0
@@ -120,6 +138,20 @@ def test_inspect_shows_clips_and_shards(run: Run, prepared: Workspace, tmp_path:
     assert facts["stage"] == "flow"
     with pytest.raises(MerPrepError, match="Did you mean"):
         run("inspect", clip_id + "x")
+    with pytest.raises(MerPrepError, match=r"c\.jpg is no \.png"):
+        run("inspect", clip_id, "--show", tmp_path / "c.jpg")
+    assert not (tmp_path / "c.jpg").exists()
+    run("composite")
+    other = tmp_path / "notes.txt"
+    other.write_text("x")
+    for path, what in (
+        (prepared.root / "folds.json", "folds.json holds the folds of the composite, which"),
+        (prepared.manifests / "casme2.jsonl", "holds the import of casme2, which"),
+        (other, "notes.txt is no shard."),
+    ):
+        with pytest.raises(MerPrepError, match=what) as caught:
+            run("inspect", path)
+        assert "delete" not in str(caught.value)
 
 
 def test_dry_run_says_why_and_does_nothing(run: Run, prepared: Workspace) -> None:
@@ -127,6 +159,13 @@ def test_dry_run_says_why_and_does_nothing(run: Run, prepared: Workspace) -> Non
     output = run("flow", "--dry-run", "--set", "align.mode=median").output
     assert "align.mode: stabilized -> median" in output
     assert "6 shards to make, 3 cached" in output
+    rows = [line.split() for line in output.splitlines() if line.startswith(("align ", "flow "))]
+    assert [row[:4] for row in rows] == [
+        ["align", "casme2", "2", "4"],
+        ["flow", "casme2", "2", "4"],
+        ["align", "smic", "1", "2"],
+        ["flow", "smic", "1", "2"],
+    ]
     assert Cache(prepared.cache).shards() == before
 
 
@@ -142,6 +181,12 @@ def test_a_bad_clip_gives_exit_code_3_and_nothing_else_is_lost(
     assert "2 clips: 1 done, 0 cached, 1 failed" in output
     assert "truncated or damaged" in (tmp_path / "ws" / "failures.jsonl").read_text()
     assert "1 done" not in run("align", "--jobs", 1, code=3).output
+    (line, last) = run("status", "--failed").output.splitlines()
+    assert line.startswith("smic/s01/s1_po_01  landmarks  DecodeError: ")
+    assert "truncated or damaged" in line
+    assert last.startswith("status: 1 clip failed, in ")
+    (entry,) = json.loads(run("status", "--failed", "--json").output)
+    assert (entry["stage"], entry["settings"]) == ("landmarks", "defaults")
     assert "0 errors" in run("validate").output
     assert "truncated or damaged" in run("validate", "--frames", "whole", code=1).output
 
@@ -166,8 +211,26 @@ def test_motion_is_represented_in_every_way(run: Run, prepared: Workspace) -> No
                     assert arrays[name].shape == shape
                     assert arrays[name].std() > 0
     assert "--set difference.apex=annotated" in run("difference", "--jobs", 1).output
-    refused = run("difference", "smic", "--jobs", 1, "--set", "difference.apex=annotated", code=3)
-    assert "0 done, 0 cached, 2 failed" in refused.output
+    chosen = ("difference", "smic", "--jobs", 1, "--set", "difference.apex=annotated")
+    left_out = run(*chosen).output
+    assert "2 clips have no annotated apex and are left out, by difference.apex=annotated" in (
+        left_out
+    )
+    assert "0 done, 0 cached, 0 failed, 2 left out" in left_out
+    assert "quarantined" not in left_out
+    assert run("status", "--failed").output.startswith("status: 0 clips failed, in ")
+    said = "smic: difference (difference.apex=annotated) leaves out 2 clips by choice"
+    assert said in run("status").output
+    assert json.loads(run(*chosen, "--json").stdout)["left_out"] == [
+        clip.clip_id for clip in prepared.clips("smic")
+    ]
+    spotted = run("apex", "--jobs", 1).output
+    assert re.search(
+        r"  casme2: the apex found is [\d.]+ frames from the annotated one on average "
+        r"\(3 clips\), \d+ at worst \(casme2/sub0\d/\w+\)\n",
+        spotted,
+    )
+    assert "smic: the apex" not in spotted
     options = ("--set", "dynamic-image.input=flow", "--set", "flow.pairs=onset-to-all")
     assert "2 done" in run("dynamic-image", "smic", "--jobs", 1, *options).output
 
@@ -293,22 +356,4 @@ def test_another_composite_that_is_replaced_is_said(run: Run, prepared: Workspac
     assert "replaced" not in run("composite").output
     assert "replaced" not in run("composite").output
     output = run("composite", "--protocol", "lovo").output
-    assert "replaced: the composite of 'megc2019-3', loso, 5 clips" in output
-
-
-def test_a_file_that_is_no_shard_is_not_called_damaged(run: Run, prepared: Workspace) -> None:
-    run("composite")
-    with pytest.raises(MerPrepError, match="no shard"):
-        run("inspect", prepared.root / "folds.json")
-
-
-def test_a_picture_is_png(run: Run, prepared: Workspace, tmp_path: Path) -> None:
-    clip_id = prepared.clips("casme2")[0].clip_id
-    with pytest.raises(MerPrepError, match="is a PNG file"):
-        run("inspect", clip_id, "--show", tmp_path / "clip.jpg")
-    assert not (tmp_path / "clip.jpg").exists()
-
-
-def test_the_citation_has_the_version() -> None:
-    text = (Path(__file__).parent.parent / "CITATION.cff").read_text()
-    assert f"\nversion: {__version__}\n" in text
+    assert "composite there was replaced: megc2019-3, loso, 5 clips (--out DIR keeps" in output

@@ -11,8 +11,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from mer_prep.cli import cli
-from mer_prep.commands.corpora import _SYNTHETIC
+from mer_prep.commands.corpora import _SYNTHETIC, _print_findings
 from mer_prep.errors import MerPrepError
+from mer_prep.manifest import Finding
 from mer_prep.sources.corpus import SOURCES
 from mer_prep.synth.layouts import LAYOUTS, PlannedClip
 from mer_prep.workspace import Workspace
@@ -95,3 +96,18 @@ def test_lengths_of_clips_in_the_wild(run: Run, tmp_path: Path) -> None:
         "min-frames": "3",
         "max-frames": "9",
     }
+
+
+def test_equal_findings_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    short = [Finding("warning", "clip-short", "Too short.", f"casme2/sub01/{n}") for n in range(5)]
+    other = Finding("error", "onset-missing", "No onset.", "casme2/sub01/x", "row 7")
+    note = Finding("info", "note", "All is well.")
+    _print_findings([*short, note, other])
+    assert capsys.readouterr().out.splitlines() == [
+        "  error [onset-missing] casme2/sub01/x · row 7: No onset.",
+        "  warning [clip-short] casme2/sub01/0, casme2/sub01/1, casme2/sub01/2 and 2 more: "
+        "Too short.",
+        "  info [note] All is well.",
+    ]
+    _print_findings([*short, note, other], limit=1)
+    assert "... and 6 more: mer-prep validate shows all" in capsys.readouterr().out

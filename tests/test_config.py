@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mer_prep.checks import check_option, check_range, soft_import
+from mer_prep.checks import check_option, check_range, soft_import, suggest
 from mer_prep.config import make_params, merge_settings, parse_settings
 from mer_prep.errors import ConfigError, DependencyError, NoFaceError
 from mer_prep.pipeline import pipeline_names, read_pipeline
@@ -134,3 +134,12 @@ def test_every_parameter_of_every_stage_is_explained() -> None:
         for parameter in described["parameters"]:
             assert len(parameter["about"]) > 20, (described["name"], parameter["name"])
             assert parameter["about"].endswith(".")
+
+
+def test_what_begins_with_the_name_is_suggested() -> None:
+    names = ("megc2019-3", "casme2-3", "casme2-4")
+    assert suggest("megc", names) == " Did you mean 'megc2019-3'?"
+    assert suggest("megc2019", names) == " Did you mean 'megc2019-3'?"
+    assert suggest("casme2-5", names) != ""
+    assert suggest("ca", names) == ""
+    assert suggest("m", names) == ""

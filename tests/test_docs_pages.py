@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mer_prep.docs_pages import label_pages, protocol_pages, write_pages
+from mer_prep.docs_pages import FOLDS_EXAMPLE, label_pages, protocol_pages, write_pages
 from mer_prep.labels import label_map_names
-from mer_prep.protocols import PROTOCOLS
+from mer_prep.protocols import PROTOCOLS, Fold, FrozenFolds, Protocol, write_folds
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -45,3 +45,14 @@ def test_a_page_of_a_map_that_is_no_more_is_removed(tmp_path: Path) -> None:
 def test_links_lead_to_files(path: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)", path.read_text(encoding="utf-8")):
         assert (path.parent / target).exists(), target
+
+
+def test_the_folds_can_be_read_as_the_page_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folds = (Fold("a", ("1", "2"), ("3",)), Fold("b", ("1",), ("2",)))
+    write_folds(tmp_path / "folds.json", FrozenFolds(Protocol("loso"), "x", "0", folds))
+    monkeypatch.chdir(tmp_path)
+    found: list[tuple[str, list[str], set[str]]] = []
+    exec(FOLDS_EXAMPLE + "    found.append((fold['name'], train, test))\n", {"found": found})
+    assert found == [("a", ["1", "2"], {"3"}), ("b", ["1"], {"2"})]

@@ -10,7 +10,7 @@ import tarfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 from unittest import mock
 
 import cv2
@@ -19,16 +19,25 @@ import pytest
 from click.testing import CliRunner, Result
 
 from mer_prep.cli import cli
-from mer_prep.errors import ConfigError, DecodeError, ManifestError, MerPrepError, ShardError
+from mer_prep.errors import (
+    ConfigError,
+    DecodeError,
+    LockedError,
+    ManifestError,
+    MerPrepError,
+    ShardError,
+)
 from mer_prep.export import Coding, decode, encode, read_png
-from mer_prep.export.exporter import write_export
+from mer_prep.export.exporter import ExportOptions, write_export
 from mer_prep.export.pictures import is_picture, pictures_of
 from mer_prep.export.selection import preset_names, read_preset
 from mer_prep.export.writers import clip_path
 from mer_prep.manifest import Clip
+from mer_prep.protocols import FrozenFolds, Protocol, write_folds
 from mer_prep.sources.frames import ClipFrames
 from mer_prep.stages import worker
 from mer_prep.stages.base import Arrays, Field, Stage, StageOutput
+from mer_prep.store.lock import Lock
 from mer_prep.workspace import Workspace
 from tests.conftest import store_manifest
 
@@ -56,7 +65,21 @@ class Motion(Stage):
     def run(self, clip: Clip, frames: ClipFrames, inputs: Mapping[str, Arrays]) -> StageOutput:
         if clip.emotion == "fear":
             raise ManifestError("There is no motion.", where=clip.clip_id)
-        return StageOutput(invented(clip, self.params.strength))
+        used = {"onset_number": clip.onset or 0, "apex_number": 11, "apex_source": "midpoint"}
+        return StageOutput(invented(clip, self.params.strength), facts=used)
+
+
+class Sizes(Stage):
+    """The size of every pair's motion, without a word on the pairs."""
+
+    name = "sizes"
+    version = 1
+    requires = ("motion",)
+    fields = (Field("sizes", "float32", "pair y x", "px"),)
+    Params: ClassVar[type] = MotionParams
+
+    def run(self, clip: Clip, frames: ClipFrames, inputs: Mapping[str, Arrays]) -> StageOutput:
+        return StageOutput({"sizes": np.hypot(*np.moveaxis(inputs["motion"]["flow"], 1, 0))})
 
 
 @dataclass(frozen=True)
@@ -77,7 +100,7 @@ class Numbers(Stage):
         return StageOutput({"numbers": np.arange(3.0)})
 
 
-STAGES: dict[str, type[Stage]] = {"motion": Motion, "numbers": Numbers}
+STAGES: dict[str, type[Stage]] = {"motion": Motion, "sizes": Sizes, "numbers": Numbers}
 
 
 def invented(clip: Clip, strength: float = 1.0) -> dict[str, np.ndarray]:
@@ -287,8 +310,15 @@ def test_a_preset_of_ones_own(made: Run, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is for 'motion', not 'numbers'"):
         made("export", "numbers", "--to", "png", "--preset", preset, "--out", tmp_path / "x")
     preset.write_text('stage = "motion"\n')
-    with pytest.raises(ConfigError, match="lacks or misspells"):
+    with pytest.raises(ConfigError, match="lacks the key 'scaling'"):
         read_preset(str(preset))
+    preset.write_text('stage = "motion"\nscaling = 3\n')
+    with pytest.raises(ConfigError, match="'scaling' of the preset must be text, not 3"):
+        read_preset(str(preset))
+    preset.write_text('stage = "motion"\nscaling = "min-maks"\n')
+    with pytest.raises(ConfigError, match="Did you mean 'min-max'") as caught:
+        read_preset(str(preset))
+    assert caught.value.where == str(preset)
 
 
 def test_the_presets_can_be_read() -> None:
@@ -315,6 +345,27 @@ def test_npy_and_its_index(made: Run, imported: Workspace, tmp_path: Path) -> No
             found = np.load(out / row["path"] / f"{name}.npy")
             assert found.dtype == array.dtype
             np.testing.assert_array_equal(found, array)
+
+
+def test_what_rests_on_pairs_says_which_frames_and_which_apex(
+    run: Run, imported: Workspace, tmp_path: Path
+) -> None:
+    make(run, tmp_path, "motion", "sizes")
+    for stage in ("motion", "sizes"):
+        out = tmp_path / stage
+        run("export", stage, "--to", "npy", "--out", out)
+        for row in read_index(out):
+            clip = imported.find_clip(row["clip_id"])
+            used = (row["used_onset"], row["used_apex"], row["used_apex_source"])
+            assert used == (str(clip.onset), "11", "midpoint")
+            pairs = np.load(out / row["path"] / "pairs.npy")
+            np.testing.assert_array_equal(pairs, [(0, 1), (0, 2)])
+            facts = json.loads((out / row["path"] / "clip.json").read_text())
+            assert facts["attributes"]["apex_number"] == facts["used_apex"] == 11
+            assert facts["apex"] == clip.apex
+    run("export", "sizes", "--to", "webdataset", "--out", tmp_path / "tar")
+    with tarfile.open(next((tmp_path / "tar").glob("*.tar"))) as tar:
+        assert sum(name.endswith(".pairs.npy") for name in tar.getnames()) == 4
 
 
 LABELS = """
@@ -393,6 +444,18 @@ def test_only_the_composite(run: Run, imported: Workspace, tmp_path: Path) -> No
         "negative",
     ]
     assert json.loads((tmp_path / "out" / "export.json").read_text())["labels"] == "two"
+    rows = read_index(tmp_path / "out")
+    assert [row["fold"] for row in rows] == [row["subject"] for row in rows]
+    folds = (tmp_path / "out" / "folds.json").read_bytes()
+    assert folds == (imported.root / "folds.json").read_bytes()
+    (imported.root / "folds.json").write_bytes(b"{}")
+    with pytest.raises(ConfigError, match="no file of folds"):
+        run(*command, "--out", tmp_path / "x")
+    other = Protocol("lovo")
+    write_folds(imported.root / "folds.json", FrozenFolds(other, "two", "0" * 64, ()))
+    with pytest.raises(ManifestError, match="not those of the composite"):
+        run(*command, "--out", tmp_path / "x")
+    (imported.root / "folds.json").write_bytes(folds)
     with pytest.raises(ConfigError, match="own labels"):
         run(*command, "--labels", labels, "--out", tmp_path / "x")
     clips = imported.clips("toy")
@@ -440,11 +503,11 @@ def test_nothing_is_overwritten_unasked(made: Run, tmp_path: Path) -> None:
     command = ("export", "numbers", "--to", "npy", "--out", out)
     out.mkdir()
     made(*command)
-    (out / "stale").write_text("of the earlier export")
+    (out / "toy" / "sub09").mkdir()
     with pytest.raises(ConfigError, match="holds an earlier export"):
         made(*command)
     made(*command, "--replace")
-    assert not (out / "stale").exists()
+    assert not (out / "toy" / "sub09").exists()
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith("out")) == [
         "out"
     ]
@@ -457,6 +520,99 @@ def test_nothing_is_overwritten_unasked(made: Run, tmp_path: Path) -> None:
         made("export", "numbers", "--to", "npy", "--out", tmp_path / "source" / "new")
     with pytest.raises(ConfigError, match="a file of that name"):
         made("export", "numbers", "--to", "npy", "--out", foreign / "chapter.tex")
+
+
+def test_files_of_ones_own_in_an_export_are_not_lost(made: Run, tmp_path: Path) -> None:
+    for form in ("npy", "png", "webdataset"):
+        out = tmp_path / form
+        command = ("export", "motion", "--to", form, "--out", out, "--replace")
+        made(*command)
+        made(*command)
+        clip = out / read_index(out)[0]["path"]
+        inside = clip if clip.is_dir() else out
+        for name in ("notes.txt", "a.npy", "b.tar", "c.png"):
+            (inside / name).write_text("mine")
+        (out / ".DS_Store").write_text("of a file manager")
+        before = files_of(out)
+        with pytest.raises(ConfigError, match=r"not of the export: \S*a\.npy, .* and 1 more"):
+            made(*command)
+        assert files_of(out) == before
+        for name in ("notes.txt", "a.npy", "b.tar", "c.png"):
+            (inside / name).unlink()
+        made(*command)
+        assert not (out / ".DS_Store").exists()
+
+
+def test_files_that_come_during_an_export_are_not_lost(made: Run, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = ("export", "motion", "--to", "npy", "--out", out, "--replace")
+    made(*command)
+    before = files_of(out)
+
+    def slow(*arguments: Any) -> None:
+        (out / "notes.txt").write_text("mine")
+
+    with (
+        mock.patch("mer_prep.export.exporter._write_index", side_effect=slow),
+        pytest.raises(ConfigError, match=r"not of the export: notes\.txt\."),
+    ):
+        made(*command)
+    assert files_of(out) == {**before, "notes.txt": b"mine"}
+    assert not list(tmp_path.glob("out.*"))
+
+
+def test_what_killed_exports_left_is_removed(made: Run, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = ("export", "motion", "--to", "npy", "--out", out)
+    left = [
+        *(tmp_path / f"{name}.0123456789ab.partial" for name in ("out", "other", "out.x")),
+        *(tmp_path / f"out.{name}" for name in ("mine.partial", "0123456789ac.old")),
+    ]
+    for folder in left:
+        folder.mkdir()
+        (folder / "SYNTHETIC.txt").write_text("unfinished")
+    made(*command, "--dry-run")
+    assert all(folder.is_dir() for folder in left)
+    made(*command)
+    # A replaced export stays as long as nothing has taken its place.
+    assert [folder.is_dir() for folder in left] == [False, True, True, True, True]
+    made(*command, "--replace")
+    assert [folder.is_dir() for folder in left] == [False, True, True, True, False]
+
+
+def test_two_exports_to_one_folder_do_not_meet(made: Run, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with Lock(out), pytest.raises(LockedError, match="Another export is being written"):
+        made("export", "motion", "--to", "npy", "--out", out)
+    made("export", "motion", "--to", "npy", "--out", out)
+    assert not list(tmp_path.glob("out.*"))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('range = "4"', "'range' of the preset must be a number above 0, not '4'"),
+        ("range = [1]", r"must be a number above 0, not \[1\]"),
+        ("range = true", "must be a number above 0, not True"),
+        ("range = 0", "must be a number above 0, not 0"),
+        ("range = nan", "must be a number above 0, not nan"),
+        ("range = inf", "must be a number above 0, not inf"),
+        ("title = 5", "'title' of the preset must be text, not 5"),
+        ("rnage = 4", "A preset has no key 'rnage'. Did you mean 'range'"),
+        ('name = "x"', "A preset has no key 'name'"),
+    ],
+)
+def test_what_is_wrong_in_a_preset_is_named(tmp_path: Path, line: str, message: str) -> None:
+    preset = tmp_path / "mine.toml"
+    preset.write_text(f'stage = "motion"\nscaling = "symmetric"\n{line}\n')
+    with pytest.raises(ConfigError, match=message) as caught:
+        read_preset(str(preset))
+    assert caught.value.where == str(preset)
+
+
+def test_a_range_is_finite() -> None:
+    with pytest.raises(ConfigError, match="'--range' is out of range: inf"):
+        ExportOptions("png", range=float("inf"))
 
 
 def test_an_export_that_fails_leaves_what_was_there(made: Run, tmp_path: Path) -> None:
@@ -531,7 +687,6 @@ def test_a_picture_without_its_scale_is_not_read(made: Run, tmp_path: Path) -> N
 
 
 def test_progress_is_told(made: Run, imported: Workspace, tmp_path: Path) -> None:
-    from mer_prep.export.exporter import ExportOptions
     from mer_prep.export.selection import select_items
     from mer_prep.stages.base import build_stages
     from mer_prep.stages.plan import Recipe

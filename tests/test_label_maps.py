@@ -162,10 +162,15 @@ def test_a_difference_names_its_likely_cause() -> None:
         _causes("casme2-5", version_b[2:], short)
     )
     assert _causes("casme2-5", version_b[1:], record("casme2", "B")).endswith(
-        "Likely cause: clips are missing from the folder (see `mer-prep validate`)."
+        "Likely cause: 245 of 246 clips are there (see `mer-prep validate`)."
     )
+    first, *rest = corpus("samm")
+    assert "Likely cause: 135 of 136 clips are there" in (
+        _causes("samm-5", rest, record("samm", "v2"))
+    )
+    moved = dataclasses.replace(first, emotion="happiness")
     assert "version v2, or differ from it" in (
-        _causes("samm-5", corpus("samm")[1:], record("samm", "v2"))
+        _causes("samm-5", [moved, *rest], record("samm", "v2"))
     )
 
 
@@ -206,6 +211,17 @@ def test_another_form_or_choice_of_a_corpus_is_refused() -> None:
     estimated = record("casme_sq", "final", options={"label": "estimated"})
     with pytest.raises(ManifestError, match=r"(?s)label = self-report.*--label self-report"):
         build_composite(corpus("casme_sq"), survey, {"casme_sq": estimated})
+
+
+def test_a_choice_that_an_import_does_not_leave_is_refused() -> None:
+    survey = read_label_map("survey-9")
+    part = dataclasses.replace(survey.corpora["casme_sq"], options={"labl": "self-report"})
+    mine = dataclasses.replace(survey, corpora={**survey.corpora, "casme_sq": part})
+    made = record("casme_sq", "final", options={"label": "self-report"})
+    with pytest.raises(ManifestError, match=r"leaves no choice of 'labl'\. Did you mean 'label'"):
+        build_composite(corpus("casme_sq"), mine, {"casme_sq": made})
+    with pytest.raises(ManifestError, match=r"(?s)no choice of 'labl'\.\n.*casme_sq: none"):
+        build_composite(corpus("casme_sq"), mine, {"casme_sq": record("casme_sq", "final")})
 
 
 def test_one_seed_one_draw_whatever_the_order() -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from mer_prep.composite import build_composite
-from mer_prep.errors import ConfigError
+from mer_prep.composite import build_composite, compose
+from mer_prep.errors import ConfigError, ManifestError
 from mer_prep.labels import _CORPUS_KEYS, read_label_map
-from tests.conftest import MakeClip
+from mer_prep.workspace import Workspace
+from tests.conftest import MakeClip, store_manifest
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -127,6 +128,26 @@ def test_a_clip_left_out_that_is_not_there_is_said(toy_clip: MakeClip, tmp_path:
     assert len(said) == 2
     assert "'1/a'" in said[0]
     assert "'sub01/a@7'" in said[1]
+
+
+def test_a_corpus_of_a_map_that_nobody_knows_is_said(toy_clip: MakeClip, tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "ws")
+    path = tmp_path / "mine.toml"
+    path.write_text(HEAD + PART + PART.replace("corpora.m", "corpora.casme22"))
+    clips = [
+        toy_clip("a", corpus="m", emotion="joy"),
+        toy_clip("b", corpus="m", emotion="joy", subject="sub02", shade=60),
+    ]
+    store_manifest(workspace, clips, "m")
+    made = compose(workspace, (), str(path))
+    (said,) = [one for one in made.findings if one.code == "corpus-unknown"]
+    assert "names corpus 'casme22', which no importer reads" in said.message
+    assert said.message.endswith("Did you mean 'casme2'?")
+    path.write_text(HEAD + PART + PART.replace("corpora.m", "corpora.casme2"))
+    assert "corpus-unknown" not in {one.code for one in compose(workspace, (), str(path)).findings}
+    path.write_text(HEAD + PART.replace("corpora.m", "corpora.mm"))
+    with pytest.raises(ManifestError, match="names corpus 'mm', which no importer reads"):
+        compose(workspace, (), str(path))
 
 
 def test_a_map_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,7 +20,6 @@ from mer_prep.commands.common import (
 from mer_prep.workspace import Workspace
 
 if TYPE_CHECKING:
-    from mer_prep.composite import Composite
     from mer_prep.label_map import CorpusLabels, LabelMap
     from mer_prep.protocols import Protocol
 
@@ -41,6 +41,12 @@ if TYPE_CHECKING:
     type=click.IntRange(0),
     help="Seed of the draw, for a label map that balances its classes; 0 by default.",
 )
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder to write into; the workspace by default, which holds one composite.",
+)
+@click.option("--report", is_flag=True, help="Also print the paragraph that a paper needs.")
 @protocol_options
 @workspace_option
 @json_option
@@ -49,6 +55,8 @@ def composite(
     labels_name: str,
     pipeline_name: str | None,
     seed: int | None,
+    out: Path | None,
+    report: bool,
     protocol: Protocol,
     workspace: Workspace,
     as_json: bool,
@@ -56,24 +64,38 @@ def composite(
     """Combine corpora under one label map, and split them into folds.
 
     Writes the clip list, counts and digest, and the protocol's folds, frozen in folds.json with a
-    digest of their own; `mer-prep train --folds-file` takes them up. Counts and the SHA-256 digest
+    digest of their own; `mer-prep train --folds-file` takes them up. left-out.csv holds every clip
+    that has no label, and why. With a protocol that names corpora, the others are left alone.
+
+    Counts and the SHA-256 digest
     of the clip list are compared with the published ones; a difference is reported with its likely
     cause. Some label maps draw as many clips of every class as the smallest has: --seed decides
     which, and the same seed gives the same clips everywhere.
     """
     import json
 
-    from mer_prep.composite import compose, write_composite
+    from mer_prep.composite import compose
+    from mer_prep.composite_files import (
+        LEFT_OUT,
+        protocol_line,
+        read_composite_facts,
+        replaced_text,
+        write_composite,
+    )
     from mer_prep.progress import duration
 
     started = time.monotonic()
     made = compose(workspace, corpora, labels_name, protocol=protocol, seed=seed)
     labels = made.labels
-    shards = _passport(workspace, made.corpora, pipeline_name) if pipeline_name else None
-    replaced = _replaced(workspace, made)
-    path = write_composite(workspace.root, made, shards=shards)
+    shards = pipeline = None
+    if pipeline_name:
+        shards, pipeline = _passport(workspace, made.corpora, pipeline_name)
+    folder = out or workspace.root
+    replaced = replaced_text(read_composite_facts(folder), made)
+    path = write_composite(folder, made, shards=shards, pipeline=pipeline)
+    facts = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     if as_json:
-        print_json(json.loads(path.with_suffix(".json").read_text(encoding="utf-8")))
+        print_json(facts)
     else:
         mark = " (SYNTHETIC)" if made.synthetic else ""
         click.echo(f"{labels.title}{mark}")
@@ -90,15 +112,21 @@ def composite(
         click.echo(table(rows, ("corpus", *labels.classes, "clips", "subjects", "digest")))
         for finding in made.findings:
             click.echo(f"  {finding}")
-        if made.folds:
-            click.echo(f"  {_protocol_line(made)}")
         reasons = sorted(set(made.left_out.values()))
         for reason in reasons:
             ids = sorted(one for one, why in made.left_out.items() if why == reason)
-            more = f" and {len(ids) - 3} more (left-out.csv)" if len(ids) > 3 else ""
+            more = f" and {len(ids) - 3} more" if len(ids) > 3 else ""
             click.echo(f"  left out, {reason}: {', '.join(ids[:3])}{more}")
+        if reasons:
+            click.echo(f"  all that are left out, and why: {path.with_name(LEFT_OUT)}")
+        click.echo(f"  {protocol_line(made)}")
+        if report:
+            click.echo(f"\n{facts['report']}\n")
     if replaced:
-        click.echo(f"  {replaced}", err=as_json)
+        click.echo(
+            f"note: the earlier composite there was replaced: {replaced} (--out DIR keeps both)",
+            err=True,
+        )
     synthetic = ", SYNTHETIC" if made.synthetic else ""
     click.echo(
         f"composite: {plural(len(made.samples), 'clip')}, {plural(len(made.folds), 'fold')}, "
@@ -108,41 +136,13 @@ def composite(
     )
 
 
-def _replaced(workspace: Workspace, made: Composite) -> str:
-    """Return what is said if another composite of the workspace is replaced; empty if not."""
-    import json
+def _passport(
+    workspace: Workspace, names: list[str], pipeline_name: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the shards of a pipeline by stage and subject, and its name and parameters.
 
-    try:
-        text = (workspace.root / "composite.json").read_text(encoding="utf-8")
-        before = json.loads(text)
-        old = (before["labels"], before["protocol"]["name"], before["counts"]["all"]["sha256"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
-    new = (made.labels.name, made.protocol.name, made.digest())
-    if old == new:
-        return ""
-    clips = before["counts"]["all"]["clips"]
-    return f"replaced: the composite of '{old[0]}', {old[1]}, {clips} clips, and its folds.json"
-
-
-def _protocol_line(made: Composite) -> str:
-    """Return the protocol with its parameters, the folds' sizes and their digest."""
-    facts = made.protocol.facts()
-    words = [str(facts.pop("name"))]
-    words += [
-        f"{key} {'+'.join(value) if isinstance(value, list) else value}"
-        for key, value in facts.items()
-        if key != "folds"
-    ]
-    sizes = [len(fold.test) for fold in made.folds]
-    spread = f"{min(sizes)} to {max(sizes)}" if min(sizes) < max(sizes) else str(sizes[0])
-    count = plural(len(sizes), "fold")
-    words.append(f"{count} testing {spread} clips" + ("" if len(sizes) == 1 else " each"))
-    return f"protocol {', '.join(words)}, digest {made.frozen().digest()[:16]}"
-
-
-def _passport(workspace: Workspace, names: list[str], pipeline_name: str) -> dict[str, Any]:
-    """Return the shards of a pipeline by stage and subject: key and file, or null if missing."""
+    Of a shard, key and file are given, or null if it is missing.
+    """
     from mer_prep.pipeline import read_pipeline
     from mer_prep.stages import all_stages
     from mer_prep.stages.base import build_stages
@@ -170,7 +170,8 @@ def _passport(workspace: Workspace, names: list[str], pipeline_name: str) -> dic
             f"run `mer-prep run {pipeline_name}` first to have them in the passport",
             err=True,
         )
-    return passport
+    stages = {name: recipe.stage_facts(name) for name in recipe.stages}
+    return passport, {"name": pipeline.name, "stages": stages}
 
 
 @click.command()

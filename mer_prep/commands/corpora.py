@@ -350,13 +350,35 @@ def _print_counts(clips: list[Clip]) -> None:
 
 def _print_findings(findings: list[Finding], *, limit: int | None = None) -> None:
     order = {"error": 0, "warning": 1, "info": 2}
-    ordered = sorted(findings, key=lambda finding: order[finding.level])
-    for finding in ordered[:limit]:
-        color = {"error": "red", "warning": "yellow"}.get(finding.level)
-        level = click.style(finding.level, fg=color)
-        click.echo(f"  {level}{str(finding).removeprefix(finding.level)}")
-    if limit is not None and len(ordered) > limit:
-        click.echo(f"  ... and {len(ordered) - limit} more: mer-prep validate shows all")
+    grouped = _grouped(sorted(findings, key=lambda finding: order[finding.level]))
+    for group in grouped[:limit]:
+        first = group[0]
+        color = {"error": "red", "warning": "yellow"}.get(first.level)
+        level = click.style(first.level, fg=color)
+        click.echo(f"  {level} [{first.code}] {_places(group)}{first.message}")
+    if limit is not None and len(grouped) > limit:
+        rest = sum(map(len, grouped[limit:]))
+        click.echo(f"  ... and {rest} more: mer-prep validate shows all")
+
+
+#: Places of equal findings that are named.
+_NAMED = 3
+
+
+def _grouped(findings: list[Finding]) -> list[list[Finding]]:
+    """Return findings that differ by their place alone together, in the order of the first."""
+    groups: dict[tuple[str, str, str], list[Finding]] = {}
+    for one in findings:
+        groups.setdefault((one.level, one.code, one.message), []).append(one)
+    return list(groups.values())
+
+
+def _places(group: list[Finding]) -> str:
+    """Return where equal findings are: three places, and how many more there are."""
+    texts = [" · ".join(filter(None, (one.clip_id, one.where))) for one in group]
+    more = f" and {len(group) - _NAMED} more" if len(group) > _NAMED else ""
+    named = ", ".join(texts[:_NAMED])
+    return f"{named}{more}: " if named else ""
 
 
 @click.command()
@@ -373,7 +395,8 @@ def _print_findings(findings: list[Finding], *, limit: int | None = None) -> Non
 def validate(corpora: tuple[str, ...], frames: str, workspace: Workspace, as_json: bool) -> None:
     """Check imported corpora and their published counts.
 
-    All findings are printed at once. Exits with 1 if there is an error; warnings do not change
+    All findings are printed at once, equal ones of several clips in one line; --json prints every
+    one. Exits with 1 if there is an error; warnings do not change
     the exit code.
     """
     from mer_prep.sources.validation import expected_findings, validate_clips

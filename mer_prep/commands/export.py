@@ -65,7 +65,11 @@ from mer_prep.workspace import Workspace
     metavar="STAGE.KEY=VALUE",
     help="Parameters of the results that are meant, as they were computed.",
 )
-@click.option("--replace", is_flag=True, help="Replace an earlier export in that folder.")
+@click.option(
+    "--replace",
+    is_flag=True,
+    help="Replace an earlier export; never one beside other files.",
+)
 @click.option("--dry-run", is_flag=True, help="Only say what would be written.")
 @workspace_option
 @json_option
@@ -89,15 +93,18 @@ def export(
     """Write stored results as files that need no mer-prep.
 
     STAGE is flow, align, tim ... Beside the files stands index.csv: clip, subject, label, key
-    frames. NumPy arrays and WebDataset shards hold the values as they are. PNG holds 8-bit frames
-    as they are and scales all else; clip.json beside the pictures tells how to undo it, and to
-    within what (value = offset + step * code; mer_prep.export.read_png does it).
+    frames as annotated, and the onset and apex that were used. With --composite it also has the
+    fold that tests a clip, and folds.json stands beside it. NumPy arrays and WebDataset shards
+    hold the values as they are. PNG holds 8-bit frames as they are and scales all else; clip.json
+    beside the pictures tells how to undo it, and to within what (value = offset + step * code;
+    mer_prep.export.read_png does it).
 
     Licences of corpora forbid to pass on what is made from them; such folders are marked.
     """
     from mer_prep.config import parse_settings
-    from mer_prep.export.exporter import check_content, check_target, restricted_text, write_export
+    from mer_prep.export.exporter import check_content, restricted_text, write_export
     from mer_prep.export.selection import select_items
+    from mer_prep.export.target import check_target
     from mer_prep.progress import Progress, duration
     from mer_prep.stages import all_stages
     from mer_prep.stages.base import build_stages

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from mer_prep.checks import suggest
 from mer_prep.commands.common import (
     corpora_argument,
     json_option,
@@ -17,6 +19,7 @@ from mer_prep.commands.common import (
     table,
     workspace_option,
 )
+from mer_prep.errors import ManifestError
 from mer_prep.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -173,10 +176,20 @@ def evaluate_spotting(
     else:
         _refuse_truth_options(corpora)
         truth = read_truth(truth_file)
-    spotted = read_predictions(predictions, truth, types=types)
+    if not truth.videos:
+        raise ManifestError(
+            "The ground truth names no video.",
+            where=truth_file,
+            why="there is nothing to score against",
+            hint="a video without expressions has a row with its name and nothing else",
+        )
+    known = [] if truth_file else sorted(set(workspace.corpora()) - set(_corpora_of(truth)))
+    spotted = read_predictions(predictions, truth, types=types, elsewhere=known)
     scores = score_spotting(truth, spotted, types=types, threshold=iou)
     strs = _strs(truth, spotted, types, mode, iou) if mode else {}
     notes = [*truth.notes, *_prediction_notes(truth, spotted, types)]
+    if mode:
+        notes += _emotion_notes(truth, spotted, types)
     rows = _score_rows(truth, scores)
     if log_file is not None:
         write_log(log_file, scores)
@@ -206,7 +219,7 @@ def evaluate_spotting(
     log = f", log in {log_file}" if log_file else ""
     synthetic = ", SYNTHETIC" if truth.synthetic else ""
     click.echo(
-        f"evaluate-spotting: F1 {overall['f1']:.4f} ({overall['type']}) on "
+        f"evaluate-spotting: F1 {_score(overall['f1'])} ({overall['type']}) on "
         f"{plural(len(truth.videos), 'video')}, {len(truth.without_expression(types))} of them "
         f"without an expression, IoU {iou:g}{log}{synthetic}",
         err=as_json,
@@ -266,16 +279,18 @@ def _score_rows(truth: Truth, scores: SpottingScores) -> list[dict[str, Any]]:
         wanted["overall"] = tuple(scores.types)
     for name, types in wanted.items():
         counts = scores.types.get(name, scores.overall)
-        bounds = bootstrap_f1(scores, types=types) if truth.videos else None
+        # Nothing annotated and nothing spotted is no score, neither the worst nor the best.
+        empty = counts.tp + counts.fp + counts.fn == 0
+        bounds = None if empty else bootstrap_f1(scores, types=types)
         rows.append(
             {
                 "type": name,
                 "annotated": counts.tp + counts.fn,
                 "spotted": counts.tp + counts.fp,
                 **dataclasses.asdict(counts),
-                "precision": counts.precision,
-                "recall": counts.recall,
-                "f1": counts.f1,
+                "precision": None if empty else counts.precision,
+                "recall": None if empty else counts.recall,
+                "f1": None if empty else counts.f1,
                 "f1_interval": [bounds.low, bounds.high] if bounds else None,
             }
         )
@@ -286,11 +301,16 @@ def _score_table(rows: list[dict[str, Any]]) -> str:
     head = ("type", "annotated", "spotted", "TP", "FP", "FN", "precision", "recall", "F1", "95 %")
     shown = []
     for row in rows:
-        scores = [f"{row[name]:.4f}" for name in ("precision", "recall", "f1")]
-        low, high = row["f1_interval"] or (0, 0)
+        scores = [_score(row[name]) for name in ("precision", "recall", "f1")]
+        bounds = row["f1_interval"]
+        interval = f"{bounds[0]:.4f} to {bounds[1]:.4f}" if bounds else "-"
         numbers = [row[name] for name in ("annotated", "spotted", "tp", "fp", "fn")]
-        shown.append((row["type"], *numbers, *scores, f"{low:.4f} to {high:.4f}"))
+        shown.append((row["type"], *numbers, *scores, interval))
     return table(shown, head)
+
+
+def _score(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
 
 
 def _strs(
@@ -355,6 +375,20 @@ def _prediction_notes(truth: Truth, spotted: Sequence[Interval], types: Sequence
             f"{first.onset} to {first.offset} of {first.video}: are these frame numbers?"
         )
     return notes
+
+
+def _emotion_notes(truth: Truth, spotted: Sequence[Interval], types: Sequence[str]) -> list[str]:
+    """Return which emotions are spotted and annotated nowhere; each is a class of F1 0."""
+    annotated = {one.emotion for one in truth.intervals if one.type in types}
+    foreign = Counter(
+        one.emotion for one in spotted if one.type in types and one.emotion not in annotated
+    )
+    return [
+        f"emotion '{emotion}' is spotted ({plural(count, 'interval')}), and no expression that is "
+        "scored has it: it counts as one more class, of F1 0."
+        f"{suggest(str(emotion), map(str, annotated))}"
+        for emotion, count in sorted(foreign.items(), key=lambda item: str(item[0]))
+    ]
 
 
 def _outside(one: Interval, first: int | None, last: int | None) -> bool:

@@ -213,6 +213,8 @@ def run_stages(
     record_failures(workspace, plans, recipe, summary)
     if not as_json:
         _print_apex_notes(plans, recipe)
+        if "apex" in wanted:
+            _print_apex_errors(plans)
     _print_summary(title, summary, workspace, recipe, as_json)
 
 
@@ -270,22 +272,30 @@ def _print_plan(plans: list[Any], as_json: bool) -> None:
             ]
         )
         return
-    rows = []
-    for shard in shards:
-        if not shard.cached:
-            reused = f" ({len(shard.reusable)} clips reused)" if shard.reusable else ""
-            rows.append(
-                (
-                    shard.stage,
-                    f"{shard.corpus}/{shard.subject}",
-                    len(shard.clips),
-                    shard.reason + reused,
-                )
-            )
+    missing = [shard for shard in shards if not shard.cached]
+    groups: dict[tuple[str, str], list[Any]] = {}
+    for shard in missing:
+        groups.setdefault((shard.corpus, shard.stage), []).append(shard)
+    rows = [
+        (stage, corpus, len(group), sum(len(one.clips) for one in group), _reasons(group))
+        for (corpus, stage), group in groups.items()
+    ]
     if rows:
-        click.echo(table(rows, ("stage", "subject", "clips", "why")))
-    cached = len(shards) - len(rows)
-    click.echo(f"dry run: {plural(len(rows), 'shard')} to make, {cached} cached; nothing was done")
+        click.echo(table(rows, ("stage", "corpus", "subjects", "clips", "why")))
+    cached = len(shards) - len(missing)
+    click.echo(
+        f"dry run: {plural(len(missing), 'shard')} to make, {cached} cached; nothing was done"
+    )
+
+
+def _reasons(shards: list[Any]) -> str:
+    """Return why shards of one stage must be made: the commonest reason, and how many others."""
+    from collections import Counter
+
+    ((reason, count), *others) = Counter(shard.reason for shard in shards).most_common()
+    more = f" ({count} of {len(shards)}; {len(others)} other reasons, --json)" if others else ""
+    reused = sum(len(shard.reusable) for shard in shards)
+    return reason + more + (f" ({plural(reused, 'clip')} reused)" if reused else "")
 
 
 #: What stands in for a missing apex under the policies that allow it.
@@ -313,6 +323,19 @@ def _print_apex_notes(plans: list[Any], recipe: Any) -> None:
             )
 
 
+def _print_apex_errors(plans: list[Any]) -> None:
+    """Say, by corpus, how far the apices found lie from the annotated ones."""
+    from mer_prep.stages.survey import apex_errors
+
+    for corpus, errors in apex_errors(plans).items():
+        worst = max(errors, key=lambda clip_id: abs(errors[clip_id]))
+        mean = sum(map(abs, errors.values())) / len(errors)
+        click.echo(
+            f"  {corpus}: the apex found is {mean:.1f} frames from the annotated one on average "
+            f"({plural(len(errors), 'clip')}), {abs(errors[worst])} at worst ({worst})"
+        )
+
+
 def _may_stand_in(stage: Any) -> bool:
     """Return whether a stage needs an apex and takes another frame where there is none."""
     params = stage.params
@@ -320,15 +343,30 @@ def _may_stand_in(stage: Any) -> bool:
     return needed and getattr(params, "apex", "") in _STAND_INS
 
 
+def _left_out_text(count: int, recipe: Any) -> str:
+    """Say how many clips lack an annotated key frame, and which settings leave them out."""
+    settings = [
+        (name, key)
+        for name, stage in recipe.stages.items()
+        for key in ("onset", "apex", "offset")
+        if getattr(stage.params, key, "") == "annotated"
+    ]
+    which = " or ".join(dict.fromkeys(key for _, key in settings))
+    chosen = ", ".join(f"{name}.{key}=annotated" for name, key in settings)
+    verbs = ("has", "is") if count == 1 else ("have", "are")
+    clips = f"{plural(count, 'clip')} {verbs[0]} no annotated {which}"
+    return f"{clips} and {verbs[1]} left out, by {chosen}"
+
+
 def _print_summary(
     title: str, summary: Any, workspace: Workspace, recipe: Any, as_json: bool
 ) -> None:
     from mer_prep.progress import duration
 
-    quarantined = summary.quarantined
+    quarantined, left_out = summary.quarantined, summary.left_out
     stages = list(recipe.stages)
-    done = len(summary.computed - quarantined)
-    left = summary.clips - done - summary.cached - len(quarantined)
+    done = len(summary.computed - quarantined - left_out)
+    left = summary.clips - done - summary.cached - len(quarantined | left_out)
     if as_json:
         print_json(
             {
@@ -338,6 +376,7 @@ def _print_summary(
                 "not_done": left,
                 "cached": summary.cached,
                 "quarantined": sorted(quarantined),
+                "left_out": sorted(left_out),
                 "published": summary.published,
                 "seconds": round(summary.seconds, 3),
                 "stage_seconds": {
@@ -353,9 +392,12 @@ def _print_summary(
             click.echo(f"  note {warning}")
         if len(summary.warnings) > 10:
             click.echo(f"  ... and {len(summary.warnings) - 10} more notes (--json prints all)")
+        if left_out:
+            click.echo(f"  {_left_out_text(len(left_out), recipe)}")
         if quarantined:
             click.echo(f"  quarantined clips are listed in {workspace.failures}")
-    rest = f"{left} not done, " if left > 0 else ""
+    rest = f"{len(left_out)} left out, " if left_out else ""
+    rest += f"{left} not done, " if left > 0 else ""
     click.echo(
         f"{title}: {plural(summary.clips, 'clip')}: {done} done, {summary.cached} cached, "
         f"{len(quarantined)} failed, {rest}{duration(summary.seconds)}, in "

@@ -20,15 +20,23 @@ from mer_prep.workspace import Workspace
 
 
 @click.command()
+@click.option("--failed", is_flag=True, help="List the clips that failed: clip, stage, message.")
 @workspace_option
 @json_option
-def status(workspace: Workspace, as_json: bool) -> None:
+def status(failed: bool, workspace: Workspace, as_json: bool) -> None:
     """Say what is imported, done, stale or failed."""
     from mer_prep.stages.survey import survey
 
     found = survey(workspace)
     if as_json:
-        print_json(found.facts())
+        print_json(found.facts()["failures"] if failed else found.facts())
+        return
+    if failed:
+        for one in found.failures:
+            settings = f" ({one.settings})" if one.settings not in ("", "defaults") else ""
+            message = one.message.replace("\n  ", " · ")
+            click.echo(f"{one.clip_id}  {one.stage or '-'}{settings}  {one.error}: {message}")
+        click.echo(f"status: {plural(found.clips_failed, 'clip')} failed, in {workspace.root}")
         return
     rows: list[tuple[Any, ...]] = [
         (one.name, one.clips, one.subjects, one.variant or "", "yes" if one.synthetic else "")
@@ -82,7 +90,7 @@ def status(workspace: Workspace, as_json: bool) -> None:
 @click.option(
     "--show",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write a picture of the clip: frames, landmarks, aligned faces, flow.",
+    help="Write a picture (.png) of the clip: frames, landmarks, aligned faces, flow.",
 )
 @workspace_option
 @json_option
@@ -92,18 +100,38 @@ def inspect(target: str, show: Path | None, workspace: Workspace, as_json: bool)
     TARGET is a .h5 file, or a clip id such as casme2/sub01/EP02_01f.
     """
     path = Path(target)
-    if path.is_file() and path.suffix != ".h5":
-        raise ConfigError(
-            "This file is no shard.", where=path, hint="give a .h5 file of the cache, or a clip id"
-        )
+    if show and show.suffix.lower() != ".png":
+        raise ConfigError(f"--show writes PNG, and {show.name} is no .png.", hint="name it .png")
     if target.endswith(".h5"):
         if show:
             raise ConfigError("--show draws a clip; give a clip id instead of a shard.")
         _inspect_shard(path, as_json)
+    elif path.is_file():
+        raise _no_shard(path)
     else:
-        if show is not None and show.suffix.casefold() != ".png":
-            raise ConfigError("The picture is a PNG file.", where=show, hint="name it *.png")
         _inspect_clip(workspace, target, show, as_json)
+
+
+#: What the files are that lie in a workspace and are no shards.
+_FILES = {
+    "composite.jsonl": "the clips of the composite with their labels, one a line",
+    "composite.json": "the counts, digests and protocol of the composite",
+    "left-out.csv": "the clips that the composite leaves out, and why",
+    "folds.json": "the folds of the composite, which `mer-prep train --folds-file` takes",
+    "failures.jsonl": "the clips that failed, which `mer-prep status --failed` lists",
+}
+
+
+def _no_shard(path: Path) -> ConfigError:
+    """Return the error that says what a file is that is no shard."""
+    what = _FILES.get(path.name, "")
+    if path.parent.name == "manifests" and path.suffix in (".jsonl", ".json"):
+        what = f"the import of {path.stem}, which `mer-prep validate {path.stem}` checks"
+    return ConfigError(
+        f"{path.name} holds {what}; it is no shard." if what else f"{path.name} is no shard.",
+        where=path,
+        hint="give a shard (.h5) or the id of a clip",
+    )
 
 
 def _inspect_shard(path: Path, as_json: bool) -> None:
@@ -144,6 +172,7 @@ def _inspect_shard(path: Path, as_json: bool) -> None:
 def _inspect_clip(workspace: Workspace, clip_id: str, show: Path | None, as_json: bool) -> None:
     import dataclasses
 
+    from mer_prep.composite_files import place_in_composite
     from mer_prep.stages.survey import results_of_clip
 
     clip = workspace.find_clip(clip_id)
@@ -151,12 +180,15 @@ def _inspect_clip(workspace: Workspace, clip_id: str, show: Path | None, as_json
     facts = dataclasses.asdict(clip)
     facts["frames"] = len(clip.frame_numbers)
     facts["frame_numbers"] = [clip.frame_numbers[0], clip.frame_numbers[-1]]
+    place = place_in_composite(workspace.root, clip_id)
     if as_json:
-        print_json({"clip": facts, "results": results})
+        print_json({"clip": facts, "results": results, "composite": place})
     else:
         for name, value in facts.items():
             if value not in (None, (), ""):
                 click.echo(f"  {name}: {value}")
+        if place:
+            click.echo(f"  composite ({place['labels']}): {_place(place)}")
         for result in results:
             state = "current" if result["current"] else "stale"
             click.echo(f"  {result['stage']} ({state}, {result['settings']}): {result['path']}")
@@ -167,6 +199,15 @@ def _inspect_clip(workspace: Workspace, clip_id: str, show: Path | None, as_json
 
         draw_clip(clip, results, show)
         click.echo(f"picture: {show}", err=as_json)
+
+
+def _place(place: dict[str, Any]) -> str:
+    """Return what became of a clip in the composite."""
+    if place["class"] is not None:
+        return f"class {place['class']}, label {place['label']}"
+    if place["left_out"] is not None:
+        return f"left out, {place['left_out']}"
+    return "not in it, and not left out by it: it was made of other clips"
 
 
 @click.command()

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import os
 import shutil
-import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from mer_prep import __version__
 from mer_prep.checks import check_option, check_range
@@ -18,24 +17,32 @@ from mer_prep.errors import ConfigError
 from mer_prep.export.coding import SCALINGS
 from mer_prep.export.pictures import is_picture
 from mer_prep.export.selection import Item, Selection
+from mer_prep.export.target import DESCRIPTION, FOLDS, INDEX, RESTRICTED_MARK, appearing
 from mer_prep.export.writers import FORMATS, FolderWriter, WebDatasetWriter, json_text
 from mer_prep.manifest import SYNTHETIC_MARK
+from mer_prep.stages.base import Field
 from mer_prep.store.shard import read_clip
 
 SCHEMA = 1
-
-#: The file that says what an export is; a folder without it is never replaced.
-DESCRIPTION = "export.json"
-
-INDEX = "index.csv"
-
-RESTRICTED_MARK = "RESTRICTED.txt"
 
 _RESTRICTED = (
     "Made from licensed corpora ({corpora}). Their licences do not allow to pass on frames, or "
     "what is derived from them: keep this folder to those who have signed.\n"
 )
 _SYNTHETIC = "Made from synthetic clips of mer-prep: nobody's expression, and no corpus.\n"
+
+#: What results say of the frames that were compared.
+_CARRIED = ("onset_number", "onset_source", "apex_number", "apex_source")
+
+#: The columns that tell it, whatever the annotation has.
+_USED = {
+    "used_onset": "onset_number",
+    "used_apex": "apex_number",
+    "used_apex_source": "apex_source",
+}
+
+#: No dataset has larger values; infinity would code all of them as zero.
+LARGEST_RANGE = 1e12
 
 _COLUMNS = (
     "clip_id",
@@ -52,6 +59,7 @@ _COLUMNS = (
     "used_onset",
     "used_apex",
     "used_apex_source",
+    "fold",
     "restricted",
     "synthetic",
     "path",
@@ -87,48 +95,9 @@ class ExportOptions:
         check_option("--scaling", self.scaling, SCALINGS)
         check_range("--samples-per-shard", self.samples_per_shard, low=1)
         if self.range is not None:
-            check_range("--range", self.range, low=0, open_low=True)
+            check_range("--range", self.range, low=0, high=LARGEST_RANGE, open_low=True)
             if self.scaling == "min-max":
                 raise ConfigError("The scaling 'min-max' takes its range from every picture.")
-
-
-def check_target(out: Path, *, replace: bool, sources: list[str]) -> None:
-    """Raise `ConfigError` unless an export may be written to a folder.
-
-    Parameters
-    ----------
-    out : Path
-        The folder.
-    replace : bool
-        Whether an earlier export there may be replaced.
-    sources : list of str
-        Folders of the corpora, in which nothing is ever written.
-    """
-    target = out.resolve()
-    for source in sources:
-        if target.is_relative_to(Path(source).resolve()):
-            raise ConfigError(
-                "An export is not written into a corpus folder.",
-                where=target,
-                why="source folders are only ever read",
-            )
-    if out.exists() and not out.is_dir():
-        raise ConfigError("There is a file of that name.", where=out)
-    if not out.is_dir() or not any(out.iterdir()):
-        return
-    if not (out / DESCRIPTION).is_file():
-        raise ConfigError(
-            "The folder is not empty, and it is no export.",
-            where=out,
-            why="its files would be lost",
-            hint="choose another --out",
-        )
-    if not replace:
-        raise ConfigError(
-            "The folder holds an earlier export.",
-            where=out,
-            hint="add --replace to replace it, or choose another --out",
-        )
 
 
 def check_content(selection: Selection, options: ExportOptions) -> None:
@@ -156,7 +125,7 @@ def write_export(
     selection : Selection
         What to write.
     out : Path
-        Where; see `check_target`.
+        Where; see `mer_prep.export.target.check_target`.
     options : ExportOptions
         How.
     progress : callable
@@ -170,12 +139,15 @@ def write_export(
     Raises
     ------
     ConfigError
-        If pictures are asked for and the stage gives none.
+        If pictures are asked for and the stage gives none, or the folder holds files that are
+        not of an export.
+    LockedError
+        If another export to the same folder is running.
     ShardError
         If a shard is damaged.
     """
     check_content(selection, options)
-    with _appearing(out.resolve()) as folder:
+    with appearing(out.resolve()) as folder:
         # First, so that what a killed export leaves behind has them too.
         _write_marks(folder, selection)
         writer: FolderWriter | WebDatasetWriter
@@ -185,18 +157,14 @@ def write_export(
             writer = FolderWriter(folder, scaling=options.scaling, largest=options.range)
         else:
             writer = FolderWriter(folder)
-        fields = selection.stage.fields
         rows = []
         try:
             for number, item in enumerate(selection.items, start=1):
-                names = [field.name for field in fields]
-                arrays, attributes = read_clip(
-                    item.shard, item.clip.clip_id, [*names, "frame_numbers"]
-                )
+                fields, arrays, attributes = _content(item, selection)
                 facts = _clip_facts(item, selection)
                 facts["frame_numbers"] = arrays.pop("frame_numbers").tolist()
                 facts["attributes"] = attributes
-                facts |= _used_key_frames(item, attributes)
+                facts |= {name: attributes.get(key) for name, key in _USED.items()}
                 path = writer.add(item.clip.clip_id, facts, fields, arrays)
                 rows.append({**facts, "path": path})
                 progress(number, len(selection.items))
@@ -205,31 +173,29 @@ def write_export(
         _write_index(folder / INDEX, rows)
         description = _description(selection, options, writer)
         (folder / DESCRIPTION).write_text(json_text(description), encoding="utf-8")
+        if selection.folds is not None:
+            shutil.copyfile(selection.folds, folder / FOLDS)
     return description
 
 
-@contextmanager
-def _appearing(out: Path) -> Iterator[Path]:
-    """Give a folder beside `out` that takes its place at the end, or is removed on an error."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    mark = uuid.uuid4().hex[:12]
-    folder = out.with_name(f"{out.name}.{mark}.partial")
-    folder.mkdir()
-    try:
-        yield folder
-        if not out.exists():
-            os.replace(folder, out)
-            return
-        old = out.with_name(f"{out.name}.{mark}.old")
-        os.replace(out, old)
-        try:
-            os.replace(folder, out)
-        except OSError:
-            os.replace(old, out)
-            raise
-        shutil.rmtree(old)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+def _content(
+    item: Item, selection: Selection
+) -> tuple[tuple[Field, ...], dict[str, np.ndarray], dict[str, Any]]:
+    """Return the datasets of a clip, their arrays, and its attributes.
+
+    What tells the frames compared comes from the stage that chose them, where that is another.
+    """
+    fields = selection.stage.fields
+    names = [field.name for field in fields]
+    arrays, attributes = read_clip(item.shard, item.clip.clip_id, [*names, "frame_numbers"])
+    if item.pairs_shard is None:
+        return fields, arrays, attributes
+    further = selection.pair_fields
+    pairs, chosen = read_clip(
+        item.pairs_shard, item.clip.clip_id, [field.name for field in further]
+    )
+    carried = {key: chosen[key] for key in _CARRIED if key in chosen}
+    return (*fields, *further), {**arrays, **pairs}, {**carried, **attributes}
 
 
 def _clip_facts(item: Item, selection: Selection) -> dict[str, Any]:
@@ -240,6 +206,7 @@ def _clip_facts(item: Item, selection: Selection) -> dict[str, Any]:
         "subject": clip.subject_id,
         "label": item.label,
         "class": item.class_name or None,
+        "fold": item.fold or None,
         "emotion": clip.emotion,
         "fps": clip.fps,
         "onset": clip.onset,
@@ -254,25 +221,6 @@ def _clip_facts(item: Item, selection: Selection) -> dict[str, Any]:
     if clip.restricted:
         facts["licence"] = _RESTRICTED.format(corpora=clip.corpus).strip()
     return facts
-
-
-def _used_key_frames(item: Item, attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the frames that the result is of, and where its apex comes from; None if unknown.
-
-    Where a result rests on flow, they are those of the flow.
-    """
-    known = dict(attributes)
-    used: dict[str, Any] = dict.fromkeys(("used_onset", "used_apex", "used_apex_source"))
-    if item.flow is not None:
-        arrays, flow_facts = read_clip(item.flow, item.clip.clip_id, ["pair_numbers"])
-        known = {**flow_facts, **known}
-        first, second = arrays["pair_numbers"][0].tolist()
-        if "apex_number" in known:
-            used |= {"used_onset": first, "used_apex": second}
-    if "apex_number" in known:
-        used["used_apex"] = known["apex_number"]
-    used["used_apex_source"] = known.get("apex_source")
-    return used
 
 
 def _description(

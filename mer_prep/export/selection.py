@@ -3,33 +3,56 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mer_prep.checks import check_option, suggest
 from mer_prep.composite import build_composite
+from mer_prep.composite_files import read_composite_facts
 from mer_prep.config import read_toml
 from mer_prep.errors import ConfigError, ManifestError, ShardError
 from mer_prep.export.coding import SCALINGS
 from mer_prep.labels import read_label_map
 from mer_prep.manifest import Clip
+from mer_prep.protocols import read_folds
 from mer_prep.resources import data_file, data_names
-from mer_prep.stages.base import Stage
+from mer_prep.stages.base import Field, Stage
+from mer_prep.stages.pairs import PAIR_FIELDS
 from mer_prep.stages.plan import Recipe, make_plan
 from mer_prep.workspace import Workspace
+
+_PAIR_NAMES = frozenset(field.name for field in PAIR_FIELDS)
 
 
 @dataclass(frozen=True)
 class Item:
-    """A clip to export: where its result and its flow are, and its label if there are labels."""
+    """A clip to export: where its result is, and its label if there are labels.
+
+    Parameters
+    ----------
+    clip : Clip
+        The clip.
+    shard : Path
+        The shard with its result.
+    label : int, optional
+        Its class.
+    class_name : str
+        Name of the class.
+    fold : str
+        The fold of the composite that tests it; empty if none does.
+    pairs_shard : Path, optional
+        The shard that says which frames were compared, where the result's own does not.
+    """
 
     clip: Clip
     shard: Path
     label: int | None = None
     class_name: str = ""
-    flow: Path | None = None
+    fold: str = ""
+    pairs_shard: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +77,11 @@ class Selection:
         Its classes.
     keys : mapping of str to str
         Key of the shard by ``<corpus>/<subject>``.
+    folds : Path, optional
+        The composite's file of folds, where its clips are exported.
+    pair_fields : tuple of Field
+        The datasets that tell which frames the rows of the result compare, where another stage
+        has them.
     """
 
     stage: Stage
@@ -64,6 +92,8 @@ class Selection:
     labels: str
     classes: tuple[str, ...]
     keys: dict[str, str]
+    folds: Path | None = None
+    pair_fields: tuple[Field, ...] = ()
 
     @property
     def restricted(self) -> bool:
@@ -112,16 +142,42 @@ def read_preset(name: str) -> Preset:
             )
         path = data_file("manifests", "exports", f"{name}.toml")
     data = {"title": "", "reference": "", **read_toml(path)}
+    _check_preset(path, data)
+    return Preset(name=path.stem, **data)
+
+
+#: What the keys of a preset must be; those that it needs come first.
+_PRESET_KEYS = {
+    "stage": "text",
+    "scaling": "text",
+    "title": "text",
+    "reference": "text",
+    "range": "a number above 0",
+}
+
+
+def _check_preset(path: Path, data: Mapping[str, Any]) -> None:
+    """Raise `ConfigError` if a key of a preset is unknown, missing or mistyped."""
+    hint = 'it needs stage = "flow" and scaling = "symmetric", and may have a range'
+    for key in data:
+        if key not in _PRESET_KEYS:
+            message = f"A preset has no key '{key}'.{suggest(key, _PRESET_KEYS)}"
+            raise ConfigError(message, where=path, hint=hint)
+    for key in ("stage", "scaling"):
+        if key not in data:
+            raise ConfigError(f"The preset lacks the key '{key}'.", where=path, hint=hint)
+    for key, value in data.items():
+        fits = isinstance(value, str)
+        if key == "range":
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            fits = number and 0 < value < math.inf
+        if not fits:
+            message = f"'{key}' of the preset must be {_PRESET_KEYS[key]}, not {value!r:.60}."
+            raise ConfigError(message, where=path, hint=hint)
     try:
-        preset = Preset(name=path.stem, **data)
-    except TypeError as error:
-        raise ConfigError(
-            f"The preset lacks or misspells a key: {error}.",
-            where=path,
-            hint='it needs stage = "flow" and scaling = "symmetric", and may have a range',
-        ) from None
-    check_option("scaling", preset.scaling, SCALINGS)
-    return preset
+        check_option("scaling", data["scaling"], SCALINGS)
+    except ConfigError as error:
+        raise ConfigError(error.what, where=path, hint=error.hint) from None
 
 
 def select_items(
@@ -167,6 +223,7 @@ def select_items(
     wanted: dict[str, tuple[int | None, str]]
     classes: tuple[str, ...] = ()
     map_name, unlabelled = "", 0
+    folds: dict[str, str] = {}
     if labels:
         label_map = read_label_map(labels)
         if not corpora:
@@ -180,10 +237,12 @@ def select_items(
         wanted = {one.clip.clip_id: (one.label, classes[one.label]) for one in made.samples}
     elif composite:
         map_name, classes, wanted = _composite_labels(workspace, names)
+        folds = _composite_folds(workspace)
         names = [name for name in names if any(one.startswith(f"{name}/") for one in wanted)]
     else:
         wanted = {clip.clip_id: (None, "") for name in names for clip in workspace.clips(name)}
     items, failed, keys, missing = [], [], {}, []
+    paired = _pair_stage(recipe, stage)
     for plan in make_plan(workspace, names, recipe, explain=False):
         clips = [clip for clip in plan.clips if clip.clip_id in wanted]
         shard = plan.shards[stage]
@@ -193,10 +252,19 @@ def select_items(
             missing.append(f"{plan.corpus}/{plan.subject}")
             continue
         keys[f"{plan.corpus}/{plan.subject}"] = shard.header.key
+        before = plan.shards[paired] if paired else None
         for clip in clips:
             if clip.clip_id in shard.header.clips:
-                flow = plan.shards["flow"].path if "flow" in plan.shards else None
-                items.append(Item(clip, shard.path, *wanted[clip.clip_id], flow=flow))
+                held = before and before.header and clip.clip_id in before.header.clips
+                items.append(
+                    Item(
+                        clip,
+                        shard.path,
+                        *wanted[clip.clip_id],
+                        fold=folds.get(clip.clip_id, ""),
+                        pairs_shard=before.path if before and held else None,
+                    )
+                )
             else:
                 failed.append(clip.clip_id)
     if missing:
@@ -218,7 +286,41 @@ def select_items(
         labels=map_name,
         classes=classes,
         keys=keys,
+        folds=workspace.root / "folds.json" if composite else None,
+        pair_fields=_pair_fields(recipe.stages[paired]) if paired else (),
     )
+
+
+def _pair_fields(stage: Stage) -> tuple[Field, ...]:
+    return tuple(field for field in stage.fields if field.name in _PAIR_NAMES)
+
+
+def _pair_stage(recipe: Recipe, stage: str) -> str:
+    """Return the stage that chose the pairs of frames that a stage's rows stand for.
+
+    Empty if the stage tells them itself, or its rows are of no pairs.
+    """
+    fields = recipe.stages[stage].fields
+    if _pair_fields(recipe.stages[stage]) or not any(
+        field.axes.split()[:1] == ["pair"] for field in fields
+    ):
+        return ""
+    below = [name for name in recipe.chain(stage) if _pair_fields(recipe.stages[name])]
+    return below[-1] if below else ""
+
+
+def _composite_folds(workspace: Workspace) -> dict[str, str]:
+    """Return the fold that tests a clip of the composite, by clip id."""
+    path = workspace.root / "folds.json"
+    frozen = read_folds(path)
+    facts = read_composite_facts(workspace.root) or {}
+    if frozen.clip_list != facts.get("counts", {}).get("all", {}).get("sha256"):
+        raise ManifestError(
+            "The folds are not those of the composite: they are of other clips or labels.",
+            where=path,
+            hint="run `mer-prep composite` again",
+        )
+    return {clip: fold.name for fold in frozen.folds for clip in fold.test}
 
 
 def _composite_labels(

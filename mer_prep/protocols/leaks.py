@@ -30,10 +30,15 @@ def person(member: Member) -> str:
     of the corpus in the workspace, and the people of SAMM Long Videos are those of SAMM.
     """
     corpus, _, subject = member.subject.partition("/")
+    shown = member.population or corpus
+    return f"{SAME_PEOPLE.get(shown, shown)}/{person_name(subject)}"
+
+
+def person_name(subject: str) -> str:
+    """Return the one spelling of a subject within its corpus: ``1`` for ``sub01`` and ``s1``."""
     name = subject.strip().casefold()
     numbered = _NUMBERED.fullmatch(name)
-    shown = member.population or corpus
-    return f"{SAME_PEOPLE.get(shown, shown)}/{numbered[1] if numbered else name}"
+    return numbered[1] if numbered else name
 
 
 def original(member: Member) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mer_prep.checks import suggest
-from mer_prep.errors import ConfigError
+from mer_prep.errors import ConfigError, LeakError
 from mer_prep.protocols.folds import Fold, Member
 from mer_prep.protocols.leaks import check_folds, person
 
@@ -34,6 +34,8 @@ class Protocol:
     ------
     ConfigError
         For an unknown name, or a parameter that the protocol lacks or does not take.
+    LeakError
+        If a corpus is to be trained on and tested.
     """
 
     name: str = "loso"
@@ -49,7 +51,11 @@ class Protocol:
             ("seed", self.seed, "seed"),
         ):
             if value is not None and option not in taken:
-                raise ConfigError(f"Protocol '{self.name}' takes no {words}.")
+                takers = [name for name, card in PROTOCOLS.items() if option in card.parameters]
+                raise ConfigError(
+                    f"Protocol '{self.name}' takes no {words}.",
+                    hint=f"add --protocol {takers[0]}, or leave it out",
+                )
         for option, corpora in (("train", self.train), ("test", self.test)):
             if bool(corpora) != (option in taken):
                 verb = "needs the corpora to" if option in taken else "takes no corpora to"
@@ -57,6 +63,13 @@ class Protocol:
                     f"Protocol '{self.name}' {verb} {option}.",
                     hint="e.g. --protocol cross-corpus --train-on casme2 --test-on smic",
                 )
+        both = sorted(set(self.train) & set(self.test))
+        if both:
+            raise LeakError(
+                f"Corpus '{both[0]}' is trained on and tested.",
+                why="cross-corpus scores are of clips of other corpora than those trained on",
+                hint="test on a corpus that is not trained on",
+            )
         if self.folds is not None and self.folds < 2:
             raise ConfigError(f"k-fold needs at least 2 folds, not {self.folds}.")
         if self.seed is not None and self.seed < 0:

@@ -263,6 +263,7 @@ def _annotations(
     """
     found: dict[str, Labels] = {}
     paths: dict[str, Path] = {}
+    spelled: dict[str, str] = {}
     for path in _text_files(reading, request, folders):
         try:
             labels = read_labels(path, facts.emotions)
@@ -272,13 +273,14 @@ def _annotations(
             continue
         if labels is None:
             continue
-        if path.stem in found:
-            if found[path.stem] != labels:
-                message = f"Two files annotate '{path.stem}' differently; {paths[path.stem]} is "
-                message += "read."
+        # Names that differ in case alone are of one track.
+        first = spelled.setdefault(_key(path.stem), path.stem)
+        if first in found:
+            if found[first] != labels:
+                message = f"Two files annotate '{path.stem}' differently; {paths[first]} is read."
                 reading.note("warning", "annotation-repeated", message, where=str(path))
             continue
-        found[path.stem], paths[path.stem] = labels, path
+        found[first], paths[first] = labels, path
     if not found:
         raise AnnotationError(
             "No annotation of expressions was found.",

@@ -24,6 +24,7 @@ from mer_prep.sources.annotations import (
     BLANKS,
     Column,
     Row,
+    Sheet,
     Table,
     check_width,
     find_table,
@@ -261,7 +262,9 @@ def _annotated(
     reading: Reading, found: Mapping[str, FoundClip], path: Path
 ) -> tuple[list[Expression], dict[str, float]]:
     """Return the expressions that the CSV file names, then the clips it leaves out."""
-    table = find_table(read_sheets(path), COLUMNS)
+    sheets = read_sheets(path)
+    _check_delimiter(sheets[0])
+    table = find_table(sheets, COLUMNS)
     _check_columns(table)
     names = _by_name(found)
     expressions: list[Expression] = []
@@ -318,13 +321,54 @@ def _check_subject(row: Row, subject: str, clip: FoundClip, folders: set[str]) -
         )
 
 
+#: What others call the columns, for the hint only: a guess is never taken for the name.
+_OTHER_NAMES = {
+    "label": "emotion",
+    "class": "emotion",
+    "expression": "emotion",
+    "name": "clip",
+    "file": "clip",
+    "filename": "clip",
+    "video": "clip",
+    "person": "subject",
+    "participant": "subject",
+    "start": "onset",
+    "peak": "apex",
+    "end": "offset",
+    "framerate": "fps",
+    "au": "action_units",
+    "aus": "action_units",
+}
+
+
+def _suggested_column(heading: str, names: list[str]) -> str:
+    meant = _OTHER_NAMES.get(normalise_heading(heading))
+    return f" Did you mean '{meant}'?" if meant else suggest(heading, names)
+
+
+#: What separates columns in files that are no CSV, and what it is called.
+_DELIMITERS = {"\t": "tabs", ";": "semicolons", "|": "vertical bars"}
+
+
+def _check_delimiter(sheet: Sheet) -> None:
+    """Refuse a file whose first row is one cell that holds all columns."""
+    cells = [str(value) for value in (sheet.rows[0] if sheet.rows else ()) if value]
+    for delimiter, name in _DELIMITERS.items():
+        if len(cells) == 1 and delimiter in cells[0]:
+            raise AnnotationError(
+                f"The columns are separated by {name}.",
+                where=f"{sheet.file}, {sheet.place(1)}",
+                hint="save the file as comma-separated UTF-8; semicolons in every row do as well",
+            )
+
+
 def _check_columns(table: Table) -> None:
     known = {key for column in COLUMNS for key in column.keys}
     names = [column.name for column in COLUMNS]
     for heading in table.headings:
         if heading and normalise_heading(heading) not in known:
             raise AnnotationError(
-                f"Unknown column '{heading}'.{suggest(heading, names)}",
+                f"Unknown column '{heading}'.{_suggested_column(heading, names)}",
                 where=f"{table.sheet.file}, {table.sheet.place(table.header_row)}",
                 hint=f"columns: {', '.join(names)}",
             )

@@ -463,8 +463,10 @@ def check_on_disk(
     first = numbers[0] if expression.onset is None else expression.onset
     last = numbers[-1] if expression.offset is None else expression.offset
     inside = bisect_right(numbers, last) - bisect_left(numbers, first)
-    missing = max(last - first + 1, 0) - inside
-    if last not in present and last >= first:
+    if last < first:
+        return  # noted as such, and nothing lies between them
+    missing = last - first + 1 - inside
+    if last not in present:
         message = f"The offset frame {last} is not on disk; the last one before it stands in."
         reading.note("warning", "offset-not-on-disk", message, clip_id=clip_id, where=where)
     if missing:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from mer_prep.checks import check_option
 from mer_prep.errors import DecodeError, MerPrepError
 from mer_prep.manifest import Clip, Finding, ImportRecord, emotion_counts, subject_counts
+from mer_prep.protocols.leaks import person_name
 from mer_prep.resources import data_names
 from mer_prep.sources.facts import UNKNOWN, Version, corpus_facts
 from mer_prep.sources.frames import source_files, source_path
@@ -99,7 +100,11 @@ def _differences(clips: Sequence[Clip], version: Version) -> Iterable[tuple[str,
     yield from one("folders", len({(c.subject, c.clip) for c in clips}), version.folders)
     yield from one("subjects", len({clip.subject for clip in clips}), version.subjects)
     yield from many("emotion", emotion_counts(clips), version.emotions)
-    yield from many("subject", subject_counts(clips), version.per_subject)
+    found, expected = subject_counts(clips), version.per_subject or {}
+    # One person may be spelt s1 in one place and s01 in another; the clips' spelling is shown.
+    spelling = {person_name(subject): subject for subject in found}
+    by_person = {spelling.get(person_name(one), one): count for one, count in expected.items()}
+    yield from many("subject", found, by_person)
     yield from many("objective class", classes, version.objective_classes)
     types = Counter(clip.expression_type for clip in clips)
     yield from many("expression type", types, version.expression_types)

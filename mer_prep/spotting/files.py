@@ -7,7 +7,7 @@ import dataclasses
 import difflib
 import io
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from mer_prep.checks import suggest
@@ -216,7 +216,11 @@ def _frames(video: Video) -> str:
 
 
 def read_predictions(
-    path: Path, truth: Truth, *, types: Sequence[str] = EXPRESSION_TYPES
+    path: Path,
+    truth: Truth,
+    *,
+    types: Sequence[str] = EXPRESSION_TYPES,
+    elsewhere: Collection[str] = (),
 ) -> list[Interval]:
     """Read spotted intervals from CSV.
 
@@ -232,6 +236,8 @@ def read_predictions(
         Names the videos there are.
     types : sequence of {'micro', 'macro'}
         Types that will be scored.
+    elsewhere : collection of str
+        Corpora that are there, but not in the ground truth, for the hint of an error.
 
     Returns
     -------
@@ -255,7 +261,7 @@ def read_predictions(
 
     def parse(row: Row) -> Interval:
         kind = _type(row) if "type" in table.columns else types[0]
-        return _interval(row, _video(row, names), kind)
+        return _interval(row, _video(row, names, elsewhere), kind)
 
     return _parse_all(table, parse)
 
@@ -362,7 +368,7 @@ def _names(truth: Truth) -> dict[str, list[str]]:
     return names
 
 
-def _video(row: Row, names: Mapping[str, list[str]]) -> str:
+def _video(row: Row, names: Mapping[str, list[str]], elsewhere: Collection[str] = ()) -> str:
     text = row.text("video")
     found = names.get(text.casefold(), [])
     if len(found) == 1:
@@ -372,6 +378,14 @@ def _video(row: Row, names: Mapping[str, list[str]]) -> str:
             f"The video '{text}' is not unique: {', '.join(found)}.",
             where=row.where("video"),
             hint="write the corpus before it",
+        )
+    corpus = text.partition("/")[0]
+    if "/" in text and corpus in elsewhere:
+        raise AnnotationError(
+            f"'{text}' is of corpus '{corpus}', which is imported and is not scored here.",
+            where=row.where("video"),
+            why="what is spotted in it would count for nothing",
+            hint=f"name {corpus} as well, or name no corpus to score all that are imported",
         )
     spelled = {name: one[0] for name, one in names.items()}
     near = suggest(text.casefold(), spelled)

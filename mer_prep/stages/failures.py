@@ -11,7 +11,7 @@ from typing import Any
 
 from mer_prep.errors import LockedError
 from mer_prep.manifest import write_atomic
-from mer_prep.stages.plan import Recipe, SubjectPlan
+from mer_prep.stages.plan import Recipe, SubjectPlan, settings_key
 from mer_prep.stages.runner import RunSummary
 from mer_prep.store.lock import Lock
 from mer_prep.workspace import Workspace
@@ -40,40 +40,64 @@ def record_failures(
     recipe: Recipe,
     summary: RunSummary,
 ) -> None:
-    """Replace the entries of the clips and stages of a run by what the run found.
+    """Replace the entries of the clips, stages and settings of a run by what the run found.
 
-    Entries of other clips and stages stay. Without failures, old or new, no file is made; a
-    workspace that cannot be written is left alone.
+    Entries of other clips, stages and settings stay: they still hold. Without failures, old or
+    new, no file is made; a workspace that cannot be written is left alone.
     """
-    entries = read_failures(workspace.failures)
+    settings = {stage: settings_key(recipe.facts(stage)) for stage in recipe.stages}
     touched = {
         (clip.clip_id, stage) for plan in plans for clip in plan.clips for stage in recipe.stages
     }
-    kept = [one for one in entries if (one.get("clip_id"), one.get("in_stage")) not in touched]
-    fresh = [{**asdict(failure), "in_stage": stage} for stage, failure in _by_stage(plans, summary)]
-    for crash in summary.crashes:
-        fresh.append(
-            {
-                "clip_id": crash.clip_id,
-                "stage": None,
-                "in_stage": next(iter(recipe.stages)),
-                "error": crash.crash.partition(":")[0],
-                "message": crash.crash,
-                "trace": crash.trace,
-            }
-        )
-    if not entries and not fresh:
-        return
-    text = "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in [*kept, *fresh])
+    fresh = _fresh(plans, recipe, summary, settings)
     for _ in range(20):
         try:
+            if not fresh and not workspace.failures.exists():
+                return
             with Lock(workspace.failures):
-                write_atomic(workspace.failures, text)
+                # Read under the lock: what another run has written meanwhile is kept.
+                entries = read_failures(workspace.failures)
+                kept = [one for one in entries if not _is_replaced(one, touched, settings)]
+                lines = [json.dumps(one, ensure_ascii=False) + "\n" for one in [*kept, *fresh]]
+                write_atomic(workspace.failures, "".join(lines))
             return
         except LockedError:
             time.sleep(0.1)
         except OSError:
             return
+
+
+def _is_replaced(
+    entry: dict[str, Any], touched: set[tuple[str, str]], settings: dict[str, str]
+) -> bool:
+    """Return whether an entry is of what a run looked at; one without settings may be of any."""
+    stage = entry.get("in_stage")
+    if (entry.get("clip_id"), stage) not in touched:
+        return False
+    return entry.get("settings") in (None, settings[str(stage)])
+
+
+def _fresh(
+    plans: Sequence[SubjectPlan], recipe: Recipe, summary: RunSummary, settings: dict[str, str]
+) -> list[dict[str, Any]]:
+    fresh = [
+        {**asdict(failure), "in_stage": stage, "settings": settings[stage]}
+        for stage, failure in _by_stage(plans, summary)
+    ]
+    for crash in summary.crashes:
+        first = next(iter(recipe.stages))
+        fresh.append(
+            {
+                "clip_id": crash.clip_id,
+                "stage": None,
+                "in_stage": first,
+                "settings": settings[first],
+                "error": crash.crash.partition(":")[0],
+                "message": crash.crash,
+                "trace": crash.trace,
+            }
+        )
+    return fresh
 
 
 def _by_stage(plans: Sequence[SubjectPlan], summary: RunSummary) -> list[tuple[str, Any]]:

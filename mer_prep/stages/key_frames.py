@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mer_prep.checks import check_option
-from mer_prep.errors import ManifestError
+from mer_prep.errors import ManifestError, NotAnnotatedError
 from mer_prep.manifest import Clip
 from mer_prep.ops.apex import midpoint
 from mer_prep.sources.frames import ClipFrames
@@ -62,7 +62,7 @@ def onset_index(
 
     Raises
     ------
-    ManifestError
+    NotAnnotatedError
         If an annotated onset is demanded and there is none.
     """
     return bound_index(clip, frames, "onset", policy=policy, spotted=spotted, stage=stage)[0]
@@ -96,9 +96,10 @@ def bound_index(
 
     Raises
     ------
+    NotAnnotatedError
+        If an annotated key frame is demanded and there is none.
     ManifestError
-        If an annotated key frame is demanded and there is none, or if it lies outside of the
-        frames seen.
+        If it lies outside of the frames seen.
     """
     check_option("policy", policy, BOUND_POLICIES)
     annotated = clip.onset if which == "onset" else clip.offset
@@ -149,9 +150,10 @@ def apex_index(
 
     Raises
     ------
+    NotAnnotatedError
+        If an annotated apex is demanded and there is none.
     ManifestError
-        If an annotated apex is demanded and there is none, or if the apex lies outside the
-        frames seen.
+        If the apex lies outside the frames seen.
     """
     check_option("policy", policy, APEX_POLICIES)
     annotated = clip.apex is not None and clip.apex_source == "annotated"
@@ -182,8 +184,8 @@ def spotted_index(spotted: Mapping[str, Any] | None, which: str) -> tuple[int, b
     return index, float(np.asarray(spotted["confidence"])[0]) > 0
 
 
-def _not_annotated(clip: Clip, which: str, other: str, stage: str) -> ManifestError:
-    return ManifestError(
+def _not_annotated(clip: Clip, which: str, other: str, stage: str) -> NotAnnotatedError:
+    return NotAnnotatedError(
         f"Clip {clip.clip_id} has no annotated {which}.",
         where=clip.root,
         hint=f"use the policy {other}, e.g. --set {stage}.{which}={other}",

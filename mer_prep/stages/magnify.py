@@ -129,15 +129,27 @@ class Magnify(Stage):
             raise MotionError(
                 error.what, where=clip.clip_id, why=error.why, hint=error.hint
             ) from None
-        warnings: tuple[str, ...] = ()
+        facts: dict[str, str | int | float | bool] = {
+            "method": self.params.method,
+            "factor": 1 + self.params.amplification,
+            "reference_frame": int(frames.numbers[reference]),
+        }
+        warnings: list[str] = []
         if band is not None and (np.diff(frames.numbers) != 1).any():
-            warnings = ("Frames are missing; the temporal band takes them for equally spaced.",)
-        return StageOutput(
-            arrays={"frames": magnified},
-            facts={
-                "method": self.params.method,
-                "factor": 1 + self.params.amplification,
-                "reference_frame": int(frames.numbers[reference]),
-            },
-            warnings=warnings,
-        )
+            warnings.append("Frames are missing; the temporal band takes them for equally spaced.")
+        still = _why_still(inputs["align"]["frames"])
+        if still:
+            warnings.append(f"{still}: there is no motion to magnify.")
+            facts["still"] = True
+        return StageOutput({"frames": magnified}, facts, tuple(warnings))
+
+
+def _why_still(frames: np.ndarray) -> str:
+    """Return why nothing moves in the frames of a clip; an empty text if something does."""
+    if len(frames) == 1:
+        return "The clip has one frame"
+    first = np.asarray(frames[0])
+    # Of frames that move, two are read.
+    if any((np.asarray(frames[index]) != first).any() for index in range(1, len(frames))):
+        return ""
+    return f"All {len(frames)} frames are the same"

@@ -61,6 +61,12 @@ class Recipe:
         return [one for one in self.stages if one in needed]
 
 
+def settings_key(recipe: Mapping[str, Any]) -> str:
+    """Return the parameters of a recipe, without versions, as one canonical text."""
+    parts = {name: one["params"] for name, one in recipe["stages"].items()}
+    return canonical_json({**parts, "source": recipe["source"]})
+
+
 def key_params(stage: Stage) -> dict[str, Any]:
     """Return a stage's parameters as they enter its key.
 

@@ -27,7 +27,7 @@ from mer_prep.stages.plan import (
 )
 from mer_prep.stages.scratch import scratch_folder
 from mer_prep.stages.subjects import Subject, Subjects
-from mer_prep.stages.summary import RunSummary
+from mer_prep.stages.summary import LEFT_OUT, RunSummary
 from mer_prep.stages.worker import ClipReport, ClipWork, process_clip
 from mer_prep.store.cache import Cache
 from mer_prep.store.lock import Owner, Watch
@@ -291,6 +291,8 @@ class Runner:
                 ) from RuntimeError(report.trace)
             self._say(f"{report.clip_id}: unexpected {report.crash}; it will be tried again")
         for failure in list(report.failures.values())[:1]:
+            if failure.error == LEFT_OUT:
+                continue  # by choice: the summary counts them
             message = failure.message.replace("\n  ", " · ")
             if self._raise:
                 raise MerPrepError(

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from mer_prep.errors import LockedError
+from mer_prep.errors import LockedError, NotAnnotatedError
 from mer_prep.stages.worker import ClipReport
 from mer_prep.store.shard import Failure
+
+#: The error of clips that are left out by choice.
+LEFT_OUT = NotAnnotatedError.__name__
 
 
 @dataclass
@@ -57,5 +60,11 @@ class RunSummary:
 
     @property
     def quarantined(self) -> set[str]:
-        """Ids of the clips that were quarantined or crashed."""
-        return {f.clip_id for f in self.failures} | {c.clip_id for c in self.crashes}
+        """Ids of the clips that were quarantined or crashed, without those left out by choice."""
+        failed = {f.clip_id for f in self.failures if f.error != LEFT_OUT}
+        return failed | {c.clip_id for c in self.crashes}
+
+    @property
+    def left_out(self) -> set[str]:
+        """Ids of the clips that a stage leaves out since a key frame is not annotated."""
+        return {f.clip_id for f in self.failures if f.error == LEFT_OUT} - self.quarantined

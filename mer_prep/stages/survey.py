@@ -7,7 +7,8 @@ today, leads to it again. Whatever its parameters are, it is then somebody's res
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,9 +21,11 @@ from mer_prep.errors import ConfigError, ShardError
 from mer_prep.manifest import UNREADABLE, Clip
 from mer_prep.stages import all_stages
 from mer_prep.stages.base import build_stages
-from mer_prep.stages.plan import Recipe, ShardPlan, make_plan
+from mer_prep.stages.failures import read_failures
+from mer_prep.stages.plan import Recipe, ShardPlan, SubjectPlan, make_plan, settings_key
+from mer_prep.stages.summary import LEFT_OUT
 from mer_prep.store.cache import Cache
-from mer_prep.store.shard import ShardHeader, open_hdf5, read_header, read_part_header
+from mer_prep.store.shard import ShardHeader, open_hdf5, read_clip, read_header, read_part_header
 from mer_prep.workspace import Workspace
 
 
@@ -65,6 +68,20 @@ class ResultState:
 
 
 @dataclass(frozen=True)
+class FailedClip:
+    """A clip without a result: the stage that failed, with which settings, and why.
+
+    The stage is empty for a clip that met an unexpected error; the next run tries it again.
+    """
+
+    clip_id: str
+    stage: str
+    settings: str
+    error: str
+    message: str
+
+
+@dataclass(frozen=True)
 class Survey:
     """What a workspace holds."""
 
@@ -72,6 +89,7 @@ class Survey:
     results: tuple[ResultState, ...]
     clips_failed: int
     notes: tuple[str, ...]
+    failures: tuple[FailedClip, ...] = ()
 
     def facts(self) -> dict[str, Any]:
         """Return it as plain values."""
@@ -120,12 +138,6 @@ class _Expectations:
             return None
         plans = make_plan(self._workspace, [corpus], built, explain=False, verify=False)
         return {plan.subject: plan.shards[stage] for plan in plans}
-
-
-def settings_key(recipe: Mapping[str, Any]) -> str:
-    """Return the parameters of a recipe, without versions, as one canonical text."""
-    parts = {name: one["params"] for name, one in recipe["stages"].items()}
-    return canonical_json({**parts, "source": recipe["source"]})
 
 
 def settings_text(recipe: Mapping[str, Any]) -> str:
@@ -184,22 +196,69 @@ def survey(workspace: Workspace) -> Survey:
     for state in corpora:
         if not Path(workspace.record(state.name).root).is_dir():
             notes.append(f"the folder of {state.name} is out of reach; its shards are not judged")
-    failed = {failure.clip_id for header in headers for failure in header.failures}
-    return Survey(tuple(corpora), tuple(results), len(failed), tuple(notes))
+    current = [one for group in groups.values() for one in _current(group, expected)[0]]
+    notes += _left_out_notes(current)
+    failures = _failures(current, workspace)
+    failed = len({failure.clip_id for failure in failures})
+    return Survey(tuple(corpora), tuple(results), failed, tuple(notes), failures)
+
+
+def _current(
+    group: list[ShardHeader], expected: _Expectations
+) -> tuple[list[ShardHeader], set[Path]]:
+    """Return the current shards of one recipe, and where there are or would be such."""
+    first = group[0]
+    plans = expected.plans(first.corpus, first.stage, first.recipe) or {}
+    paths = {plan.path for plan in plans.values()}
+    return [header for header in group if header.path in paths], paths
+
+
+def _failures(current: list[ShardHeader], workspace: Workspace) -> tuple[FailedClip, ...]:
+    """Return what failed, once for the stage it failed in, and the clips that met a crash."""
+    found = {}
+    for header in current:
+        for one in header.failures:
+            if one.error == LEFT_OUT:
+                continue
+            # Later stages inherit the failure: their settings matter only where nothing else
+            # tells of it.
+            if header.stage == one.stage or (one.clip_id, one.stage) not in found:
+                found[one.clip_id, one.stage] = FailedClip(
+                    one.clip_id, one.stage, settings_text(header.recipe), one.error, one.message
+                )
+    crashed = [
+        FailedClip(str(one["clip_id"]), "", "", str(one.get("error")), str(one.get("message")))
+        for one in read_failures(workspace.failures)
+        if one.get("stage") is None and "clip_id" in one
+    ]
+    return (*(found[key] for key in sorted(found)), *crashed)
+
+
+def _left_out_notes(current: list[ShardHeader]) -> list[str]:
+    """Say how many clips lack a result by choice, since a key frame of theirs is not annotated."""
+    counts = Counter(
+        (header.corpus, header.stage, settings_text(header.recipe))
+        for header in current
+        for one in header.failures
+        if one.error == LEFT_OUT
+    )
+    return [
+        f"{corpus}: {stage} ({settings}) leaves out {count} clip{'' if count == 1 else 's'} by "
+        "choice: a key frame is not annotated"
+        for (corpus, stage, settings), count in sorted(counts.items())
+    ]
 
 
 def _group_state(group: list[ShardHeader], expected: _Expectations) -> ResultState:
     first = group[0]
-    plans = expected.plans(first.corpus, first.stage, first.recipe) or {}
-    paths = {plan.path for plan in plans.values()}
-    current = [header for header in group if header.path in paths]
+    current, paths = _current(group, expected)
     present = {header.path for header in current}
     return ResultState(
         corpus=first.corpus,
         stage=first.stage,
         settings=settings_text(first.recipe),
         clips_done=sum(len(header.clips) for header in current),
-        clips_failed=sum(len(header.failures) for header in current),
+        clips_failed=sum(one.error != LEFT_OUT for header in current for one in header.failures),
         shards=len(current),
         stale=len(group) - len(current),
         missing=len(paths - present),
@@ -282,6 +341,33 @@ def results_of_clip(workspace: Workspace, clip: Clip) -> list[dict[str, Any]]:
                 }
             )
     return found
+
+
+def apex_errors(plans: Sequence[SubjectPlan]) -> dict[str, dict[str, int]]:
+    """Return the errors of the apices that a run has found or that were there.
+
+    Parameters
+    ----------
+    plans : sequence of SubjectPlan
+        The plan of the run; shards that are not there give nothing.
+
+    Returns
+    -------
+    dict of str to dict of str to int
+        ``apex_error`` in frames by corpus and clip id, of clips with an annotated apex; see
+        `mer_prep.stages.apex.annotation_errors`.
+    """
+    errors: dict[str, dict[str, int]] = {}
+    for plan in plans:
+        shard = plan.shards["apex"]
+        if not shard.path.is_file():
+            continue
+        header = read_header(shard.path)
+        for clip_id in header.clips:
+            error = read_clip(shard.path, clip_id, [])[1].get("apex_error")
+            if error is not None:
+                errors.setdefault(plan.corpus, {})[clip_id] = int(error)
+    return errors
 
 
 def describe_shard(path: Path) -> dict[str, Any]:

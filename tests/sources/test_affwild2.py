@@ -232,6 +232,22 @@ def test_a_second_file_for_one_track(root):
     assert finding.where == str(root / ANNOTATIONS / "video1.txt")
 
 
+def test_a_second_file_whose_name_differs_in_case(root):
+    copy = root / ANNOTATIONS / "VIDEO1.txt"
+    first = root / ANNOTATIONS / "video1.txt"
+    copy.write_bytes(first.read_bytes())
+    same = import_corpus("affwild2", root, options=SHORT)
+    assert ("warning", "annotation-repeated") not in codes(same.record)
+    copy.write_text(f"{HEADER}\n0\n")
+    imported = import_corpus("affwild2", root, options=SHORT)
+    finding = only(imported.record, "annotation-repeated")
+    # In the order of the names: capitals come first.
+    assert str(copy) in finding.message
+    assert finding.where == str(first)
+    ids = [clip.clip_id for clip in imported.clips]
+    assert len(ids) == len(set(ids))
+
+
 def test_the_digest_of_the_annotations_follows_their_content(root):
     before = import_corpus("affwild2", root, options=SHORT).record.annotations_sha256
     assert import_corpus("affwild2", root, options=SHORT).record.annotations_sha256 == before

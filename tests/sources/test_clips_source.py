@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import cv2
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from corpus_trees import clip_named, codes, only, write_frame
 
+import mer_prep
 from mer_prep.errors import AnnotationError, ConfigError, ManifestError
 from mer_prep.manifest import read_manifest, read_record, write_manifest
 from mer_prep.sources.corpus import import_corpus
@@ -119,9 +121,32 @@ def test_several_expressions_of_one_clip(root):
     ]
 
 
+def test_the_example_of_the_readme_is_read(tmp_path):
+    readme = Path(mer_prep.__file__).parent.parent / "README.md"
+    (example,) = re.findall(r"```csv\n(.*?)```", readme.read_text(encoding="utf-8"), re.DOTALL)
+    for name in ("EP01", "EP02", "EP03"):
+        for number in range(1, 42):
+            write_frame(tmp_path / "clips" / name / f"img{number}.jpg", number)
+    path = csv(tmp_path / "clips", example)
+    imported = import_corpus("clips", tmp_path / "clips", annotations=path)
+    assert [(c.subject, c.onset, c.apex, c.offset, c.emotion) for c in imported.clips] == [
+        ("anna", 12, 25, 40, "happiness"),
+        ("anna", 3, None, 31, "disgust"),
+        ("ben", None, None, None, None),
+    ]
+
+
+def test_semicolons_separate_columns_as_well(root):
+    path = csv(root, "clip;onset;emotion\none;8;happiness\ntwo;1;\nfilm;0;\n")
+    imported = import_corpus("clips", root, annotations=path)
+    assert (imported.clips[0].onset, imported.clips[0].emotion) == (8, "happiness")
+
+
 @pytest.mark.parametrize(
     ("text", "what", "where"),
     [
+        ("clip,label\none,x\n", "Unknown column 'label'. Did you mean 'emotion'", "line 1"),
+        ("clip\temotion\none\tx\n", "The columns are separated by tabs", "line 1"),
         ("clip,emotoin\none,x\n", "Unknown column 'emotoin'. Did you mean 'emotion'", "line 1"),
         ("name,emotion\none,x\n", "first 60 lines holds the headings of the table", ""),
         ("clip\nonne\n", "There is no clip 'onne' in the folder", "line 2, column 1 ('clip')"),
@@ -345,6 +370,14 @@ def test_a_mistyped_offset_costs_no_memory(root):
     finding = only(imported.record, "frames-missing")
     assert finding.message.startswith("1999999988 of 1999999993 frames")
     assert "13, 14, 15, 16, 17, ..." in finding.message
+
+
+def test_an_onset_after_the_offset_says_nothing_of_missing_frames(root):
+    imported = import_corpus(
+        "clips", root, annotations=csv(root, "clip,onset,offset\none,100008,8\n")
+    )
+    assert "frames-missing" not in {code for _, code in codes(imported.record)}
+    assert only(imported.record, "onset-after-offset").level == "error"
 
 
 def test_videos_that_are_links_or_pipes_are_left_out_unopened(root, tmp_path):

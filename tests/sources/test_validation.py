@@ -171,6 +171,58 @@ def test_published_counts_agree_with_themselves(source, version, clips, subjects
     assert finding.message.startswith(f"{clips} clips of {subjects} subjects: ")
 
 
+def planned(source: str, version: str) -> list[PlannedClip]:
+    """Return clips of a corpus in its own spelling, as many as are published of each kind."""
+    expected = corpus_facts(source).versions[version]
+    people = [s for s, count in (expected.per_subject or {}).items() for _ in range(count)]
+    emotions = [e for e, count in (expected.emotions or {}).items() for _ in range(count)]
+    classes = [int(c) for c, n in (expected.objective_classes or {}).items() for _ in range(n)]
+    shared = len(people) - (expected.folders or len(people))
+    # Expressions of one folder are of one person: the second of every pair of neighbours.
+    pairs = [i for i in range(1, len(people), 2) if people[i] == people[i - 1]][:shared]
+    clips = []
+    for index, (person, emotion) in enumerate(zip(people, emotions, strict=True)):
+        subject = int("".join(filter(str.isdigit, person)))
+        number = index - (index in pairs)
+        name = f"EP{number // 9 + 1:02d}_{number % 9 + 1}"
+        if source == "casme2":
+            name = f"EP{index // 9 + 1:02d}_{index % 9 + 1:02d}f"
+        if source == "smic":
+            name = f"s{subject}_{emotion[: 3 if emotion == 'surprise' else 2]}_{index % 99 + 1:02d}"
+        if source == "samm":
+            name = f"{subject:03d}_{index // 90 + 1}_{index % 90 + 1}"
+        onset = 30 if index in pairs else 10
+        objective = classes[index] if classes else None
+        clips.append(
+            PlannedClip(
+                *(subject, name, emotion, "4"),
+                *(onset, onset + 2, onset, onset + 1, onset + 2, objective),
+            )
+        )
+    return clips
+
+
+@pytest.mark.parametrize(
+    ("source", "version"), [("casme", "189"), ("casme2", "B"), ("samm", "v2"), ("smic", "HS")]
+)
+def test_the_counts_of_a_complete_copy_are_as_published(source, version, tmp_path):
+    root = write_tree(source, tmp_path / source, planned(source, version), quirks=False)
+    imported = import_corpus(source, root, errata=False)
+    record = dataclasses.replace(imported.record, annotation_version=version)
+    (finding,) = expected_findings(imported.clips, record)
+    assert (finding.level, finding.code) == ("info", "counts-agree"), finding
+
+
+def test_one_person_may_be_spelt_in_several_ways():
+    clips, record = full("smic", "HS")
+    short = [dataclasses.replace(c, subject=c.subject.replace("s0", "s")) for c in clips]
+    assert codes(expected_findings(short, record)) == {("info", "counts-agree"): 1}
+    (_, _, one) = expected_findings(short[1:], record)
+    assert one.message == (
+        "Clips per subject differ from the published ones: s1 5 instead of 6 (SMIC, HS)."
+    )
+
+
 def test_every_count_that_differs_is_named():
     clips, record = full("samm", "v2")
     findings = expected_findings([c for c in clips if c.subject != "007"], record)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -109,7 +110,8 @@ def test_facts_as_json_from_the_workspace_and_from_a_file_are_the_same(run, spot
     assert here["scores"] == there["scores"]
     assert here["truth_digest"] == there["truth_digest"]
     assert here["notes"] == there["notes"]
-    assert "beyond the frames of the video" in here["notes"][-1]
+    assert "beyond the frames of the video" in here["notes"][-2]
+    assert "emotion 'disgust' is spotted (1 interval)" in here["notes"][-1]
     assert here["synthetic"]
     assert there["synthetic"]
     assert here["scores"]["micro"]["f1"] == 0.5
@@ -130,6 +132,32 @@ def test_the_two_modes_of_strs_are_told_apart(run, spotted):
     assert lines["reference"].startswith("STRS (reference), micro: 0.5000 = F1 of spotting 1.0000")
     with pytest.raises(MerPrepError, match="1 of 1 annotated expressions have no emotion"):
         run("evaluate-spotting", spotted, "--strs", "strict")
+
+
+def test_an_emotion_that_is_annotated_nowhere_is_noted(run, tmp_path):
+    predictions = tmp_path / "spotted.csv"
+    rows = ["006_1,11,19,micro,anger", "006_2,30,39,micro,angr", "006_3,1,9,micro,angr"]
+    predictions.write_text("\n".join(["video,onset,offset,type,emotion", *rows, ""]))
+    words = ("evaluate-spotting", predictions, "--type", "micro")
+    note = "emotion 'angr' is spotted (2 intervals), and no expression that is scored has it"
+    result = run(*words, "--strs", "strict")
+    assert f"note: {note}" in result.output
+    assert "Did you mean 'anger'?" in result.output
+    (said,) = json.loads(run(*words, "--strs", "strict", "--json").stdout)["notes"]
+    assert said.startswith(note)
+    # Without emotions scored, it does not matter.
+    assert "that is scored has it" not in run(*words).output
+    predictions.write_text("\n".join(["video,onset,offset,type,emotion", rows[0], ""]))
+    assert "that is scored has it" not in run(*words, "--strs", "strict").output
+
+
+def test_a_truth_without_videos_is_refused(run, spotted, tmp_path):
+    truth = tmp_path / "truth.csv"
+    for rows in ("", "a note\n"):
+        truth.write_text("note,video,onset,offset,type\n" + rows.replace("\n", ",,,,\n"))
+        with pytest.raises(MerPrepError, match="The ground truth names no video") as caught:
+            run("evaluate-spotting", spotted, "--truth", truth)
+        assert caught.value.where == str(truth)
 
 
 def test_what_looks_odd_is_noted(run, spotted, tmp_path):
@@ -153,3 +181,31 @@ def test_options_that_a_truth_file_has_decided_are_refused(run, spotted, tmp_pat
 def test_a_threshold_of_zero_is_refused(run, spotted):
     with pytest.raises(MerPrepError, match="'iou' is out of range"):
         run("evaluate-spotting", spotted, "--iou", "0")
+
+
+def test_nothing_annotated_and_nothing_spotted_is_no_score(run, tmp_path):
+    truth, none = tmp_path / "truth.csv", tmp_path / "none.csv"
+    truth.write_text("video,onset,offset,type\na,,,\nb,5,9,macro\n")
+    none.write_text("video,onset,offset\n")
+    chosen = ("evaluate-spotting", none, "--truth", truth, "--type")
+    output = run(*chosen, "micro").output
+    row = next(line.split() for line in output.splitlines() if line.startswith("micro"))
+    assert row[-4:] == ["-", "-", "-", "-"]
+    assert "evaluate-spotting: F1 - (micro)" in output
+    facts = json.loads(run(*chosen, "micro", "--json").stdout)["scores"]["micro"]
+    assert facts["f1"] is facts["precision"] is facts["recall"] is facts["f1_interval"] is None
+    missed = json.loads(run(*chosen, "macro", "--json").stdout)["scores"]["macro"]
+    assert (missed["f1"], missed["fn"]) == (0, 1)
+
+
+def test_lines_of_a_corpus_that_was_not_named_are_explained(run, tmp_path):
+    clip = dataclasses.replace(_clip("006_1_1", 10, 19, "micro"), corpus="casme_sq")
+    clip = dataclasses.replace(clip, clip_id="casme_sq/006/006_1_1")
+    recording = Recording("006_1", "006", "v/006_1", 1, 500, 500)
+    record = ImportRecord("casme_sq", "casme_sq", "/data", synthetic=True, recordings=(recording,))
+    write_manifest(tmp_path / "ws" / "manifests", [clip], record)
+    path = tmp_path / "two.csv"
+    path.write_text("video,onset,offset,type\ncasme_sq/006_1,10,19,micro\n")
+    with pytest.raises(MerPrepError, match="'casme_sq/006_1' is of corpus 'casme_sq', which is"):
+        run("evaluate-spotting", path, "samm_lv")
+    assert "F1" in run("evaluate-spotting", path, "samm_lv", "casme_sq").output

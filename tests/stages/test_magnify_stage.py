@@ -31,6 +31,23 @@ def test_motion_is_measured_from_the_onset(make_clip):
     assert output.facts == {"method": "phase", "factor": 5.0, "reference_frame": 102}
 
 
+@pytest.mark.parametrize("method", ["phase", "linear"])
+def test_a_clip_in_which_nothing_moves_is_said(make_clip, method):
+    stage = Magnify(MagnifyParams(method=method))
+    for count, why in ((1, "The clip has one frame"), (4, "All 4 frames are the same")):
+        clip, frames = make_clip([TINY] * count)
+        still = np.repeat(aligned(1)["align"]["frames"], count, axis=0)
+        output = stage.run(clip, frames, {"align": {"frames": still}})
+        assert output.warnings == (f"{why}: there is no motion to magnify.",)
+        assert output.facts["still"] is True
+        np.testing.assert_array_equal(output.arrays["frames"], still)
+    clip, frames = make_clip([TINY] * 4)
+    still[3, 5, 5, 1] ^= 1
+    output = stage.run(clip, frames, {"align": {"frames": still}})
+    assert output.warnings == ()
+    assert "still" not in output.facts
+
+
 def test_a_band_uses_the_frame_rate_of_the_clip(make_clip):
     clip, frames = make_clip([TINY] * 8, fps=100.0)
     inputs = aligned(8)

@@ -221,6 +221,43 @@ def test_failures_leave_the_list_when_they_are_gone(imported: Workspace) -> None
     assert read_failures(imported.failures) == []
 
 
+def test_failures_of_other_settings_and_other_runs_still_hold(
+    imported: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = recipe("means", means={"refuse": "EP01_02"})
+    run(imported, refused)
+    (first,) = read_failures(imported.failures)
+    assert run(imported, recipe("means")).quarantined == set()
+    assert read_failures(imported.failures) == [first]
+    entered = Lock.__enter__
+
+    def late(lock: Lock) -> Lock:
+        """Let another run write its failure just before this one gets the lock."""
+        held = entered(lock)
+        if not done:
+            done.append(lock)
+            text = imported.failures.read_text()
+            other = {**first, "clip_id": "other/sub01/x"}
+            imported.failures.write_text(text + json.dumps(other) + "\n")
+        return held
+
+    done: list[Lock] = []
+    monkeypatch.setattr("mer_prep.stages.failures.Lock.__enter__", late)
+    plans = make_plan(imported, ["toy"], recipe("means"))
+    record_failures(imported, plans, recipe("means"), RunSummary())
+    assert [one["clip_id"] for one in read_failures(imported.failures)] == [
+        first["clip_id"],
+        "other/sub01/x",
+    ]
+
+
+def test_an_entry_of_an_earlier_version_goes_with_the_next_run(imported: Workspace) -> None:
+    old = {"clip_id": "toy/sub01/EP01_02", "stage": "means", "in_stage": "means"}
+    imported.failures.write_text(json.dumps(old) + "\n")
+    run(imported, recipe("means"))
+    assert read_failures(imported.failures) == []
+
+
 def test_a_missing_frame_is_quarantined_by_name(imported: Workspace) -> None:
     clip = imported.find_clip("toy/sub02/EP01_01")
     (Path(clip.root) / clip.frames[1]).unlink()

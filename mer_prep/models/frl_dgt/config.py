@@ -135,7 +135,7 @@ class FrlDgtConfig:
 PRESETS: dict[str, FrlDgtConfig] = {
     "paper": FrlDgtConfig(),
     "tiny": FrlDgtConfig(
-        side=64, scale=0.25, region_size=16, width=32, heads=2, layers=1, head_dropout=0.2
+        scale=0.125, region_size=16, width=32, heads=2, layers=1, head_dropout=0.2
     ),
 }
 

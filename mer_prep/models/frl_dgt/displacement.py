@@ -28,7 +28,7 @@ FEATURES = ("magnitude", "strain")
 FIRST = 0.01
 
 #: Sides of the windows whose displacements are the guesses, px.
-WINDOWS = (3, 5, 9)
+WINDOWS = (3, 7, 13)
 
 #: Factor of the guesses as the network sees them, so that tenths of a px are not lost.
 GAIN = 5.0

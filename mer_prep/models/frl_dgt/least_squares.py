@@ -14,7 +14,7 @@ from torch.nn import functional
 
 #: What is added to the mean squared slopes of a window, in squared grey levels a px: a slope of a
 #: fiftieth a px counts as much as the wish to stand still.
-STIFFNESS = 4e-4
+STIFFNESS = 3e-5
 
 
 def least_squares_displacement(onset: Tensor, apex: Tensor, *, window: int) -> Tensor:

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mer_prep.dataset import Batch, ClipSource, PreparedClip, Statistics
+from mer_prep.dataset import TESTED, Batch, ClipSource, PreparedClip, Statistics
 from mer_prep.errors import TrainingError
 from mer_prep.models.frl_dgt import (
     PRESETS,
@@ -96,7 +96,8 @@ class FrlDgtMethod(Method):
         image = None
         if "dynamic-image" in arrays:
             image = self.image(np.asarray(arrays["dynamic-image"]["dynamic_image"]))
-        learned = self.config.learned
+        # Only the tested pair has its flow, which takes the place of a learned displacement.
+        others = {NEAR: near_pairs(onset, apex, len(frames)), ANY: any_pairs(onset, len(frames))}
         return PreparedClip(
             clip_id=clip.clip_id,
             corpus=clip.corpus,
@@ -107,10 +108,7 @@ class FrlDgtMethod(Method):
             landmarks=arrays["align"]["landmarks"],
             samples=pairs,
             image=image,
-            others={
-                NEAR: near_pairs(onset, apex, len(frames)) if learned else pairs,
-                ANY: any_pairs(onset, len(frames)),
-            },
+            others=others if self.config.learned else {},
         )
 
     def build(self, classes: int) -> nn.Module:
@@ -129,7 +127,7 @@ class FrlDgtMethod(Method):
 
     def stretches(self, settings: TrainingSettings) -> tuple[Stretch, ...]:
         """Return the reconstruction of any pairs, and the joint training near onset and apex."""
-        joint = Stretch("all", settings.steps, NEAR)
+        joint = Stretch("all", settings.steps, NEAR if self.config.learned else TESTED)
         if not settings.pre_steps:
             return (joint,)
         return (Stretch(RECONSTRUCTION, settings.pre_steps, ANY), joint)

@@ -23,6 +23,8 @@ _DEVICE = click.option(
 _TARGETS = (
     ("flow_endpoint_error_px", "flow EPE px", 1, 3),
     ("zero_flow_error_px", "zero flow px", 1, 3),
+    ("reconstruction_error", "rebuilt", 1, 3),
+    ("identity_error", "as it is", 1, 3),
     ("landmark_error_eye_centres", "landmarks %", 100, 2),
     ("landmark_failure_rate", "failures %", 100, 2),
     ("mean_face_error", "mean face %", 100, 2),
@@ -36,11 +38,18 @@ _TRUTHS = (
     ("true_target_error", "dlib %", 100, 2),
 )
 
-_LEGEND = """\
-Mean over clips, each by the model that was not trained on it; px are {px}.
-  flow EPE    end-point error against TV-L1; zero flow is that of no motion, which it must beat
-  landmarks   mean error against dlib's, in % of the distance between the centres of the eyes;
-              mean face is that of the mean landmarks in training; failures are frames above 10 %"""
+_LEGEND = "Mean over clips, each by the model that was not trained on it; px are {px}."
+
+#: What stands below the scores, by the score that it explains.
+_EXPLAINED = {
+    "flow_endpoint_error_px": "  flow EPE    end-point error against TV-L1; zero flow is that of "
+    "no motion, which it must beat",
+    "reconstruction_error": "  rebuilt     the apex from the onset by the displacement: mean "
+    "error in grey levels; as it is,\n              that of the onset itself, which it must beat",
+    "landmark_error_eye_centres": "  landmarks   mean error against dlib's, in % of the distance "
+    "between the centres of the eyes;\n              mean face is that of the mean landmarks in "
+    "training; failures are frames above 10 %",
+}
 
 
 @click.command()
@@ -122,6 +131,9 @@ def _print_auxiliary(parts: dict[str, dict[str, float]], px: str) -> None:
         click.echo(table(rows, (title, "clips", *(one[1] for one in shown))))
         if columns is _TARGETS:
             click.echo(_LEGEND.format(px=px))
+            for key, text in _EXPLAINED.items():
+                if any(key in part for part in parts.values()):
+                    click.echo(text)
         else:
             click.echo("Flow is scored inside the face; what alignment left of head motion counts.")
 
@@ -274,6 +286,15 @@ def _print_prediction(facts: dict[str, Any], marks: list[str], px: str) -> None:
             f"landmarks: {percent:.2f} % of the distance of the eye centres from dlib's, "
             f"{scores['landmark_failures']} of {plural(scores['frames'], 'frame')} above 10 %"
         )
+    if "reconstruction_error" in scores:
+        click.echo(
+            f"apex rebuilt from the onset: {scores['reconstruction_error']:.2f} grey levels off, "
+            f"the onset itself {scores['identity_error']:.2f}"
+        )
+    if facts["regions"]:
+        first = sorted(facts["regions"].items(), key=lambda one: -one[1]["attention"])
+        listed = ", ".join(f"{name} {one['attention']:.2f}" for name, one in first)
+        click.echo(f"regions by attention: {listed}")
     for note in facts["notes"]:
         click.echo(f"  note: {note}")
 

@@ -41,6 +41,13 @@ class Prediction:
         Landmarks (x, y) of the second frame of every pair, in px of the model's frames.
     target_landmarks : ndarray, shape (J, P, 68, 2), float32
         Those of the stage ``landmarks``.
+    displacement : ndarray, shape (J, P, 2, S, S), float32, or None
+        What rebuilds the second frame of a pair from the first: its pixel p was at p + D(p), px.
+    attention : mapping of str to float
+        How much each region counts for the answer, the mean over samples and folds; empty if the
+        model does not weigh regions.
+    boxes : ndarray, shape (J, K, 4), float32, or None
+        Where these regions are: left, top, right and bottom in px of the model's frames.
     window : Window
         Which part of the aligned frames the model's frames are.
     scores : mapping of str to float
@@ -55,6 +62,9 @@ class Prediction:
     target_flow: np.ndarray
     landmarks: np.ndarray | None
     target_landmarks: np.ndarray
+    displacement: np.ndarray | None
+    attention: Mapping[str, float]
+    boxes: np.ndarray | None
     window: Window
     scores: Mapping[str, float]
 
@@ -105,10 +115,11 @@ def apply_folds(
         outputs.append(joined(found[clip_id]))
     chances = torch.stack([torch.softmax(one.logits.double(), dim=1) for one, _ in outputs])
     mean, batch = outputs[0]
-    for name in ("flow", "landmarks"):
+    for name in ("flow", "landmarks", "displacement", "attention"):
         if getattr(mean, name) is not None:
             parts = [getattr(one, name) for one, _ in outputs]
             setattr(mean, name, torch.stack(parts).mean(dim=0))
+    boxes = study.method.boxes(batch)
     names = [fold.name for fold in judges.folds]
     return Prediction(
         classes=study.classes,
@@ -119,8 +130,13 @@ def apply_folds(
         target_flow=batch.flow.numpy(),
         landmarks=None if mean.landmarks is None else mean.landmarks.numpy(),
         target_landmarks=batch.landmarks[:, 1:].numpy(),
+        displacement=None if mean.displacement is None else mean.displacement.numpy(),
+        attention={}
+        if mean.attention is None
+        else dict(zip(study.method.regions, mean.attention.mean(dim=0).tolist(), strict=True)),
+        boxes=None if boxes is None else boxes.numpy(),
         window=Window((store.side - view.side) // 2, view.reduce),
-        scores=score_targets(mean, batch),
+        scores=score_targets(mean, batch, deviation=statistics.deviation),
     )
 
 

@@ -1,5 +1,8 @@
 """Scores of the auxiliary tasks, optical flow and landmarks, on the clips that folds tested.
 
+The flow of FRL-DGT is the inverse of its displacement, so that all flows point from the first
+frame to the second.
+
 References
 ----------
 .. [1] Z. Shao et al., "MOL: Joint Estimation of Micro-Expression, Optical Flow, and Landmark via
@@ -18,10 +21,12 @@ import numpy as np
 
 from mer_prep.dataset import Batch
 from mer_prep.metrics import endpoint_errors, failure_rate, landmark_errors
+from mer_prep.models.frl_dgt.pictures import grey
+from mer_prep.models.frl_dgt.warp import warp
 from mer_prep.models.output import ModelOutput
 
 #: Version of what stands under ``auxiliary`` in ``results.json``.
-SCHEMA = 2
+SCHEMA = 3
 
 Part = TypeVar("Part")
 
@@ -46,6 +51,9 @@ class ClipAuxiliary:
         distance between the centres of the eyes (Table XV).
     landmark_failures : int
         Frames in which that error exceeds 0.1.
+    reconstruction_error, identity_error : float
+        Mean difference in grey levels, 0 to 255, of the second frame of a pair from the first seen
+        through the displacement, and from the first as it is, which it must beat.
     zero_flow_error_px : float
         The end-point error of a flow that is zero everywhere: what a flow must beat.
     mean_face_error : float
@@ -65,6 +73,8 @@ class ClipAuxiliary:
     flow_endpoint_error_px: float = _UNKNOWN
     landmark_error_eye_centres: float = _UNKNOWN
     landmark_failures: int = 0
+    reconstruction_error: float = _UNKNOWN
+    identity_error: float = _UNKNOWN
     zero_flow_error_px: float = _UNKNOWN
     mean_face_error: float = _UNKNOWN
     true_flow_error_px: float = _UNKNOWN
@@ -120,17 +130,17 @@ def joined(outputs: Sequence[tuple[ModelOutput, Batch]]) -> tuple[ModelOutput, B
         return None if parts[0] is None else torch.cat(parts)
 
     found, given = zip(*outputs, strict=True)
+    columns = zip(*(batch.tensors() for batch in given), strict=True)
     return (
         ModelOutput(*(all_of([getattr(one, name) for one in found]) for name in _OUTPUT)),
-        Batch(*(all_of([getattr(one, name) for one in given]) for name in _BATCH)),
+        Batch(*(all_of(list(one)) for one in columns)),
     )
 
 
 _OUTPUT = tuple(one.name for one in dataclasses.fields(ModelOutput))
-_BATCH = tuple(one.name for one in dataclasses.fields(Batch))
 
 
-def score_targets(output: ModelOutput, batch: Batch) -> dict[str, Any]:
+def score_targets(output: ModelOutput, batch: Batch, *, deviation: float) -> dict[str, Any]:
     """Return the scores of a clip against what the model was trained to give.
 
     Parameters
@@ -139,6 +149,8 @@ def score_targets(output: ModelOutput, batch: Batch) -> dict[str, Any]:
         What the model gives for the J samples of a clip.
     batch : Batch
         The samples; flow and landmarks are the targets, those of TV-L1 and of ``landmarks``.
+    deviation : float
+        Grey levels that are 1 in the frames of the batch.
 
     Returns
     -------
@@ -155,6 +167,11 @@ def score_targets(output: ModelOutput, batch: Batch) -> dict[str, Any]:
         scores["landmark_error_eye_centres"] = float(errors.mean())
         scores["landmark_failures"] = round(failure_rate(errors) * len(errors))
         scores["frames"] = len(errors)
+    if output.displacement is not None:
+        first, second = (grey(batch.frames[:, index]) for index in (0, 1))
+        seen = warp(first, output.displacement[:, 0])
+        scores["reconstruction_error"] = deviation * float((seen - second).abs().mean())
+        scores["identity_error"] = deviation * float((first - second).abs().mean())
     return scores
 
 

@@ -22,7 +22,7 @@ from mer_prep.training.study import Study
 from mer_prep.training.weights import Judges, read_results
 
 #: Version of what `prediction_facts` gives.
-SCHEMA = 1
+SCHEMA = 2
 
 
 def prediction_facts(
@@ -57,8 +57,21 @@ def prediction_facts(
         "folds": {
             name: _by_class(prediction, chances) for name, chances in prediction.by_fold.items()
         },
+        "regions": _regions(prediction),
         "auxiliary": dict(prediction.scores),
         "notes": list(ready.notes),
+    }
+
+
+def _regions(prediction: Prediction) -> dict[str, dict[str, Any]]:
+    """Return attention to, and box in aligned px of, every region, of the first sample."""
+    if prediction.boxes is None or not prediction.attention:
+        return {}
+    corners = prediction.boxes[0].reshape(-1, 2, 2).astype(np.float64)
+    boxes = prediction.window.aligned(corners).reshape(-1, 4)
+    return {
+        name: {"attention": weight, "box": [round(float(edge), 2) for edge in box]}
+        for (name, weight), box in zip(prediction.attention.items(), boxes, strict=True)
     }
 
 
@@ -87,8 +100,9 @@ def write_prediction(
     """Write a prediction into a folder and return the files.
 
     ``probabilities.json`` holds `prediction_facts`; ``flow.npz`` the arrays ``flow`` and ``tvl1``,
-    shape (J, P, 2, S, S), px of the model's frames, ``frames`` (J, P, 2), the numbers of the two
-    frames of every pair, and what places them in the aligned frames; ``landmarks.csv`` a line for
+    shape (J, P, 2, S, S), px of the model's frames, ``displacement`` of that shape if the model
+    has one, ``frames`` (J, P, 2), the numbers of the two frames of every pair, and what places
+    them in the aligned frames; ``landmarks.csv`` a line for
     every point of every frame but the first of each sample, in aligned and in source px;
     ``prediction.png`` a picture of the first sample. What a model without the head does not give
     is not written.
@@ -129,8 +143,12 @@ def write_prediction(
 def _write_flow(path: Path, ready: Ready, prediction: Prediction, marks: list[str]) -> None:
     samples = np.asarray(ready.frame_numbers)[ready.prepared.samples]
     assert prediction.flow is not None
+    arrays: dict[str, Any] = {}
+    if prediction.displacement is not None:
+        arrays["displacement"] = prediction.displacement
     np.savez_compressed(
         path,
+        **arrays,
         flow=prediction.flow,
         tvl1=prediction.target_flow,
         frames=np.stack([samples[:, :-1], samples[:, 1:]], axis=-1),

@@ -115,7 +115,7 @@ def rescore(
             output, batch = joined(outputs)
             rows.append(_row(stored[clip_id], output, study))
             entry, samples = entries[clip_id], tested_samples(store, clip_id)
-            scores = _auxiliary(output, batch, window, mean_face)
+            scores = _auxiliary(output, batch, window, mean_face, statistics.deviation)
             scores |= score_truth(workspace, entry, output, batch, window, samples)
             clips.append(ClipAuxiliary(clip_id, entry.corpus, fold.name, **scores))
     progress(len(study.folds), len(study.folds))
@@ -142,9 +142,9 @@ def _row(stored: Row, output: ModelOutput, study: Study) -> Row:
 
 
 def _auxiliary(
-    output: ModelOutput, batch: Batch, window: Window, mean_face: np.ndarray
+    output: ModelOutput, batch: Batch, window: Window, mean_face: np.ndarray, deviation: float
 ) -> dict[str, Any]:
-    scores = score_targets(output, batch)
+    scores = score_targets(output, batch, deviation=deviation)
     if output.landmarks is not None:
         target = flat(batch.landmarks[:, 1:])
         guess = np.broadcast_to(window.seen(mean_face), target.shape)

@@ -37,7 +37,8 @@ def prediction_sheet(
     """Return one picture of what was predicted for the first sample of a clip.
 
     Every column is a pair of frames: the second one with its landmarks, the predicted flow, and
-    that of TV-L1 in the same colours. A row without a head to predict it is left out.
+    that of TV-L1 in the same colours. A row without a head to predict it is left out. Of a single
+    pair all stand side by side, after its first frame with the regions that count.
 
     Parameters
     ----------
@@ -57,9 +58,9 @@ def prediction_sheet(
     """
     sample = ready.prepared.samples[0]
     numbers = [ready.frame_numbers[index] for index in sample]
-    rows = [
-        tile_row([_face_tile(ready, prediction, pair) for pair in range(len(sample) - 1)]),
-    ]
+    rows = [[_face_tile(ready, prediction, pair) for pair in range(len(sample) - 1)]]
+    if prediction.attention and prediction.boxes is not None:
+        rows.insert(0, [_region_tile(ready, prediction)])
     max_px = 0.25
     if prediction.flow is not None:
         target = prediction.target_flow[0]
@@ -69,8 +70,11 @@ def prediction_sheet(
                 _flow_tile(one, f"{name} flow, {numbers[pair]} to {numbers[pair + 1]}", max_px)
                 for pair, one in enumerate(flow)
             ]
-            rows.append(tile_row(tiles))
-    body = np.concatenate(rows)
+            rows.append(tiles)
+    if len(sample) == 2:
+        # One pair: everything stands side by side.
+        rows = [[tile for row in rows for tile in row]]
+    body = np.concatenate([tile_row(row) for row in rows])
     panel = _panel(prediction, max_px, body.shape[0])
     return headed(np.concatenate([body, panel], axis=1), title, facts)
 
@@ -78,14 +82,8 @@ def prediction_sheet(
 def _face_tile(ready: Ready, prediction: Prediction, pair: int) -> np.ndarray:
     """Return the second frame of a pair as the model sees it, in colour."""
     index = int(ready.prepared.samples[0][pair + 1])
-    window, side = prediction.window, prediction.target_flow.shape[-1]
-    seen = slice(window.offset, window.offset + side * window.reduce)
-    view = cv2.resize(
-        np.ascontiguousarray(ready.pictures[index][seen, seen]),
-        (TILE, TILE),
-        interpolation=cv2.INTER_CUBIC,
-    )
-    picture = np.asarray(view)
+    side = prediction.target_flow.shape[-1]
+    picture = _seen(ready, prediction, index)
     layers = [(prediction.target_landmarks, TARGET, 1.2)]
     if prediction.landmarks is not None:
         layers.append((prediction.landmarks, (80, 255, 120), 1.8))
@@ -93,6 +91,33 @@ def _face_tile(ready: Ready, prediction: Prediction, pair: int) -> np.ndarray:
         points = (np.asarray(landmarks[0, pair], np.float64) + 0.5) * (TILE / side) - 0.5
         picture = draw_landmarks(picture, points, radius=radius, colour=colour)
     return labelled_tile(picture, f"frame {ready.frame_numbers[index]}")
+
+
+def _region_tile(ready: Ready, prediction: Prediction) -> np.ndarray:
+    """Return the first frame with the regions, the brighter the more they count."""
+    index = int(ready.prepared.samples[0][0])
+    picture = _seen(ready, prediction, index)
+    assert prediction.boxes is not None
+    scale = TILE / prediction.target_flow.shape[-1]
+    largest = max(prediction.attention.values())
+    order = sorted(enumerate(prediction.attention.values()), key=lambda one: one[1])
+    for region, weight in order:
+        left, top, right, bottom = (
+            round((float(edge) + 0.5) * scale) for edge in prediction.boxes[0, region]
+        )
+        share = weight / largest
+        colour = tuple(round(40 + share * (one - 40)) for one in TARGET)
+        thickness = 1 if share < 0.5 else 2
+        cv2.rectangle(picture, (left, top), (right - 1, bottom - 1), colour, thickness)
+    return labelled_tile(picture, f"frame {ready.frame_numbers[index]}, attention to regions")
+
+
+def _seen(ready: Ready, prediction: Prediction, index: int) -> np.ndarray:
+    """Return a frame as the model sees it, in colour, at the size of a tile."""
+    window, side = prediction.window, prediction.target_flow.shape[-1]
+    seen = slice(window.offset, window.offset + side * window.reduce)
+    part = np.ascontiguousarray(ready.pictures[index][seen, seen])
+    return np.asarray(cv2.resize(part, (TILE, TILE), interpolation=cv2.INTER_CUBIC))
 
 
 def _flow_tile(flow: np.ndarray, title: str, max_px: float) -> np.ndarray:

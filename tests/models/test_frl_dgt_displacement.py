@@ -8,10 +8,12 @@ from torch.nn import functional  # noqa: E402
 
 from mer_prep.errors import ConfigError  # noqa: E402
 from mer_prep.models.frl_dgt.displacement import (  # noqa: E402
+    WINDOWS,
     DisplacementGenerator,
     dynamic_feature,
     normalised_field,
 )
+from mer_prep.models.frl_dgt.least_squares import least_squares_displacement  # noqa: E402
 from mer_prep.models.frl_dgt.objective import self_supervision, weighted  # noqa: E402
 from mer_prep.models.frl_dgt.warp import mirror_field, warp  # noqa: E402
 from mer_prep.ops.strain import strain_magnitude, strain_tensor  # noqa: E402
@@ -25,12 +27,61 @@ def test_the_module_has_the_parameters_of_its_plan():
     )
     planned = sum(a * b * kernel + 2 * b for a, b, kernel in convolutions) + 32 * 2 * 9 + 2
     assert planned == 3_340_418
-    assert sum(p.numel() for p in DisplacementGenerator().parameters()) == planned
+    assert count(DisplacementGenerator(guess=False)) == planned
+    # The guesses are seen, and the share of each, and of none, is given.
+    windows = len(WINDOWS)
+    more = 2 * windows * 32 * 49 + (windows + 1) * (32 * 9 + 1)
+    assert count(DisplacementGenerator()) == planned + more
+
+
+def count(module):
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def smooth_picture(side=64):
+    """Return a picture (1, 1, S, S) whose values are known between pixels, as a function."""
+
+    def at(dx, dy):
+        y, x = torch.meshgrid(*[torch.arange(float(side))] * 2, indexing="ij")
+        x, y = x + dx, y + dy
+        waves = torch.sin(0.4 * x + 0.1 * y) + torch.cos(0.35 * y - 0.2 * x)
+        return (0.5 + 0.2 * waves)[None, None]
+
+    return at
+
+
+@pytest.mark.parametrize("shift", [(0.3, 0.0), (-0.2, 0.15), (0.0, -0.4)])
+@pytest.mark.parametrize("window", WINDOWS)
+def test_a_small_shift_is_found_in_closed_form(shift, window):
+    picture = smooth_picture()
+    found = least_squares_displacement(picture(0, 0), picture(*shift), window=window)
+    inside = found[0, :, 12:-12, 12:-12]
+    error = (inside - torch.tensor(shift)[:, None, None]).norm(dim=0)
+    # Slopes of the picture vanish in places, and there is little to follow.
+    assert error.mean() < 0.05 * np.hypot(*shift)
+    assert error.max() < 0.12
+
+
+def test_the_closed_form_stands_still_where_nothing_is_to_be_seen():
+    flat = torch.full((1, 1, 16, 16), 0.5)
+    brighter = flat + 0.1
+    assert not least_squares_displacement(flat, brighter, window=5).any()
+
+
+def test_the_guess_is_where_the_generator_starts():
+    torch.manual_seed(0)
+    picture = smooth_picture()
+    frames = torch.stack([picture(0, 0), picture(0.3, -0.2)], dim=1).expand(-1, -1, 3, -1, -1)
+    with torch.no_grad():
+        found = DisplacementGenerator(scale=0.125)(frames)[0, :, 12:-12, 12:-12]
+    # At first all guesses and standing still have about the same share.
+    expected = len(WINDOWS) / (len(WINDOWS) + 1) * torch.tensor([0.3, -0.2])
+    torch.testing.assert_close(found.mean(dim=(1, 2)), expected, atol=0.03, rtol=0)
 
 
 def test_the_displacement_starts_small_and_is_bounded():
     torch.manual_seed(0)
-    generator = DisplacementGenerator(scale=0.25, largest=1.5)
+    generator = DisplacementGenerator(scale=0.25, largest=1.5, guess=False)
     frames = torch.rand(2, 2, 3, 64, 64)
     first = generator(frames)
     assert first.shape == (2, 2, 64, 64)

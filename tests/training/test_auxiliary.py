@@ -41,7 +41,7 @@ def test_scores_by_hand():
     output.flow[:, :, 0] = 3.0
     # One frame of six is 10 px off, which is a fifth of the distance between the eyes.
     output.landmarks[0, 1, :, 1] += 10
-    scores = score_targets(output, batch)
+    scores = score_targets(output, batch, deviation=1.0)
     assert scores == {
         "flow_endpoint_error_px": pytest.approx(4),
         "zero_flow_error_px": pytest.approx(5),
@@ -49,7 +49,7 @@ def test_scores_by_hand():
         "landmark_failures": 1,
         "frames": 6,
     }
-    assert score_targets(ModelOutput(output.logits, None, None), batch) == {}
+    assert score_targets(ModelOutput(output.logits), batch, deviation=1.0) == {}
 
 
 def test_batches_of_one_clip_are_joined():
@@ -80,7 +80,7 @@ def test_every_clip_counts_once_and_every_frame_in_the_failure_rate():
             clip("b", flow_endpoint_error_px=0.5, true_flow_error_px=0.25),
         ]
     )
-    assert found["schema"] == 2
+    assert found["schema"] == 3
     assert found["parts"] == {
         "all": {
             "clips": 3,
@@ -104,6 +104,19 @@ def test_every_clip_counts_once_and_every_frame_in_the_failure_rate():
             "true_clips": 1,
         },
     }
+
+
+def test_a_displacement_is_scored_by_what_it_rebuilds():
+    ramp = torch.arange(20.0).expand(20, 20) / 255
+    frames = torch.stack([ramp, ramp + 2 / 255])[None, :, None].expand(-1, -1, 3, -1, -1)
+    batch = Batch(frames, torch.zeros(1, 1, 2, 20, 20), torch.zeros(1, 2, 68, 2), torch.zeros(1))
+    shift = torch.tensor([2.0, 0.0])[:, None, None].expand(1, 1, 2, 20, 20)
+    output = ModelOutput(torch.zeros(1, 3), flow=-shift, displacement=shift)
+    scores = score_targets(output, batch, deviation=255.0)
+    assert scores["identity_error"] == pytest.approx(2, abs=1e-4)
+    # Only the last two columns look beyond the border: 2 and 1 grey levels in 20 columns.
+    assert scores["reconstruction_error"] == pytest.approx(3 / 20, abs=1e-4)
+    assert scores["flow_endpoint_error_px"] == pytest.approx(2)
 
 
 def test_predictions_tell_what_they_hold():

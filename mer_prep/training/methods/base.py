@@ -191,6 +191,10 @@ class Method(ABC):
             As in `Stretch`.
         """
 
+    def boxes(self, batch: Batch) -> Tensor | None:
+        """Return the boxes (B, K, 4) of `regions`: left, top, right and bottom in px."""
+        return None
+
     @abstractmethod
     def apply(self, model: nn.Module, batch: Batch) -> ModelOutput:
         """Return what the model gives for samples that are tested."""

@@ -18,6 +18,8 @@ from mer_prep.models.frl_dgt import (
     WEIGHTS,
     FrlDgt,
     FrlDgtConfig,
+    action_unit_boxes,
+    grid_boxes,
     invert,
     self_supervision,
 )
@@ -169,6 +171,12 @@ class FrlDgtMethod(Method):
             displacement=displacement[:, None],
             attention=output.attention,
         )
+
+    def boxes(self, batch: Batch) -> Tensor:
+        """Return the boxes of the regions, (B, 9, 4): left, top, right and bottom in px."""
+        if self.config.regions == "grid":
+            return grid_boxes(len(batch.labels), side=self.side)
+        return action_unit_boxes(batch.landmarks[:, 0], side=self.side)
 
     def _inputs(self, batch: Batch) -> tuple[Tensor | None, ...]:
         with_flow = self.config.displacement.startswith("tvl1")

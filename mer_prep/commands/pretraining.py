@@ -139,7 +139,8 @@ def _prepared(
             jobs=options["jobs"],
             architecture=changes.pop(options["model"], {}),
             training={
-                name: options[name] for name in ("steps", "batch", "learning_rate", "clip_gradient")
+                name: options[name]
+                for name in ("steps", "pre_steps", "batch", "learning_rate", "clip_gradient")
             },
             settings=changes,
             precision=choose_precision(options["precision"], device),

@@ -36,13 +36,19 @@ def study_options(command: Command) -> Command:
                 "--model", default="mol", show_default=True, help="See `mer-prep models`."
             ),
             click.option(
-                "--preset", default="paper", show_default=True, help="paper, code or tiny."
+                "--preset", default="paper", show_default=True, help="paper, tiny or, of mol, code."
             ),
             click.option(
                 "--seed", default=1, show_default=True, help="Decides weights, samples and crops."
             ),
             click.option(
                 "--steps", type=click.IntRange(1), help="Steps a fold, instead of the preset's."
+            ),
+            click.option(
+                "--pre-steps",
+                type=click.IntRange(0),
+                help="frl-dgt: steps before these that only rebuild the apex, instead of the "
+                "preset's.",
             ),
             click.option("--batch", type=click.IntRange(1), help="Samples a step."),
             click.option("--learning-rate", type=float, help="Instead of the preset's."),
@@ -54,7 +60,8 @@ def study_options(command: Command) -> Command:
                 "settings",
                 multiple=True,
                 metavar="NAME.KEY=VALUE",
-                help="Change the architecture (mol.blocks=2) or a stage (align.mode=onset).",
+                help="Change the architecture (mol.blocks=2, frl-dgt.fusion=after) or a stage "
+                "(align.mode=onset).",
             ),
             click.option(
                 "--precision",
@@ -169,6 +176,7 @@ def train(
     draw_seed: int | None,
     seed: int,
     steps: int | None,
+    pre_steps: int | None,
     batch: int | None,
     learning_rate: float | None,
     clip_gradient: float | None,
@@ -241,6 +249,7 @@ def train(
             architecture=changes.pop(model, {}),
             training={
                 "steps": steps,
+                "pre_steps": pre_steps,
                 "batch": batch,
                 "learning_rate": learning_rate,
                 "clip_gradient": clip_gradient,
@@ -350,6 +359,8 @@ def print_results(results: dict[str, Any]) -> None:
         )
     head = ("corpus", "clips", "UF1", "95 % interval", "UAR", "Acc", "WF1")
     click.echo(table(rows, head))
+    if results.get("apex"):
+        click.echo(f"  {_apex_line(results['apex'])}")
     for text in results["warnings"]:
         click.echo(f"  warning: {text}")
     for one in results["published"]:
@@ -359,6 +370,14 @@ def print_results(results: dict[str, Any]) -> None:
         click.echo(f"  published figures are not shown: {results['published_left_out']}")
     if results["published"]:
         click.echo(f"  {results['note']}")
+
+
+def _apex_line(apex: dict[str, Any]) -> str:
+    text = ", ".join(f"{source} in {plural(n, 'clip')}" for source, n in apex["sources"].items())
+    if "mean_error_frames" in apex:
+        frames = f"{apex['mean_error_frames']:.1f}"
+        text += f"; where another is annotated, {frames} frames away from it on average"
+    return f"apex: {text}"
 
 
 @click.command()

@@ -28,7 +28,7 @@ class RunComparison:
     mcnemar : Comparison
         McNemar's test of that difference.
     differing : mapping of str to tuple
-        Of protocol and folds, what is not the same in the two runs.
+        Of protocol, folds and where the apex comes from, what is not the same in the two runs.
     """
 
     clips: int
@@ -108,11 +108,12 @@ def _differing(study: Study, other: Study) -> dict[str, tuple[object, object]]:
     facts = {
         "protocol": (study.protocol, other.protocol),
         "folds": (len(study.folds), len(other.folds)),
+        "apex": (study.apex.get("policy"), other.apex.get("policy")),
     }
     found: dict[str, tuple[object, object]] = {
         name: pair for name, pair in facts.items() if pair[0] != pair[1]
     }
-    if not found and study.folds != other.folds:
+    if "folds" not in found and study.folds != other.folds:
         found["folds"] = ("other clips", "in the same number of folds")
     return found
 

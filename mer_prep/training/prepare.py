@@ -19,6 +19,7 @@ from mer_prep.stages import all_stages
 from mer_prep.stages.base import build_stages
 from mer_prep.stages.plan import Recipe, SubjectPlan, make_plan
 from mer_prep.stages.runner import Runner
+from mer_prep.store.shard import read_clip, read_header
 from mer_prep.training.initial import check_unseen, read_init
 from mer_prep.training.methods import Method, method_of
 from mer_prep.training.methods import architecture as architecture_of
@@ -158,6 +159,7 @@ def prepare_study(
         clip_lists={one: composite.digest(one) for one in composite.corpora}
         | {"all": composite.digest()},
         annotations=composite.annotations,
+        apex=_apex_facts(workspace, entries, composite),
         left_out=dict(Counter(composite.left_out.values()).most_common()),
         findings=findings,
     )
@@ -238,3 +240,28 @@ def _entries(
         for one in composite.samples
         if one.clip.clip_id not in missing
     ]
+
+
+def _apex_facts(
+    workspace: Workspace, entries: Sequence[ClipEntry], composite: Composite
+) -> dict[str, Any]:
+    """Return where the apex of the clips comes from; empty if their flow needs none."""
+    clips = {one.clip.clip_id: one.clip for one in composite.samples}
+    sources: Counter[str] = Counter()
+    errors, policy = [], ""
+    for entry in entries:
+        path = workspace.root / entry.shards["flow"]
+        _, facts = read_clip(path, entry.clip_id, ())
+        if "apex_source" not in facts:
+            return {}
+        sources[str(facts["apex_source"])] += 1
+        policy = policy or read_header(path).recipe["stages"]["flow"]["params"]["apex"]
+        clip = clips[entry.clip_id]
+        if clip.apex_source == "annotated" and facts["apex_source"] != "annotated":
+            assert clip.apex is not None
+            chosen = clip.position(int(facts["apex_number"]))
+            errors.append(abs(chosen - clip.position(clip.apex)))
+    found: dict[str, Any] = {"policy": policy, "sources": dict(sources.most_common())}
+    if errors:
+        found["mean_error_frames"] = float(np.mean(errors))
+    return found

@@ -110,6 +110,7 @@ def write_results(run: Path, study: Study) -> dict[str, Any]:
         "note": model_card(study.model).note,
         "choices": list(model_card(study.model).preset(study.preset).choices),
         "left_out": dict(study.left_out),
+        "apex": dict(study.apex),
         "annotations": dict(study.annotations),
         "passport": {
             "clip_lists": dict(study.clip_lists),

@@ -110,6 +110,11 @@ class Study:
         Version of the annotation by corpus, where it is known.
     left_out : mapping of str to int
         Number of clips that have no label, by the reason.
+    apex : mapping
+        Where the apex of the clips comes from, for methods that take it: the ``policy`` of the
+        stage ``flow``, the number of clips by source under ``sources`` and, of those whose
+        annotated apex was not taken, how far the other one is from it on average under
+        ``mean_error_frames``.
     findings : tuple of str
         What was to be said of the composite; no part of the digest.
     """
@@ -135,6 +140,7 @@ class Study:
     clip_lists: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
     left_out: Mapping[str, int] = field(default_factory=dict)
+    apex: Mapping[str, Any] = field(default_factory=dict)
     findings: tuple[str, ...] = ()
 
     @property

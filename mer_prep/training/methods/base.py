@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from mer_prep.dataset import TESTED, Batch, ClipSource, PreparedClip, Statistics
+from mer_prep.errors import ConfigError
 from mer_prep.models.output import ModelOutput
 from mer_prep.training.recipes import TrainingSettings
 
@@ -158,7 +159,18 @@ class Method(ABC):
         return source.statistics(clip_ids)
 
     def settled(self, settings: TrainingSettings) -> TrainingSettings:
-        """Return settings without what the architecture has no use for."""
+        """Return settings without what the architecture has no use for.
+
+        Raises
+        ------
+        ConfigError
+            If steps are asked for that the method does not have.
+        """
+        if settings.pre_steps:
+            raise ConfigError(
+                f"{self.name} has no steps before its training.",
+                hint="leave --pre-steps out; it is for frl-dgt",
+            )
         return settings
 
     def stretches(self, settings: TrainingSettings) -> tuple[Stretch, ...]:

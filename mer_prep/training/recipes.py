@@ -311,13 +311,15 @@ FRL_DGT = ModelCard(
                 batch=32,
                 clip_gradient=1.0,
                 pre_steps=420,
+                reconstruction_weight=30.0,
                 displacement_rate=0.5,
                 brightness=0.1,
             ),
             choices=(
                 "all sizes of all layers, the nine regions, and how tokens are fused",
                 "the displacement starts from guesses in closed form (frl-dgt.guess)",
-                "the terms of the reconstruction and their weights",
+                "the terms of the reconstruction and their weights: 30 times that of the classes, as "
+                "grey levels from 0 to 1 differ by hundredths",
                 "420 steps of reconstruction alone, then 840 of both (30 and 60 times the clips)",
                 "crops of 128 of 144 px, mirrored, brighter or darker by up to a tenth, and frames "
                 "up to 2 away from onset and apex",
@@ -336,6 +338,7 @@ FRL_DGT = ModelCard(
                 batch=8,
                 clip_gradient=1.0,
                 pre_steps=30,
+                reconstruction_weight=30.0,
                 brightness=0.1,
             ),
             choices=("everything: it has no published counterpart",),

@@ -114,7 +114,7 @@ class Study:
         Where the apex of the clips comes from, for methods that take it: the ``policy`` of the
         stage ``flow``, the number of clips by source under ``sources`` and, of those whose
         annotated apex was not taken, how far the other one is from it on average under
-        ``mean_error_frames``.
+        ``mean_error_frames``; no part of the digest, the shards tell it.
     findings : tuple of str
         What was to be said of the composite; no part of the digest.
     """
@@ -159,7 +159,8 @@ class Study:
 
     def digest(self) -> str:
         """Return the SHA-256 of everything that decides the result."""
-        return digest({key: value for key, value in self.facts().items() if key != "findings"})
+        said = {"findings", "apex"}
+        return digest({key: value for key, value in self.facts().items() if key not in said})
 
 
 def study_from(facts: Mapping[str, Any]) -> Study:

@@ -1,8 +1,9 @@
 """What a training step costs, and which part of the model: ``python -m benchmarks.training``.
 
-A step of the whole model (losses, backward pass and optimiser included) takes turns with the flow
-head alone and with the channel correspondence alone, on inputs of the same number and shape. The
-flow head has nine tenths of the arithmetic; what the rest adds is what a better program could save.
+A step of the whole model (losses, backward pass and optimiser included) takes turns with parts of
+it on inputs of the same number and shape: of MOL the flow head, which has nine tenths of the
+arithmetic, and the channel correspondence; of FRL-DGT the displacement with its reconstruction
+alone, and the step with tokens fused after attention instead of before.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from mer_prep.models.f5c import F5C
 from mer_prep.models.mol import LANDMARKS, Mol, preset
 from mer_prep.training.fit import make_optimiser
 from mer_prep.training.losses import mol_losses
+from mer_prep.training.methods import architecture, method_of
+from mer_prep.training.methods.frl_dgt import RECONSTRUCTION
 from mer_prep.training.recipes import model_card
 
 #: Classes of the recogniser.
@@ -117,6 +120,67 @@ def measure_step(
     }
 
 
+def measure_pairs(
+    *, name: str = "paper", batch: int = 8, turns: int = 3, threads: int = 1, device: str = "cpu"
+) -> dict[str, Any]:
+    """Time training steps of FRL-DGT and their parts, in turn; parameters as `measure_step`.
+
+    Returns
+    -------
+    dict
+        Median seconds of a step, of the displacement's alone, and of a step with fusion after
+        attention; the ratios, and the largest memory of the process in GiB.
+    """
+    torch.set_num_threads(threads)
+    card = model_card("frl-dgt").preset(name)
+    side = architecture("frl-dgt", name).side
+    batch_of = Batch(
+        torch.rand(batch, 2, 3, side, side, device=device),
+        torch.full((batch, 1, 2, side, side), torch.nan, device=device),
+        side * torch.rand(batch, 2, LANDMARKS, 2, device=device),
+        torch.arange(batch, device=device) % CLASSES,
+    )
+
+    def step(objective: str, **changes: str) -> Callable[[], None]:
+        torch.manual_seed(0)
+        method = method_of("frl-dgt", architecture("frl-dgt", name, changes))
+        model = method.build(CLASSES).to(device)
+        optimiser = make_optimiser(model, card.training, rates=method.rates(card.training))
+        weights = method.weights(card.training)
+
+        def work() -> None:
+            losses = method.losses(model, batch_of, objective)
+            optimiser.zero_grad(set_to_none=True)
+            torch.stack([weights[one] * loss for one, loss in losses.items()]).sum().backward()
+            optimiser.step()
+
+        return work
+
+    parts = {
+        "step": step("all"),
+        "displacement": step(RECONSTRUCTION),
+        "fused_after": step("all", fusion="after"),
+    }
+    seconds = _in_turn(parts, turns, device)
+    medians = {part: statistics.median(taken) for part, taken in seconds.items()}
+    return {
+        "model": "frl-dgt",
+        "preset": name,
+        "batch": batch,
+        "device": device,
+        "threads": threads,
+        "torch": torch.__version__,
+        "machine": platform.machine(),
+        "seconds": {part: [round(one, 4) for one in taken] for part, taken in seconds.items()},
+        "step_s": medians["step"],
+        "displacement_share": medians["displacement"] / medians["step"],
+        "after_over_before": statistics.median(
+            a / b for a, b in zip(seconds["fused_after"], seconds["step"], strict=True)
+        ),
+        "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+    }
+
+
 def _back(output: Tensor) -> None:
     output.square().mean().backward()
 
@@ -139,12 +203,15 @@ def _in_turn(
 def main() -> None:
     """Measure, and print the figures as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--name", default="paper", help="preset of MOL")
+    parser.add_argument("--model", choices=["mol", "frl-dgt"], default="mol")
+    parser.add_argument("--name", default="paper", help="preset of the model")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
-    print(json.dumps(measure_step(**vars(parser.parse_args())), indent=1))
+    given = vars(parser.parse_args())
+    measure = {"mol": measure_step, "frl-dgt": measure_pairs}[given.pop("model")]
+    print(json.dumps(measure(**given), indent=1))
 
 
 if __name__ == "__main__":

@@ -318,8 +318,8 @@ FRL_DGT = ModelCard(
             choices=(
                 "all sizes of all layers, the nine regions, and how tokens are fused",
                 "the displacement starts from guesses in closed form (frl-dgt.guess)",
-                "the terms of the reconstruction and their weights: 30 times that of the classes, as "
-                "grey levels from 0 to 1 differ by hundredths",
+                "the terms of the reconstruction and their weights: 30 times that of the classes, "
+                "as grey levels from 0 to 1 differ by hundredths",
                 "420 steps of reconstruction alone, then 840 of both (30 and 60 times the clips)",
                 "crops of 128 of 144 px, mirrored, brighter or darker by up to a tenth, and frames "
                 "up to 2 away from onset and apex",

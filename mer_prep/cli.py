@@ -13,6 +13,7 @@ from mer_prep.commands import (
     corpora,
     evaluation,
     export,
+    models,
     pretraining,
     spotting,
     stages,
@@ -65,7 +66,7 @@ def cli(context: click.Context, debug: bool) -> None:
 
 
 for module in (
-    *(corpora, stages, composite, export, store, tools, spotting, pretraining, training),
+    *(corpora, stages, composite, export, store, tools, spotting, pretraining, training, models),
     evaluation,
 ):
     for command in module.COMMANDS:

@@ -1,0 +1,69 @@
+"""The command models: what can be trained."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import click
+
+from mer_prep.commands.common import json_option, print_json, table
+
+
+@click.command()
+@click.argument("name", required=False)
+@json_option
+def models(name: str | None, as_json: bool) -> None:
+    """List the models, or show one: presets, parameters by module, published figures."""
+    from mer_prep.checks import soft_import
+
+    soft_import("torch", purpose="is needed to build the models", install="mer-prep[train]")
+    from mer_prep.training.methods import METHODS
+    from mer_prep.training.recipes import MODELS, model_card
+
+    if name is None:
+        if as_json:
+            print_json([{"name": one.name, "title": one.title} for one in MODELS.values()])
+        else:
+            rows = [(one.name, ", ".join(one.presets), one.title) for one in MODELS.values()]
+            click.echo(table(rows, ("model", "presets", "title")))
+        return
+    card = model_card(name)
+    presets: dict[str, Any] = {}
+    for key, one in card.presets.items():
+        method = METHODS[name](METHODS[name].presets[key])
+        parts = {
+            part: sum(parameter.numel() for parameter in module.parameters())
+            for part, module in method.build(3).named_children()
+        }
+        presets[key] = {
+            "title": one.title,
+            "input": method.input,
+            "parameters": {"all": sum(parts.values()), **parts},
+            "architecture": dataclasses.asdict(method.config),
+            "training": dataclasses.asdict(one.training),
+            "choices": list(one.choices),
+        }
+    published = [dataclasses.asdict(one) for one in card.published]
+    if as_json:
+        facts = {"name": card.name, "title": card.title, "reference": card.reference}
+        print_json(facts | {"presets": presets, "published": published, "note": card.note})
+        return
+    click.echo(f"{card.name}: {card.title}\n  {card.reference}")
+    for key, made in presets.items():
+        click.echo(f"  {key}: {made['title']}; {made['input']}")
+        counts = ", ".join(f"{part} {count:,}" for part, count in made["parameters"].items())
+        click.echo(f"    parameters with 3 classes: {counts}")
+        for choice in made["choices"]:
+            click.echo(f"    chosen here: {choice}")
+    for result in card.published:
+        scores = ", ".join(f"{key.upper()} {value:.4f}" for key, value in result.scores.items())
+        with_ = "".join(f", {key}={value}" for key, value in result.variant.items())
+        click.echo(
+            f"  published, {result.protocol} {result.labels}, {result.part}: {scores} "
+            f"({result.source}{with_})"
+        )
+    click.echo(f"  {card.note}")
+
+
+COMMANDS = (models,)

@@ -168,7 +168,7 @@ def _compare(workspace: Workspace, first: str, second: str, as_json: bool) -> No
         "those of one subject are not quite."
     )
     for name, (here, there) in found.differing.items():
-        click.echo(f"  note: the {name} differ: {here} and {there}")
+        click.echo(f"  note: not the same {name}: {here} and {there}")
     for name in leaky:
         click.echo(f"  LEAKY: {name} chose its weights on the test subjects; the test says nothing")
     marks = ", SYNTHETIC" if any(study.synthetic for study in studies) else ""
@@ -264,6 +264,9 @@ def _print_prediction(facts: dict[str, Any], marks: list[str], px: str) -> None:
     click.echo(f"  weights: {facts['run']}, {facts['weights']['why']}")
     for mark in marks:
         click.echo(f"  {mark}")
+    if len(facts["samples"]) == 1:
+        numbers = facts["samples"][0]["frames"]
+        click.echo(f"  frames {', '.join(map(str, numbers))}")
     rows = []
     for name, chance in facts["probabilities"].items():
         of_samples = [one["probabilities"][name] for one in facts["samples"]]

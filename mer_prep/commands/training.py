@@ -309,6 +309,7 @@ def _run_name(study: Study, split: str, name: str | None) -> str:
     marks = ["-inner"] if study.selection.kind == "inner" else []
     marks += ["-init"] if study.init else []
     marks += ["-shuffled"] if study.shuffled else []
+    marks += [f"-{one}-{value}" for one, value in study.method.changed(study.preset).items()]
     draw = f"-draw{study.draw_seed}" if study.draw_seed else ""
     made = f"{study.model}-{study.preset}-{study.labels}{draw}-{split}-seed{study.seed}"
     made = name or made + "".join(marks)

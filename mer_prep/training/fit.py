@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mer_prep.dataset import Batch, ClipSource
+from mer_prep.dataset import TESTED, Batch, ClipSource
 from mer_prep.errors import TrainingError
 from mer_prep.models.output import ModelOutput
 from mer_prep.training.checkpoints import load_model, resume, save_checkpoint
@@ -192,7 +192,8 @@ def _steps(
         end = first + stretch.steps
         if begin < end:
             samples = store.samples(clip_ids, stretch.kind)
-            draw = Draw(samples, view, settings.batch, name, seed)
+            by_clip = stretch.kind != TESTED
+            draw = Draw(samples, view, settings.batch, name, seed, by_clip=by_clip)
             for step, batch in batches(store, draw, machine, range(max(begin, first), end)):
                 yield step, stretch.objective, draw, batch
         first = end

@@ -132,10 +132,11 @@ def train_folds(
         crew.loader, workspace, study.clips, study.method, places[0], copies=copies
     )
     if crew.device == "cpu":
+        steps = study.training.all_steps
         say(
-            f"training on the CPU: {study.training.all_steps} steps in each of {len(folds)} "
-            f"fold{'' if len(folds) == 1 else 's'}, "
-            f"{len(places)} at a time; --device cuda is far faster where there is one"
+            f"training on the CPU: {steps} step{'' if steps == 1 else 's'} in each of "
+            f"{len(folds)} fold{'' if len(folds) == 1 else 's'}, {len(places)} at a time; "
+            "--device cuda is far faster where there is one"
         )
     if loader == "stream":
         say("clips are read from their shards as they are needed (--loader)")

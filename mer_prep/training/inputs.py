@@ -153,7 +153,7 @@ def _shard_recipe(workspace: Workspace, study: Study) -> Mapping[str, Any]:
 def recipe_of(workspace: Workspace, run: Path, study: Study) -> tuple[Recipe, tuple[str, ...]]:
     """Return the stages with the parameters that a study was prepared with.
 
-    The flow is not an input of the model, so its engine is whichever works here.
+    Where the flow is not an input of the model, its engine is whichever works here.
 
     Returns
     -------
@@ -173,12 +173,14 @@ def recipe_of(workspace: Workspace, run: Path, study: Study) -> tuple[Recipe, tu
     else:
         facts = _shard_recipe(workspace, study)
     settings: dict[str, Any] = {name: one["params"] for name, one in facts["stages"].items()}
-    settings["flow"] = {**settings["flow"], "engine": "auto"}
+    settings["flow"] = {**settings["flow"]}
+    if not study.method.sees_flow:
+        settings["flow"]["engine"] = "auto"
     settings["source"] = facts["source"]
     notes = []
-    if "apex" not in settings and settings["flow"]["pairs"] == "onset-apex":
+    if settings["flow"].get("apex") == "annotated" and settings["flow"]["pairs"] == "onset-apex":
+        # A video or a folder has no annotation.
         settings["flow"]["apex"] = "annotated-or-spotted"
-        notes.append("the apex is spotted where none is annotated")
     recipe = Recipe(*build_stages(all_stages(), study.method.stages(), settings))
     for name, stage in recipe.stages.items():
         before = facts["stages"].get(name)
@@ -247,6 +249,8 @@ def prepare_clip(
             ) from None
         results[name] = check_output(stage, output)
         said += [f"{name}: {text}" for text in output.warnings]
+        if output.facts.get("apex_source", "annotated") != "annotated":
+            said.append(f"apex: {output.facts['apex_source']}, frame {output.facts['apex_number']}")
     aligned = results["align"]
     return Ready(
         prepared=method.prepared(member_of(clip), results, where=clip.clip_id),

@@ -110,6 +110,9 @@ class Draw:
         The seed.
     rank, world : int
         Part of every batch that is wanted: samples `rank`, `rank` + `world`, ...
+    by_clip : bool
+        Whether a clip is drawn first, and then one of its samples, so that those with more of
+        them are not drawn more often.
     """
 
     samples: Sequence[tuple[int, int]]
@@ -119,6 +122,7 @@ class Draw:
     seed: int
     rank: int = 0
     world: int = 1
+    by_clip: bool = False
 
     def batch(self, source: ClipSource, step: int) -> Batch:
         """Return the batch of a step, counted from 0, on the source's device."""
@@ -142,6 +146,17 @@ class Draw:
         return torch.Generator().manual_seed(seed_of("samples", self.seed, self.name, step))
 
     def _samples(self, generator: torch.Generator) -> list[tuple[int, int]]:
+        if self.by_clip:
+            clips: dict[int, list[tuple[int, int]]] = {}
+            for sample in self.samples:
+                clips.setdefault(sample[0], []).append(sample)
+            groups = list(clips.values())
+            picked = torch.randint(len(groups), (self.size,), generator=generator).tolist()
+            places = torch.rand(self.size, generator=generator).tolist()
+            return [
+                groups[clip][int(place * len(groups[clip]))]
+                for clip, place in zip(picked, places, strict=True)
+            ]
         numbers = torch.randint(len(self.samples), (self.size,), generator=generator)
         return [self.samples[one] for one in numbers.tolist()]
 

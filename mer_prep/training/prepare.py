@@ -104,6 +104,13 @@ def prepare_study(
     chosen = model_card(model).preset(preset)
     config = architecture_of(model, preset, architecture)
     method = method_of(model, config)
+    settings_of_training = method.settled(with_changes(chosen.training, training or {}))
+    if (training or {}).get("pre_steps") and not settings_of_training.pre_steps:
+        raise ConfigError(
+            "Without a reconstruction there are no steps before.",
+            where=model,
+            hint="leave --pre-steps out",
+        )
     began, seen = (None, {}) if init is None else read_init(init)
     composite = compose(
         workspace, corpora, labels, protocol=protocol, folds_file=folds_file, seed=draw_seed
@@ -141,7 +148,7 @@ def prepare_study(
         model=model,
         preset=preset,
         architecture=config,
-        training=method.settled(with_changes(chosen.training, training or {})),
+        training=settings_of_training,
         reduce=chosen.reduce,
         start_landmarks=chosen.start_landmarks,
         labels=composite.labels.name,

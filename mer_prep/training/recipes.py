@@ -17,6 +17,10 @@ OPTIMISERS = ("adam", "adamw")
 SCHEDULES = ("constant", "cosine")
 
 
+#: Settings that runs made before them do not know.
+LATER_SETTINGS = ("pre_steps", "reconstruction_weight", "displacement_rate", "brightness")
+
+
 @dataclass(frozen=True)
 class TrainingSettings:
     """How a model is trained.

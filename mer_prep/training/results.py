@@ -172,6 +172,10 @@ def _incomparable(study: Study) -> str:
         (study.synthetic, "the clips are synthetic"),
         (study.shuffled, "the labels are shuffled"),
         (study.leaky, "the step was chosen on the test subject"),
+        (
+            study.apex.get("policy") in ("spotted", "midpoint"),
+            "annotated apex frames were not used",
+        ),
     )
     return next((text for found, text in marks if found), "")
 

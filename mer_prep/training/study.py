@@ -29,7 +29,7 @@ from mer_prep.training.initial import Init
 from mer_prep.training.loading import load_clip
 from mer_prep.training.methods import METHODS, Method, method_of
 from mer_prep.training.predictions import LossLog, write_fold, write_predictions
-from mer_prep.training.recipes import TrainingSettings
+from mer_prep.training.recipes import LATER_SETTINGS, TrainingSettings
 from mer_prep.training.selection import LEAKY, Selection, best_evaluation, evaluation_facts
 from mer_prep.training.start import (
     absent_classes,
@@ -159,8 +159,15 @@ class Study:
 
     def digest(self) -> str:
         """Return the SHA-256 of everything that decides the result."""
-        said = {"findings", "apex"}
-        return digest({key: value for key, value in self.facts().items() if key not in said})
+        facts = {key: one for key, one in self.facts().items() if key not in {"findings", "apex"}}
+        # Settings that came later: at their defaults they are as if they were not there.
+        usual = dataclasses.asdict(TrainingSettings())
+        facts["training"] = {
+            key: one
+            for key, one in facts["training"].items()
+            if key not in LATER_SETTINGS or one != usual[key]
+        }
+        return digest(facts)
 
 
 def study_from(facts: Mapping[str, Any]) -> Study:

@@ -16,7 +16,7 @@ from mer_prep.errors import ConfigError, TrainingError  # noqa: E402
 from mer_prep.models.frl_dgt import warp  # noqa: E402
 from mer_prep.store.shard import group_name  # noqa: E402
 from mer_prep.training.fit import Machine, View, fit, make_optimiser, predict  # noqa: E402
-from mer_prep.training.loading import load_clip, open_clips, resident_bytes  # noqa: E402
+from mer_prep.training.loading import Draw, load_clip, open_clips, resident_bytes  # noqa: E402
 from mer_prep.training.methods import architecture, method_of  # noqa: E402
 from mer_prep.training.methods.frl_dgt import ANY, NEAR, any_pairs, near_pairs  # noqa: E402
 from mer_prep.training.recipes import TrainingSettings, model_card  # noqa: E402
@@ -330,3 +330,46 @@ def test_mol_has_no_steps_before():
     settings = dataclasses.replace(card.training, pre_steps=5)
     with pytest.raises(ConfigError, match="mol has no steps before"):
         method_of("mol", PRESETS["tiny"]).settled(settings)
+
+
+def test_clips_with_more_pairs_are_not_drawn_more_often(workspace):
+    made = method()
+    entries = pairs_study(made).clips[:3]
+    clips = [load_clip(workspace, one, made) for one in entries]
+    clips[0] = dataclasses.replace(clips[0], others={NEAR: clips[0].samples})
+    store = ClipStore(clips)
+    ids = [one.clip_id for one in entries]
+    samples = store.samples(ids, NEAR)
+    assert [sum(number == one for number, _ in samples) for one in range(3)] == [1, 19, 19]
+    view = View(64, 1, made.statistics(store, tuple(ids)))
+    drawn = Draw(samples, view, 3000, "fold", 1, by_clip=True)
+    picked = drawn._samples(torch.Generator().manual_seed(0))
+    shares = [sum(number == one for number, _ in picked) / 3000 for one in range(3)]
+    assert shares == pytest.approx([1 / 3] * 3, abs=0.03)
+    # Every pair of a clip comes.
+    assert len(set(picked)) == len(samples)
+
+
+def test_mixed_precision_keeps_what_is_small(workspace):
+    made = method()
+    one = pairs_study(made)
+    store = open_clips("resident", workspace, one.clips, made, "cpu")
+    torch.manual_seed(0)
+    model = made.build(3).eval()
+    view = View(64, 1, made.statistics(store, FOLDS[0].train))
+    batch = view.centre(store.batch(store.samples(FOLDS[0].train)))
+    exact = made.losses(model, batch, "all")
+    output = made.apply(model, batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = made.losses(model, batch, "all")
+        other = made.apply(model, batch)
+    for name in ("photometric", "structure"):
+        assert rounded[name] >= 0
+        assert rounded[name].item() == pytest.approx(exact[name].item(), rel=0.02)
+    torch.testing.assert_close(other.flow, output.flow, atol=0.02, rtol=0)
+
+
+def test_there_is_no_reconstruction_without_a_learned_displacement():
+    assert method(displacement="tvl1").settled(SETTINGS).pre_steps == 0
+    assert method(self_supervised=False).settled(SETTINGS).reconstruction_weight == 0
+    assert method().settled(SETTINGS) is SETTINGS

@@ -131,7 +131,7 @@ def test_the_cost_of_a_spotted_apex_is_told(workspace):
     assert 0 <= apex["mean_error_frames"] < 4
     assert f"{apex['mean_error_frames']:.1f} frames away from it on average" in output
     compared = call("evaluate", "run", "--compare", "spotted", "-w", workspace).stdout
-    assert "the apex differ: annotated-or-spotted and spotted" in compared
+    assert "not the same apex: annotated-or-spotted and spotted" in compared
 
 
 @pytest.mark.parametrize("displacement", ["tvl1", "dynamic-image"])

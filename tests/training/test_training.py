@@ -17,6 +17,7 @@ from mer_prep.models.output import ModelOutput  # noqa: E402
 from mer_prep.training.checkpoints import read_checkpoint, save_checkpoint  # noqa: E402
 from mer_prep.training.fit import Machine, rate_at  # noqa: E402
 from mer_prep.training.losses import landmark_loss, mol_losses, ocular_distance  # noqa: E402
+from mer_prep.training.methods import METHODS  # noqa: E402
 from mer_prep.training.recipes import MODELS, TrainingSettings, model_card  # noqa: E402
 from mer_prep.training.study import (  # noqa: E402
     finished,
@@ -76,6 +77,13 @@ def test_it_learns_what_moves(tmp_path, store):
         run_fold(tmp_path, made, fold, store, Machine(checkpoint_every=0))
         right += sum(row["label"] == row["predicted"] for row in predictions(tmp_path, fold))
     assert right >= 8
+
+
+def test_studies_made_before_some_settings_stay_the_same():
+    made = study()
+    assert made.digest() == ("7a262510acd33d5ae88f473a024cffd17445c7c6ae9ae2bfbd7de4b4166eea53")
+    other = dataclasses.replace(made, training=dataclasses.replace(made.training, brightness=0.1))
+    assert other.digest() != made.digest()
 
 
 class KilledError(Exception):
@@ -193,4 +201,4 @@ def test_model_cards_name_presets_and_published_figures():
         model_card("mal")
     with pytest.raises(ConfigError, match="'preset'"):
         card.preset("large")
-    assert list(MODELS) == ["mol"]
+    assert list(MODELS) == list(METHODS) == ["mol", "frl-dgt"]

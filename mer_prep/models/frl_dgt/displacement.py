@@ -153,7 +153,7 @@ class DisplacementGenerator(nn.Module):
         return field
 
     def _field(self, frames: Tensor) -> Tensor:
-        onset, apex = (grey(one) for one in frames.unbind(1))
+        onset, apex = (grey(one.float()) for one in frames.unbind(1))
         guesses = [least_squares_displacement(onset, apex, window=one) for one in self.windows]
         seen = torch.cat([frames.flatten(1, 2) * 2 - 1, *(GAIN * one for one in guesses)], dim=1)
         maps = self.first(seen)
@@ -174,7 +174,7 @@ class DisplacementGenerator(nn.Module):
             shares = found[:, 2:].softmax(dim=1)
             for share, guess in zip(shares.split(1, dim=1), guesses, strict=False):
                 field = field + share * guess
-        return self.largest * torch.tanh(field / self.largest)
+        return self.largest * torch.tanh(field.float() / self.largest)
 
 
 def dynamic_feature(field: Tensor, *, kind: str = "magnitude") -> Tensor:

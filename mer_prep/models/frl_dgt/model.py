@@ -203,7 +203,8 @@ class FrlDgt(nn.Module):
             boxes = grid_boxes(len(feature), side=side, device=feature.device)
         else:
             boxes = action_unit_boxes(landmarks[:, 0], side=side)
-        crops = crop_regions(feature, boxes.to(feature.dtype), size=self.config.region_size)
+        # In mixed precision too: rounded corners would move by a quarter of a pixel.
+        crops = crop_regions(feature.float(), boxes.float(), size=self.config.region_size)
         tokens = self.embedding.regions(crops) + self.region_embedding
         if self.local is None:
             regions = tokens.mean(2)

@@ -100,6 +100,11 @@ class Method(ABC):
         return int(self.config.side)
 
     @property
+    def sees_flow(self) -> bool:
+        """Whether the model is fed on flow, instead of only learning to give it."""
+        return False
+
+    @property
     def input(self) -> str:
         """What it takes, as a phrase."""
         kind = "grey" if self.colours == 1 else "colour"

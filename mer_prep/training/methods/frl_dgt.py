@@ -62,6 +62,11 @@ class FrlDgtMethod(Method):
         return 2
 
     @property
+    def sees_flow(self) -> bool:
+        """Whether TV-L1 flow takes the place of the displacement."""
+        return bool(self.config.displacement.startswith("tvl1"))
+
+    @property
     def rebuilds(self) -> bool:
         """Whether a displacement is trained by reconstruction."""
         return bool(self.config.learned and self.config.self_supervised)
@@ -156,7 +161,7 @@ class FrlDgtMethod(Method):
             losses["expression"] = functional.cross_entropy(output.logits.float(), batch.labels)
         if self.rebuilds:
             onset, apex = batch.frames.unbind(1)
-            losses |= self_supervision(onset, apex, output.displacement.float())
+            losses |= self_supervision(onset.float(), apex.float(), output.displacement.float())
         return losses
 
     def apply(self, model: nn.Module, batch: Batch) -> ModelOutput:
@@ -179,8 +184,8 @@ class FrlDgtMethod(Method):
         return action_unit_boxes(batch.landmarks[:, 0], side=self.side)
 
     def _inputs(self, batch: Batch) -> tuple[Tensor | None, ...]:
-        with_flow = self.config.displacement.startswith("tvl1")
-        return (batch.frames, batch.landmarks, batch.flow if with_flow else None, batch.image)
+        flow = batch.flow if self.sees_flow else None
+        return (batch.frames, batch.landmarks, flow, batch.image)
 
 
 def near_pairs(onset: int, apex: int, count: int) -> np.ndarray:

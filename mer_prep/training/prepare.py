@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from mer_prep.checks import suggest
 from mer_prep.composite import LOSO, Composite, compose
 from mer_prep.config import merge_settings
 from mer_prep.errors import ConfigError, TrainingError
@@ -182,6 +183,15 @@ def _prepared(
     say: Callable[[str], None],
 ) -> list[SubjectPlan]:
     """Make what is missing of the model's inputs; return where everything is."""
+    known = {"source", method.name, *all_stages()}
+    for name in settings:
+        if name not in known:
+            raise ConfigError(
+                f"--set {name}: there is neither a stage nor a model '{name}' here."
+                f"{suggest(name, known)}",
+                hint=f"--set {method.name}.NAME=VALUE changes the architecture; `mer-prep models "
+                f"{method.name} --json` lists its names",
+            )
     pipeline = read_pipeline(method.pipeline)
     required = method.required()
     used = {"source", *method.stages()}

@@ -324,7 +324,8 @@ FRL_DGT = ModelCard(
                 "the displacement starts from guesses in closed form (frl-dgt.guess)",
                 "the terms of the reconstruction and their weights: 30 times that of the classes, "
                 "as grey levels from 0 to 1 differ by hundredths",
-                "420 steps of reconstruction alone, then 840 of both (30 and 60 times the clips)",
+                "420 steps of reconstruction alone, then 840 of both (30 and 60 times the clips); "
+                "AdamW, its rate halved for the displacement, and all that is in `training`",
                 "crops of 128 of 144 px, mirrored, brighter or darker by up to a tenth, and frames "
                 "up to 2 away from onset and apex",
                 "frames are registered to the onset; the apex is spotted where none is annotated",

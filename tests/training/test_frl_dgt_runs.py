@@ -155,6 +155,14 @@ def test_other_pairs_are_refused(workspace):
         train(workspace, "--run", "x", "--set", "flow.pairs=consecutive")
 
 
+def test_settings_of_another_model_are_refused(workspace):
+    with pytest.raises(ConfigError, match="neither a stage nor a model 'mol' here") as caught:
+        train(workspace, "--run", "x", "--set", "mol.blocks=2")
+    assert "--set frl-dgt.NAME=VALUE" in caught.value.hint
+    with pytest.raises(ConfigError, match="Did you mean 'frl-dgt'"):
+        train(workspace, "--run", "x", "--set", "frl_dgt.fusion=after")
+
+
 def test_it_is_trained_before_on_other_people(workspace, tmp_path):
     made = write_corpus("samm", tmp_path, subjects=2, clips=2, frames=12)
     call("import", "samm", made.root, "-w", tmp_path / "ws")

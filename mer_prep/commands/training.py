@@ -306,10 +306,10 @@ def require_torch() -> None:
 
 def _run_name(study: Study, split: str, name: str | None) -> str:
     """Return the name of a run's folder; one that is LEAKY says so in any case."""
-    marks = ["-inner"] if study.selection.kind == "inner" else []
+    marks = [f"-{one}-{value}" for one, value in study.method.changed(study.preset).items()]
+    marks += ["-inner"] if study.selection.kind == "inner" else []
     marks += ["-init"] if study.init else []
     marks += ["-shuffled"] if study.shuffled else []
-    marks += [f"-{one}-{value}" for one, value in study.method.changed(study.preset).items()]
     draw = f"-draw{study.draw_seed}" if study.draw_seed else ""
     made = f"{study.model}-{study.preset}-{study.labels}{draw}-{split}-seed{study.seed}"
     made = name or made + "".join(marks)

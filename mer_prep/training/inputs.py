@@ -249,7 +249,7 @@ def prepare_clip(
             ) from None
         results[name] = check_output(stage, output)
         said += [f"{name}: {text}" for text in output.warnings]
-        if output.facts.get("apex_source", "annotated") != "annotated":
+        if name == "flow" and output.facts.get("apex_source", "annotated") != "annotated":
             said.append(f"apex: {output.facts['apex_source']}, frame {output.facts['apex_number']}")
     aligned = results["align"]
     return Ready(

@@ -107,11 +107,7 @@ def prepare_study(
     method = method_of(model, config)
     settings_of_training = method.settled(with_changes(chosen.training, training or {}))
     if (training or {}).get("pre_steps") and not settings_of_training.pre_steps:
-        raise ConfigError(
-            "Without a reconstruction there are no steps before.",
-            where=model,
-            hint="leave --pre-steps out",
-        )
+        say("no --pre-steps are taken: nothing is rebuilt that they could train")
     began, seen = (None, {}) if init is None else read_init(init)
     composite = compose(
         workspace, corpora, labels, protocol=protocol, folds_file=folds_file, seed=draw_seed

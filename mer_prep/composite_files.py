@@ -17,6 +17,7 @@ from mer_prep.composite_report import composite_report
 from mer_prep.label_map import LabelMap
 from mer_prep.manifest import write_atomic
 from mer_prep.protocols import folds_digest, write_folds
+from mer_prep.store import disk
 from mer_prep.store.key import digest
 
 SCHEMA = 2
@@ -53,7 +54,7 @@ def write_composite(
     Path
         The ``.jsonl``.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    disk.make_folder(folder)
     path = folder / "composite.jsonl"
     facts = _facts(composite, shards, pipeline)
     facts["report"] = composite_report(facts)

@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mer_prep.errors import ManifestError
+from mer_prep.store import disk, files
 
 SCHEMA = 1
 
@@ -477,7 +478,7 @@ class ImportRecord:
 def write_manifest(folder: Path, clips: Sequence[Clip], record: ImportRecord) -> Path:
     """Write ``<corpus>.jsonl`` and ``<corpus>.json`` atomically; return the former's path."""
     check_unique(clips)
-    folder.mkdir(parents=True, exist_ok=True)
+    disk.make_folder(folder)
     path = folder / f"{record.corpus}.jsonl"
     text = "".join(clip_to_json(clip) + "\n" for clip in clips)
     facts = {
@@ -548,10 +549,7 @@ def write_atomic(path: Path, text: str) -> None:
     """Write a small text file so that a reader sees the old or the new one, never a part."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with open(partial, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        disk.write_bytes(partial, text.encode(), sync=True)
+        disk.replace(partial, path)
     finally:
-        partial.unlink(missing_ok=True)
+        files.discard(partial)

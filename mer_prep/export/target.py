@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
 import re
-import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +15,7 @@ from pathlib import Path
 from mer_prep.errors import ConfigError, LockedError
 from mer_prep.export.pictures import SIDECAR
 from mer_prep.manifest import SYNTHETIC_MARK
+from mer_prep.store import disk
 from mer_prep.store.lock import Lock
 
 #: The file that says what an export is; a folder without it is never replaced.
@@ -136,7 +137,7 @@ def appearing(out: Path) -> Iterator[Path]:
     ConfigError
         If, at the end, the folder holds files that are not of an export.
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
+    disk.make_folder(out.parent)
     lock = Lock(out)
     try:
         lock.acquire()
@@ -157,24 +158,26 @@ def appearing(out: Path) -> Iterator[Path]:
 def _replacing(out: Path) -> Iterator[Path]:
     mark = uuid.uuid4().hex[:12]
     folder = out.with_name(f"{out.name}.{mark}.partial")
-    folder.mkdir()
+    disk.make_folder(folder, fresh=True)
     try:
         yield folder
         if not out.exists():
-            os.replace(folder, out)
+            disk.replace(folder, out)
             return
         # Once more: files may have come while the export was made.
         check_replaceable(out)
         old = out.with_name(f"{out.name}.{mark}.old")
-        os.replace(out, old)
+        disk.replace(out, old)
         try:
-            os.replace(folder, out)
+            disk.replace(folder, out)
         except OSError:
-            os.replace(old, out)
+            disk.replace(old, out)
             raise
-        shutil.rmtree(old)
+        disk.remove_tree(old)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            with contextlib.suppress(OSError):
+                disk.remove_tree(folder)
 
 
 def _remove_leftovers(out: Path) -> None:
@@ -186,4 +189,4 @@ def _remove_leftovers(out: Path) -> None:
     name = re.compile(rf"{re.escape(out.name)}\.[0-9a-f]{{12}}\.({kinds})")
     for path in out.parent.iterdir():
         if name.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
+            disk.remove_tree(path)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +17,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mer_prep.errors import ManifestError
-from mer_prep.store import disk, files
+from mer_prep.store import disk
+from mer_prep.store.text import write_atomic
 
 SCHEMA = 1
 
@@ -543,13 +543,3 @@ def read_record(path: Path) -> ImportRecord:
             where=path,
             hint="import the corpus again",
         ) from None
-
-
-def write_atomic(path: Path, text: str) -> None:
-    """Write a small text file so that a reader sees the old or the new one, never a part."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        disk.write_bytes(partial, text.encode(), sync=True)
-        disk.replace(partial, path)
-    finally:
-        files.discard(partial)

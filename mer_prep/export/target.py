@@ -149,6 +149,7 @@ def appearing(out: Path) -> Iterator[Path]:
             hint="wait for it, or if you know that it is dead, remove the lock file",
         ) from None
     try:
+        _put_back(out)
         _remove_leftovers(out)
         yield from _replacing(out)
     finally:
@@ -161,8 +162,10 @@ def _replacing(out: Path) -> Iterator[Path]:
     disk.make_folder(folder, fresh=True)
     try:
         yield folder
+        disk.sync_tree(folder)
         if not out.exists():
             disk.replace(folder, out)
+            disk.sync(out.parent)
             return
         # Once more: files may have come while the export was made.
         check_replaceable(out)
@@ -173,11 +176,19 @@ def _replacing(out: Path) -> Iterator[Path]:
         except OSError:
             disk.replace(old, out)
             raise
-        disk.remove_tree(old)
+        disk.sync(out.parent)
+        _remove_leftovers(out)
     finally:
         if folder.exists():
             with contextlib.suppress(OSError):
                 disk.remove_tree(folder)
+
+
+def _put_back(out: Path) -> None:
+    """Give an export its name back that was set aside by a run that was then killed."""
+    aside = _folders_beside(out, "old")
+    if aside and not out.exists():
+        disk.replace(aside[0], out)
 
 
 def _remove_leftovers(out: Path) -> None:
@@ -186,7 +197,14 @@ def _remove_leftovers(out: Path) -> None:
     A replaced one stays if nothing has taken its place: it is then all there is.
     """
     kinds = "partial|old" if (out / DESCRIPTION).is_file() else "partial"
+    for path in _folders_beside(out, kinds):
+        disk.remove_tree(path)
+
+
+def _folders_beside(out: Path, kinds: str) -> list[Path]:
     name = re.compile(rf"{re.escape(out.name)}\.[0-9a-f]{{12}}\.({kinds})")
-    for path in out.parent.iterdir():
-        if name.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
-            disk.remove_tree(path)
+    return sorted(
+        path
+        for path in out.parent.iterdir()
+        if name.fullmatch(path.name) and path.is_dir() and not path.is_symlink()
+    )

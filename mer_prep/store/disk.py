@@ -145,6 +145,14 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def sync_tree(folder: Path) -> None:
+    """Force a folder and all files in it to the disk."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            sync(path)
+    sync(folder)
+
+
 def make_folder(folder: Path, *, fresh: bool = False) -> None:
     """Create a folder and its parents; one that is there already is an error if `fresh`."""
     if fresh or not folder.is_dir():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import glob
 import os
@@ -30,17 +29,27 @@ def publish(partial: Path, target: Path) -> None:
     disk.sync(target.parent)
 
 
-def discard(path: Path) -> None:
-    """Remove a file of no use, if that can be; `mer-prep gc` removes what stays."""
-    with contextlib.suppress(OSError):
+def discard(path: Path) -> bool:
+    """Remove a file of no use and return whether it is gone; `mer-prep gc` removes what stays."""
+    if not os.path.lexists(path):
+        return True
+    try:
         disk.remove(path)
+    except OSError:
+        return False
+    return True
 
 
-def remove_all_of(path: Path) -> None:
-    """Remove a file, and what writers that were killed left unfinished of it."""
-    disk.remove(path)
+def discard_all_of(path: Path) -> None:
+    """Remove a file of no use, and what writers that were killed left unfinished of it."""
+    discard(path)
+    discard_unfinished(path)
+
+
+def discard_unfinished(path: Path) -> None:
+    """Remove what writers that were killed left unfinished of a file; it has no live writer."""
     for partial in path.parent.glob(f"{glob.escape(path.name)}.*{PARTIAL}"):
-        disk.remove(partial)
+        discard(partial)
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)

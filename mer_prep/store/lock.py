@@ -84,11 +84,11 @@ def current_owner() -> Owner:
         process_start=process_start(pid) or "unknown",
         command=" ".join([Path(sys.argv[0]).name, *sys.argv[1:]])[:400],
         since=datetime.now(UTC).isoformat(timespec="seconds"),
-        namespace=_namespace(),
+        namespace=pid_namespace(),
     )
 
 
-def _namespace() -> str:
+def pid_namespace() -> str:
     """Return the namespace of process ids; two containers on one host number theirs apart."""
     try:
         return os.readlink("/proc/self/ns/pid")
@@ -106,7 +106,7 @@ def read_owner(path: Path) -> Owner | None:
 
 def _is_here(owner: Owner) -> bool:
     """Return whether the owner's process id means a process that can be seen from here."""
-    return (owner.host, owner.namespace) == (platform.node(), _namespace())
+    return (owner.host, owner.namespace) == (platform.node(), pid_namespace())
 
 
 def is_dead(owner: Owner) -> bool:
@@ -183,6 +183,7 @@ class Lock:
         self._report = report
         self._held = False
         self._owner: Owner | None = None
+        self._unfinished: Path | None = None
 
     def acquire(self) -> None:
         """Take the lock or raise `LockedError`."""
@@ -216,7 +217,7 @@ class Lock:
         # Written under a private name and linked, so that a lock is never seen half written.
         private = self.path.with_name(f"{self.path.name}.{uuid.uuid4().hex[:12]}{files.PARTIAL}")
         try:
-            disk.write_bytes(private, body)
+            disk.write_bytes(private, body, sync=True)
             disk.link(private, self.path)
         except FileExistsError:
             return False
@@ -224,12 +225,13 @@ class Lock:
             # A file system without hard links: exclusive creation is the next best.
             return self._create_exclusively(body)
         finally:
-            files.discard(private)
+            if not files.discard(private):
+                self._unfinished = private
         return True
 
     def _create_exclusively(self, body: bytes) -> bool:
         try:
-            disk.write_bytes(self.path, body, mode="xb")
+            disk.write_bytes(self.path, body, mode="xb", sync=True)
         except FileExistsError:
             return False
         return True
@@ -256,6 +258,8 @@ class Lock:
             # Someone may have taken the lock for dead and removed it; another's is left alone.
             if read_owner(self.path) == self._owner:
                 disk.remove(self.path)
+            if self._unfinished is not None:
+                files.discard(self._unfinished)
             self._held = False
 
     def touch(self) -> None:

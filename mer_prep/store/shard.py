@@ -117,7 +117,8 @@ def merge(
     Parameters
     ----------
     target : Path
-        Where the shard appears. The caller holds its lock.
+        Where the shard appears. The caller holds its lock; what killed writers left unfinished of
+        it is removed.
     header : Header
         Root attributes.
     key : str
@@ -133,6 +134,7 @@ def merge(
         If writing fails or what was written does not read back; nothing is published then.
     """
     disk.make_folder(target.parent)
+    files.discard_unfinished(target)
     partial = files.partial_path(target)
     size = sum(path.stat().st_size for path in set(parts.values()))
     try:

@@ -116,7 +116,8 @@ class LossLog:
     def _begin(self, step: int) -> None:
         kept = [",".join(("step", *self.names))]
         if self.path.exists():
-            lines = self.path.read_text(encoding="utf-8").splitlines()[1:]
+            # A process that was killed may have left the last line cut off.
+            lines = self.path.read_text(encoding="utf-8").split("\n")[1:-1]
             kept += [line for line in lines if int(line.split(",")[0]) < step]
         write_atomic(self.path, "\n".join(kept) + "\n")
 

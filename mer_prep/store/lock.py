@@ -183,7 +183,6 @@ class Lock:
         self._report = report
         self._held = False
         self._owner: Owner | None = None
-        self._unfinished: Path | None = None
 
     def acquire(self) -> None:
         """Take the lock or raise `LockedError`."""
@@ -225,8 +224,7 @@ class Lock:
             # A file system without hard links: exclusive creation is the next best.
             return self._create_exclusively(body)
         finally:
-            if not files.discard(private):
-                self._unfinished = private
+            files.discard(private)
         return True
 
     def _create_exclusively(self, body: bytes) -> bool:
@@ -258,8 +256,8 @@ class Lock:
             # Someone may have taken the lock for dead and removed it; another's is left alone.
             if read_owner(self.path) == self._owner:
                 disk.remove(self.path)
-            if self._unfinished is not None:
-                files.discard(self._unfinished)
+            # A live run that loses its private file to this creates its lock exclusively.
+            files.discard_unfinished(self.path)
             self._held = False
 
     def touch(self) -> None:

@@ -301,8 +301,8 @@ def run_fold(
         final = facts | {"final": True, "evaluations": evaluation_facts(tried)}
         # The optimiser is not needed any more; with it the file would be three times as large.
         save_checkpoint(path, model, optimiser=None, step=step, facts=final)
-        for tried_path in folder.glob("tried-*.safetensors"):
-            disk.remove(tried_path)
+    for tried_path in folder.glob("tried-*.safetensors"):
+        disk.remove(tried_path)
     done = load_model(path, model, expected=facts)
     found = predict(model, study.method, store, fold.test, view, machine)
     write_fold(

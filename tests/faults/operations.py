@@ -345,6 +345,7 @@ def _training(sources: Path) -> Operation:
     def kept(folder: Path) -> Mapping[str, bytes]:
         return _files(folder / folds[0])
 
+    train(sources, [0])  # so that processes to come find PyTorch ready
     return Operation(
         "training",
         lambda folder: train(folder, [0]),

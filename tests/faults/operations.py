@@ -12,13 +12,20 @@ import h5py
 import numpy as np
 
 from mer_prep.composite import build_composite
-from mer_prep.composite_files import write_composite
+from mer_prep.composite_files import check_lines, read_composite_facts, write_composite
 from mer_prep.errors import ManifestError
 from mer_prep.export.exporter import ExportOptions, write_export
 from mer_prep.export.selection import select_items
 from mer_prep.export.target import check_target
 from mer_prep.labels import read_label_map
-from mer_prep.manifest import Clip, ImportRecord, make_clip_id, write_manifest
+from mer_prep.manifest import (
+    Clip,
+    ImportRecord,
+    make_clip_id,
+    read_manifest,
+    read_record,
+    write_manifest,
+)
 from mer_prep.protocols import Protocol, read_folds
 from mer_prep.sources.frames import source_digest
 from mer_prep.stages import worker
@@ -207,6 +214,8 @@ def _import(sources: Path) -> Operation:
         return {"clips": Workspace(folder).clips("toy"), "record": Workspace(folder).record("toy")}
 
     def check(folder: Path, before: Contents, after: Contents) -> None:
+        read_manifest(folder / "manifests" / "toy.jsonl")
+        read_record(folder / "manifests" / "toy.json")
         try:
             found = result(folder)
         except ManifestError as error:
@@ -223,7 +232,9 @@ def _import(sources: Path) -> Operation:
 
 
 def _combine(folder: Path, labels: str, protocol: Protocol) -> None:
-    made = build_composite(smic(), read_label_map(labels), protocol=protocol)
+    # Fewer clips the first time, so that the lists differ.
+    clips = smic()[: 100 if protocol.name == "loso" else None]
+    made = build_composite(clips, read_label_map(labels), protocol=protocol)
     write_composite(folder, made)
 
 
@@ -236,6 +247,19 @@ def _composite(sources: Path) -> Operation:
         for name, contents in result(folder).items():
             assert contents in (before[name], after[name]), f"{name} is torn"
         read_folds(folder / "folds.json")
+        path = folder / "composite.jsonl"
+        facts = read_composite_facts(folder)
+        assert facts is not None
+        try:
+            check_lines(path.read_bytes(), facts, where=path)
+        except ManifestError:
+            return
+        of = (
+            before
+            if (folder / "composite.json").read_bytes() == before["composite.json"]
+            else after
+        )
+        assert path.read_bytes() == of["composite.jsonl"], "two composites are mixed"
 
     return Operation(
         "composite",

@@ -8,13 +8,14 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/mer-prep
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install demo test lint wheel bench composite-dataset clean
+.PHONY: help install demo test faults lint wheel bench composite-dataset clean
 
 help:
 	@echo "make demo                synthetic corpora to aligned faces, flow, the composite and a small model"
 	@echo "make install             only make the environment .venv, with mer-prep in it"
 	@echo "make test                run the tests"
 	@echo "make composite-dataset CASME2=DIR SAMM=DIR SMIC=DIR   the 442-clip composite"
+	@echo "make faults              fail every change of the disk in turn, and see that nothing is lost"
 	@echo "make lint                linters and type checks"
 	@echo "make wheel               build the wheel and try it outside the checkout"
 	@echo "make bench               side-by-side measurements, written to benchmarks/results"
@@ -60,6 +61,9 @@ endif
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n auto --dist worksteal
+
+faults: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults $(FAULTS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

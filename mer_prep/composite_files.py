@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import hashlib
 import io
 import json
 from collections import Counter
@@ -14,9 +15,11 @@ from typing import Any
 from mer_prep import __version__
 from mer_prep.composite import Composite
 from mer_prep.composite_report import composite_report
+from mer_prep.errors import ManifestError
 from mer_prep.label_map import LabelMap
 from mer_prep.manifest import write_atomic
 from mer_prep.protocols import folds_digest, write_folds
+from mer_prep.store import disk
 from mer_prep.store.key import digest
 
 SCHEMA = 2
@@ -53,14 +56,16 @@ def write_composite(
     Path
         The ``.jsonl``.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    disk.make_folder(folder)
     path = folder / "composite.jsonl"
-    facts = _facts(composite, shards, pipeline)
+    facts, lines = _facts(composite, shards, pipeline), _lines(composite)
+    # By this a reader tells that all of it was written: the files appear one after the other.
+    facts["lines_sha256"] = hashlib.sha256(lines.encode()).hexdigest()
     facts["report"] = composite_report(facts)
     write_folds(path.with_name("folds.json"), composite.frozen())
     write_atomic(path.with_name(LEFT_OUT), _left_out(composite.left_out))
     write_atomic(path.with_suffix(".json"), json.dumps(facts, indent=1) + "\n")
-    write_atomic(path, _lines(composite))
+    write_atomic(path, lines)
     return path
 
 
@@ -142,6 +147,28 @@ def read_composite_facts(folder: Path) -> dict[str, Any] | None:
     return facts if isinstance(facts, dict) else None
 
 
+def check_lines(lines: bytes, facts: Mapping[str, Any], *, where: Path) -> None:
+    """Raise `ManifestError` if the lines of a composite are not those that its facts are of.
+
+    Parameters
+    ----------
+    lines : bytes
+        What ``composite.jsonl`` holds.
+    facts : mapping
+        What ``composite.json`` says; an earlier version did not tell.
+    where : Path
+        The former, for the message.
+    """
+    stated = facts.get("lines_sha256")
+    if stated is not None and stated != hashlib.sha256(lines).hexdigest():
+        raise ManifestError(
+            "The composite is not whole: its clips are not those that composite.json tells of.",
+            where=where,
+            why="writing it ended early, or it was edited; labels of two composites would mix",
+            hint="run `mer-prep composite` again",
+        )
+
+
 def place_in_composite(folder: Path, clip_id: str) -> dict[str, Any] | None:
     """Return what became of a clip in the composite of a folder.
 
@@ -157,13 +184,15 @@ def place_in_composite(folder: Path, clip_id: str) -> dict[str, Any] | None:
         return None
     place = {"labels": facts.get("labels"), "class": None, "label": None, "left_out": None}
     try:
-        lines = (folder / "composite.jsonl").read_text(encoding="utf-8").splitlines()
+        stored = (folder / "composite.jsonl").read_bytes()
+        check_lines(stored, facts, where=folder / "composite.jsonl")
+        lines = stored.decode().splitlines()
         with open(folder / LEFT_OUT, encoding="utf-8", newline="") as file:
             reasons = {row["clip_id"]: row["reason"] for row in csv.DictReader(file)}
         for record in map(json.loads, lines):
             if record["clip_id"] == clip_id:
                 return {**place, "class": record["class"], "label": record["label"]}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ManifestError, OSError, ValueError, KeyError, TypeError):
         return None  # torn, or of an earlier version: the composite command makes it anew
     return {**place, "left_out": reasons.get(clip_id)}
 

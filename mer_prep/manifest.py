@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +17,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mer_prep.errors import ManifestError
+from mer_prep.store import disk
+from mer_prep.store.text import write_atomic
 
 SCHEMA = 1
 
@@ -477,7 +478,7 @@ class ImportRecord:
 def write_manifest(folder: Path, clips: Sequence[Clip], record: ImportRecord) -> Path:
     """Write ``<corpus>.jsonl`` and ``<corpus>.json`` atomically; return the former's path."""
     check_unique(clips)
-    folder.mkdir(parents=True, exist_ok=True)
+    disk.make_folder(folder)
     path = folder / f"{record.corpus}.jsonl"
     text = "".join(clip_to_json(clip) + "\n" for clip in clips)
     facts = {
@@ -542,16 +543,3 @@ def read_record(path: Path) -> ImportRecord:
             where=path,
             hint="import the corpus again",
         ) from None
-
-
-def write_atomic(path: Path, text: str) -> None:
-    """Write a small text file so that a reader sees the old or the new one, never a part."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with open(partial, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

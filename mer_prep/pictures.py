@@ -14,6 +14,7 @@ import numpy as np
 
 from mer_prep.errors import MerPrepError
 from mer_prep.ops.similarity import eye_distance
+from mer_prep.store import disk
 
 Colour = tuple[int, int, int]
 
@@ -414,6 +415,6 @@ def write_png(path: Path, picture: np.ndarray) -> None:
     try:
         if not good:
             raise OSError("the picture cannot be encoded")
-        path.write_bytes(data.tobytes())
+        disk.write_bytes(path, data.tobytes())
     except OSError as error:
         raise MerPrepError(f"The picture cannot be written: {error}.", where=path) from None

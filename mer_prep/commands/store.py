@@ -223,6 +223,7 @@ def verify(remove_damaged: bool, workspace: Workspace, as_json: bool) -> None:
     """
     from mer_prep.errors import ShardError
     from mer_prep.progress import Progress, duration
+    from mer_prep.store import disk
     from mer_prep.store.cache import Cache
     from mer_prep.store.shard import check_shard
 
@@ -236,7 +237,7 @@ def verify(remove_damaged: bool, workspace: Workspace, as_json: bool) -> None:
             except ShardError as error:
                 damaged.append({"path": path, "error": str(error)})
                 if remove_damaged:
-                    path.unlink()
+                    disk.remove(path)
             progress(done, len(shards))
     if as_json:
         print_json({"shards": len(shards), "damaged": damaged})
@@ -265,6 +266,7 @@ def gc(yes: bool, workspace: Workspace, as_json: bool) -> None:
     whatever its parameters are. Nothing is removed without --yes.
     """
     from mer_prep.stages.survey import unneeded
+    from mer_prep.store import disk
 
     found = unneeded(workspace)
     size = sum(one.bytes for one in found)
@@ -274,7 +276,7 @@ def gc(yes: bool, workspace: Workspace, as_json: bool) -> None:
         if not as_json:
             click.echo(f"  {'removed' if yes else 'would remove'} {one.path} ({one.reason})")
         if yes:
-            one.path.unlink(missing_ok=True)
+            disk.remove(one.path)
             for parent in (one.path.parent, one.path.parent.parent):
                 if parent != workspace.cache and not any(parent.iterdir()):
                     parent.rmdir()

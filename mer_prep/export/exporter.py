@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import shutil
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from mer_prep.export.target import DESCRIPTION, FOLDS, INDEX, RESTRICTED_MARK, a
 from mer_prep.export.writers import FORMATS, FolderWriter, WebDatasetWriter, json_text
 from mer_prep.manifest import SYNTHETIC_MARK
 from mer_prep.stages.base import Field
+from mer_prep.store import disk
 from mer_prep.store.shard import read_clip
 
 SCHEMA = 1
@@ -172,9 +173,9 @@ def write_export(
             writer.close()
         _write_index(folder / INDEX, rows)
         description = _description(selection, options, writer)
-        (folder / DESCRIPTION).write_text(json_text(description), encoding="utf-8")
+        disk.write_text(folder / DESCRIPTION, json_text(description))
         if selection.folds is not None:
-            shutil.copyfile(selection.folds, folder / FOLDS)
+            disk.write_bytes(folder / FOLDS, selection.folds.read_bytes())
     return description
 
 
@@ -264,14 +265,15 @@ def restricted_text(selection: Selection) -> str:
 
 
 def _write_index(path: Path, rows: list[dict[str, Any]]) -> None:
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        table = csv.DictWriter(file, _COLUMNS, extrasaction="ignore", lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
+    text = io.StringIO()
+    table = csv.DictWriter(text, _COLUMNS, extrasaction="ignore", lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    disk.write_text(path, text.getvalue())
 
 
 def _write_marks(folder: Path, selection: Selection) -> None:
     if selection.restricted:
-        (folder / RESTRICTED_MARK).write_text(restricted_text(selection), encoding="utf-8")
+        disk.write_text(folder / RESTRICTED_MARK, restricted_text(selection))
     if selection.synthetic:
-        (folder / SYNTHETIC_MARK).write_text(_SYNTHETIC, encoding="utf-8")
+        disk.write_text(folder / SYNTHETIC_MARK, _SYNTHETIC)

@@ -11,7 +11,7 @@ from typing import Any
 
 from mer_prep.checks import check_option, suggest
 from mer_prep.composite import build_composite
-from mer_prep.composite_files import read_composite_facts
+from mer_prep.composite_files import check_lines, read_composite_facts
 from mer_prep.config import read_toml
 from mer_prep.errors import ConfigError, ManifestError, ShardError
 from mer_prep.export.coding import SCALINGS
@@ -330,7 +330,9 @@ def _composite_labels(
     path = workspace.root / "composite.jsonl"
     try:
         facts = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        text = path.read_bytes()
+        check_lines(text, facts, where=path)
+        lines = [json.loads(line) for line in text.decode().splitlines()]
         stored = {
             one["clip_id"]: (str(one["source_digest"]), one["emotion"], one["objective_class"])
             for one in lines

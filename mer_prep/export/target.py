@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
 import re
-import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +15,7 @@ from pathlib import Path
 from mer_prep.errors import ConfigError, LockedError
 from mer_prep.export.pictures import SIDECAR
 from mer_prep.manifest import SYNTHETIC_MARK
+from mer_prep.store import disk
 from mer_prep.store.lock import Lock
 
 #: The file that says what an export is; a folder without it is never replaced.
@@ -136,7 +137,7 @@ def appearing(out: Path) -> Iterator[Path]:
     ConfigError
         If, at the end, the folder holds files that are not of an export.
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
+    disk.make_folder(out.parent)
     lock = Lock(out)
     try:
         lock.acquire()
@@ -148,6 +149,7 @@ def appearing(out: Path) -> Iterator[Path]:
             hint="wait for it, or if you know that it is dead, remove the lock file",
         ) from None
     try:
+        _put_back(out)
         _remove_leftovers(out)
         yield from _replacing(out)
     finally:
@@ -157,24 +159,36 @@ def appearing(out: Path) -> Iterator[Path]:
 def _replacing(out: Path) -> Iterator[Path]:
     mark = uuid.uuid4().hex[:12]
     folder = out.with_name(f"{out.name}.{mark}.partial")
-    folder.mkdir()
+    disk.make_folder(folder, fresh=True)
     try:
         yield folder
+        disk.sync_tree(folder)
         if not out.exists():
-            os.replace(folder, out)
+            disk.replace(folder, out)
+            disk.sync(out.parent)
             return
         # Once more: files may have come while the export was made.
         check_replaceable(out)
         old = out.with_name(f"{out.name}.{mark}.old")
-        os.replace(out, old)
+        disk.replace(out, old)
         try:
-            os.replace(folder, out)
+            disk.replace(folder, out)
         except OSError:
-            os.replace(old, out)
+            disk.replace(old, out)
             raise
-        shutil.rmtree(old)
+        disk.sync(out.parent)
+        _remove_leftovers(out)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            with contextlib.suppress(OSError):
+                disk.remove_tree(folder)
+
+
+def _put_back(out: Path) -> None:
+    """Give an export its name back that was set aside by a run that was then killed."""
+    aside = _folders_beside(out, "old")
+    if aside and not out.exists():
+        disk.replace(aside[0], out)
 
 
 def _remove_leftovers(out: Path) -> None:
@@ -183,7 +197,14 @@ def _remove_leftovers(out: Path) -> None:
     A replaced one stays if nothing has taken its place: it is then all there is.
     """
     kinds = "partial|old" if (out / DESCRIPTION).is_file() else "partial"
+    for path in _folders_beside(out, kinds):
+        disk.remove_tree(path)
+
+
+def _folders_beside(out: Path, kinds: str) -> list[Path]:
     name = re.compile(rf"{re.escape(out.name)}\.[0-9a-f]{{12}}\.({kinds})")
-    for path in out.parent.iterdir():
-        if name.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
+    return sorted(
+        path
+        for path in out.parent.iterdir()
+        if name.fullmatch(path.name) and path.is_dir() and not path.is_symlink()
+    )

@@ -14,6 +14,7 @@ import numpy as np
 
 from mer_prep.export.pictures import SIDECAR, Picture, is_picture, pictures_of, png_bytes
 from mer_prep.stages.base import Field
+from mer_prep.store import disk
 from mer_prep.store.shard import group_name
 
 FORMATS = ("png", "npy", "webdataset")
@@ -87,7 +88,7 @@ class FolderWriter:
         """Write one clip and return its path."""
         name = clip_path(clip_id)
         folder = self._folder / name
-        folder.mkdir(parents=True)
+        disk.make_folder(folder, fresh=True)
         pictures: Facts = {}
         datasets: Facts = {}
         for field in fields:
@@ -96,17 +97,17 @@ class FolderWriter:
                     field, arrays[field.name], scaling=self._scaling, largest=self._largest
                 ):
                     file = f"{picture.name}.png"
-                    (folder / file).write_bytes(png_bytes(picture.codes))
+                    disk.write_bytes(folder / file, png_bytes(picture.codes))
                     pictures[file] = picture.facts()
                     self._note(picture)
             else:
                 file = f"{field.name}.npy"
-                (folder / file).write_bytes(npy_bytes(arrays[field.name]))
+                disk.write_bytes(folder / file, npy_bytes(arrays[field.name]))
                 datasets[file] = dataset_facts(field)
         if self._scaling is not None:
             facts = {**facts, "formula": "value = offset + step * code", "pictures": pictures}
         text = json_text({**facts, "arrays": datasets})
-        (folder / SIDECAR).write_text(text, encoding="utf-8")
+        disk.write_text(folder / SIDECAR, text)
         self.files += len(pictures) + len(datasets) + 1
         return name
 
@@ -143,6 +144,7 @@ class WebDatasetWriter:
         self._folder = folder
         self._most = samples_per_shard
         self._samples = 0
+        self._file: io.BufferedWriter | None = None
         self._tar: tarfile.TarFile | None = None
         self._name = ""
         self.files = 0
@@ -171,7 +173,8 @@ class WebDatasetWriter:
         if self._samples % self._most == 0:
             self.close()
             self._name = f"shard-{self._samples // self._most:06d}.tar"
-            self._tar = tarfile.open(self._folder / self._name, "x")  # noqa: SIM115
+            self._file = io.BufferedWriter(disk.create(self._folder / self._name))
+            self._tar = tarfile.open(fileobj=self._file, mode="w")  # noqa: SIM115
             self.files += 1
         for name in sorted(members):
             self._write(f"{clip_path(clip_id)}.{name}", members[name])
@@ -190,6 +193,9 @@ class WebDatasetWriter:
         if self._tar is not None:
             self._tar.close()
             self._tar = None
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
 
 def dataset_facts(field: Field) -> Facts:

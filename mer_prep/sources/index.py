@@ -15,6 +15,7 @@ from pathlib import Path
 from mer_prep.errors import MerPrepError
 from mer_prep.manifest import UNREADABLE, Clip, write_atomic
 from mer_prep.sources.frames import source_digest, source_files, stat_signature
+from mer_prep.store import disk
 
 #: A file changed less than this before it was hashed may change again within the clock's grain.
 _GRAIN_NS = 2_000_000_000
@@ -89,7 +90,7 @@ def _read(index: Path) -> dict[str, list[str]]:
 
 def _write(index: Path, entries: dict[str, list[str]]) -> None:
     try:
-        index.parent.mkdir(parents=True, exist_ok=True)
+        disk.make_folder(index.parent)
         write_atomic(index, json.dumps(entries))
     except OSError:
         # A read-only workspace: everything still works, bytes are hashed again next time.

@@ -25,6 +25,7 @@ from mer_prep.sources.annotations import (
 from mer_prep.sources.expressions import normalise_emotion
 from mer_prep.spotting.intervals import Interval, Truth, Video
 from mer_prep.spotting.scores import by_video
+from mer_prep.store import disk
 
 PREDICTION_COLUMNS = (
     *(Column("video"), Column("onset"), Column("offset")),
@@ -90,7 +91,7 @@ def write_truth(path: Path, truth: Truth) -> Path:
     writer = csv.DictWriter(buffer, names, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    disk.make_folder(path.parent)
     write_atomic(path, buffer.getvalue())
     return path
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from mer_prep.manifest import write_atomic
 from mer_prep.spotting.intervals import Interval
 from mer_prep.spotting.scores import SpottingScores
+from mer_prep.store import disk
 
 #: Stands for the frames of the interval that a false positive or a false negative lacks.
 NO_FRAME = "-"
@@ -40,7 +41,7 @@ def write_log(path: Path, scores: SpottingScores) -> Path:
         rows.sort(key=lambda row: min(side.onset for side in row if side is not None))
         kind = f" {one.type}" if len(scores.types) > 1 else ""
         lines += [f"{one.video.name} {_line(*row)}{kind}\n" for row in rows]
-    path.parent.mkdir(parents=True, exist_ok=True)
+    disk.make_folder(path.parent)
     write_atomic(path, "".join(lines))
     return path
 

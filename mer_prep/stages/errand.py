@@ -13,7 +13,7 @@ from mer_prep.manifest import UNREADABLE
 from mer_prep.sources.frames import source_digest
 from mer_prep.stages.scratch import scratch_folder
 from mer_prep.stages.worker import ClipReport, ClipWork
-from mer_prep.store import files
+from mer_prep.store import disk, files
 from mer_prep.store.shard import check_clip, clip_image, read_part_header
 
 Process = Callable[[ClipWork], ClipReport]
@@ -146,18 +146,18 @@ def put_in_place(delivery: Delivery, work: ClipWork) -> ClipReport:
     report = delivery.report
     for name, image in delivery.parts.items():
         target = work.targets[name]
-        files.make_folder(target.parent)
+        disk.make_folder(target.parent)
         partial = files.partial_path(target)
         try:
             with files.explained(target, len(image)):
-                partial.write_bytes(image)
+                disk.write_bytes(partial, image)
             _check_part(partial, name, work)
             with files.explained(target):
-                partial.replace(target)
+                disk.replace(partial, target)
         except _NotAsAskedError as error:
             return ClipReport(report.clip_id, crash=f"ShardError: {error}")
         finally:
-            files.remove(partial)
+            files.discard(partial)
     return report
 
 

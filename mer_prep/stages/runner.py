@@ -124,6 +124,8 @@ class Runner:
         for plan in plans:
             for shard in plan.shards.values():
                 summary.failures += shard.failures
+        for plan in plans:
+            self._subjects.tidy(plan)
         todo = [plan for plan in plans if plan.missing]
         self._clips = [clip for plan in todo for clip in plan.clips]
         self._total = len(self._clips)

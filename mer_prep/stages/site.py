@@ -23,7 +23,7 @@ from mer_prep.manifest import Clip
 from mer_prep.sources.frames import source_files
 from mer_prep.stages.base import SourceParams, Stage
 from mer_prep.stages.plan import Recipe
-from mer_prep.store import files
+from mer_prep.store import disk, files
 
 #: Distributions whose versions must agree whatever the stages are: they shape arrays and files.
 _ALWAYS = ("numpy", "h5py")
@@ -155,11 +155,11 @@ def needs_of(recipe: Recipe, clips: Sequence[Clip], folder: Path) -> Iterator[Ne
     folder : Path
         A folder of the workspace; it is made if it is not there.
     """
-    files.make_folder(folder)
+    disk.make_folder(folder)
     word = secrets.token_hex(16)
     token = folder.absolute() / f".seen-by-{word[:12]}{files.PARTIAL}"
     with files.explained(token):
-        token.write_text(word, encoding="utf-8")
+        disk.write_text(token, word)
     try:
         yield Needs(
             source=recipe.source,
@@ -169,7 +169,7 @@ def needs_of(recipe: Recipe, clips: Sequence[Clip], folder: Path) -> Iterator[Ne
             sources=_samples(clips),
         )
     finally:
-        files.remove(token)
+        files.discard(token)
 
 
 def _samples(clips: Sequence[Clip]) -> dict[str, tuple[str, int]]:

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from mer_prep.errors import ShardError
+from mer_prep.errors import LockedError, ShardError
 from mer_prep.stages.plan import Recipe, ShardPlan, SubjectPlan, existing_shard, shard_header
 from mer_prep.stages.worker import ClipWork
 from mer_prep.store import files
@@ -76,6 +76,20 @@ class Subjects:
         self._facts = {name: recipe.facts(name) for name in recipe.stages}
         self._verified = verified
         self._say = say
+
+    def tidy(self, plan: SubjectPlan) -> None:
+        """Clear away what a killed run left behind of shards that it had published."""
+        for shard in plan.shards.values():
+            lock = Lock(shard.path, self._say)
+            if not (shard.cached and lock.path.exists()):
+                continue
+            try:
+                with lock:
+                    files.discard_unfinished(shard.path)
+                    for key in shard.keys.values():
+                        files.discard_all_of(self._cache.part(shard.stage, key))
+            except (LockedError, OSError):
+                continue  # another run is at it, or nothing can be written here
 
     def begin(self, plan: SubjectPlan) -> Subject:
         """Take the locks of a subject's missing shards, then look again what is missing.
@@ -220,7 +234,7 @@ class Subjects:
                 published += 1
                 for path in paths.values():
                     if path.parent.name == ".parts":
-                        files.remove_all_of(path)
+                        files.discard_all_of(path)
         finally:
             subject.locks.close()
         return published

@@ -1,4 +1,4 @@
-"""The few file-system calls of the store, in one place, so that tests can make each fail."""
+"""Files that appear at once when they are whole, and what is said when the disk refuses."""
 
 from __future__ import annotations
 
@@ -12,13 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mer_prep.errors import ShardError
+from mer_prep.store import disk
 
 PARTIAL = ".partial"
-
-
-def make_folder(folder: Path) -> None:
-    """Create a folder and its parents."""
-    folder.mkdir(parents=True, exist_ok=True)
 
 
 def partial_path(target: Path) -> Path:
@@ -26,32 +22,34 @@ def partial_path(target: Path) -> Path:
     return target.with_name(f"{target.name}.{uuid.uuid4().hex[:12]}{PARTIAL}")
 
 
-def sync(path: Path) -> None:
-    """Force a file or folder to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def publish(partial: Path, target: Path) -> None:
     """Make a finished file appear under its own name, durably and at once."""
-    sync(partial)
-    os.replace(partial, target)
-    sync(target.parent)
+    disk.sync(partial)
+    disk.replace(partial, target)
+    disk.sync(target.parent)
 
 
-def remove(path: Path) -> None:
-    """Remove a file that may be gone already."""
-    path.unlink(missing_ok=True)
+def discard(path: Path) -> bool:
+    """Remove a file of no use and return whether it is gone; `mer-prep gc` removes what stays."""
+    if not os.path.lexists(path):
+        return True
+    try:
+        disk.remove(path)
+    except OSError:
+        return False
+    return True
 
 
-def remove_all_of(path: Path) -> None:
-    """Remove a file, and what writers that were killed left unfinished of it."""
-    remove(path)
+def discard_all_of(path: Path) -> None:
+    """Remove a file of no use, and what writers that were killed left unfinished of it."""
+    discard(path)
+    discard_unfinished(path)
+
+
+def discard_unfinished(path: Path) -> None:
+    """Remove what writers that were killed left unfinished of a file; it has no live writer."""
     for partial in path.parent.glob(f"{glob.escape(path.name)}.*{PARTIAL}"):
-        remove(partial)
+        discard(partial)
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)

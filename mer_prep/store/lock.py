@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mer_prep.errors import LockedError
-from mer_prep.store import files
+from mer_prep.store import disk, files
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,11 @@ def current_owner() -> Owner:
         process_start=process_start(pid) or "unknown",
         command=" ".join([Path(sys.argv[0]).name, *sys.argv[1:]])[:400],
         since=datetime.now(UTC).isoformat(timespec="seconds"),
-        namespace=_namespace(),
+        namespace=pid_namespace(),
     )
 
 
-def _namespace() -> str:
+def pid_namespace() -> str:
     """Return the namespace of process ids; two containers on one host number theirs apart."""
     try:
         return os.readlink("/proc/self/ns/pid")
@@ -106,7 +106,7 @@ def read_owner(path: Path) -> Owner | None:
 
 def _is_here(owner: Owner) -> bool:
     """Return whether the owner's process id means a process that can be seen from here."""
-    return (owner.host, owner.namespace) == (platform.node(), _namespace())
+    return (owner.host, owner.namespace) == (platform.node(), pid_namespace())
 
 
 def is_dead(owner: Owner) -> bool:
@@ -186,7 +186,7 @@ class Lock:
 
     def acquire(self) -> None:
         """Take the lock or raise `LockedError`."""
-        files.make_folder(self.path.parent)
+        disk.make_folder(self.path.parent)
         self._owner = current_owner()
         body = json.dumps(asdict(self._owner)).encode()
         for _ in range(3):
@@ -216,24 +216,22 @@ class Lock:
         # Written under a private name and linked, so that a lock is never seen half written.
         private = self.path.with_name(f"{self.path.name}.{uuid.uuid4().hex[:12]}{files.PARTIAL}")
         try:
-            private.write_bytes(body)
-            os.link(private, self.path)
+            disk.write_bytes(private, body, sync=True)
+            disk.link(private, self.path)
         except FileExistsError:
             return False
         except OSError:
             # A file system without hard links: exclusive creation is the next best.
             return self._create_exclusively(body)
         finally:
-            files.remove(private)
+            files.discard(private)
         return True
 
     def _create_exclusively(self, body: bytes) -> bool:
         try:
-            descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+            disk.write_bytes(self.path, body, mode="xb", sync=True)
         except FileExistsError:
             return False
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(body)
         return True
 
     def _remove_stale(self, owner: Owner) -> None:
@@ -241,30 +239,32 @@ class Lock:
         # lock instead, it is put back.
         aside = self.path.with_name(f"{self.path.name}.{uuid.uuid4().hex[:12]}{files.PARTIAL}")
         try:
-            os.rename(self.path, aside)
+            disk.replace(self.path, aside)
         except FileNotFoundError:
             return
         caught = read_owner(aside)
         if caught != owner:
             with contextlib.suppress(OSError):
-                os.link(aside, self.path)
+                disk.link(aside, self.path)
         else:
             self._report(f"removed the lock of a run that no longer lives ({owner})")
-        files.remove(aside)
+        files.discard(aside)
 
     def release(self) -> None:
         """Give the lock back."""
         if self._held:
             # Someone may have taken the lock for dead and removed it; another's is left alone.
             if read_owner(self.path) == self._owner:
-                files.remove(self.path)
+                disk.remove(self.path)
+            # A live run that loses its private file to this creates its lock exclusively.
+            files.discard_unfinished(self.path)
             self._held = False
 
     def touch(self) -> None:
         """Give a sign of life that `Watch` sees on other machines."""
         if self._held:
             with contextlib.suppress(OSError):
-                os.utime(self.path)
+                disk.touch(self.path)
 
     def __enter__(self) -> Lock:
         self.acquire()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +14,9 @@ import numpy as np
 
 from mer_prep.config import canonical_json
 from mer_prep.manifest import Clip
-from mer_prep.store import files
+from mer_prep.store import disk, files
 from mer_prep.store.blocks import Blocks
+from mer_prep.store.hdf5 import new_hdf5
 from mer_prep.store.shard import group_name
 
 #: Datasets with fewer bytes a frame than this are stored as one chunk.
@@ -48,10 +48,10 @@ class ClipResult:
 class PartWriter:
     """Writes the datasets and facts of one clip; made by `part_writer`."""
 
-    def __init__(self, path: Path, group: h5py.Group, disk: _PatientFile) -> None:
+    def __init__(self, path: Path, group: h5py.Group, check: Callable[[], None]) -> None:
         self._path = path
         self._group = group
-        self._disk = disk
+        self._check = check
 
     def write(self, name: str, array: np.ndarray | Blocks, info: DatasetInfo) -> None:
         """Write a dataset; of `Blocks` only one block is in hand at a time.
@@ -99,9 +99,8 @@ class PartWriter:
 
     def check_disk(self, needed: int = 0) -> None:
         """Raise `ShardError` if anything written so far did not reach the disk."""
-        if self._disk.failure is not None:
-            with files.explained(self._path, needed):
-                raise self._disk.failure
+        with files.explained(self._path, needed):
+            self._check()
 
 
 @contextmanager
@@ -134,29 +133,24 @@ def part_writer(
     ShardError
         If the disk is full or fails.
     """
-    files.make_folder(path.parent)
+    disk.make_folder(path.parent)
     partial = files.partial_path(path)
     try:
+        with new_hdf5(partial, target=path) as (file, check):
+            file.attrs["stage"] = stage
+            file.attrs["recipe"] = canonical_json(recipe)
+            group = file.create_group(group_name(clip.clip_id))
+            group.attrs["clip_id"] = clip.clip_id
+            group.attrs["clip_key"] = clip_key
+            group.attrs["source_digest"] = clip.source_digest
+            writer = PartWriter(path, group, check)
+            numbers = np.asarray(frame_numbers, np.int64)
+            writer.write("frame_numbers", numbers, DatasetInfo("frames", "frame"))
+            yield writer
         with files.explained(path):
-            raw = open(partial, "xb+", buffering=0)  # noqa: SIM115
-        with raw:
-            disk = _PatientFile(raw)
-            with h5py.File(disk, "w") as file:
-                file.attrs["stage"] = stage
-                file.attrs["recipe"] = canonical_json(recipe)
-                group = file.create_group(group_name(clip.clip_id))
-                group.attrs["clip_id"] = clip.clip_id
-                group.attrs["clip_key"] = clip_key
-                group.attrs["source_digest"] = clip.source_digest
-                writer = PartWriter(path, group, disk)
-                numbers = np.asarray(frame_numbers, np.int64)
-                writer.write("frame_numbers", numbers, DatasetInfo("frames", "frame"))
-                yield writer
-            writer.check_disk()
-        with files.explained(path):
-            partial.replace(path)
+            disk.replace(partial, path)
     finally:
-        files.remove(partial)
+        files.discard(partial)
 
 
 def write_part(path: Path, result: ClipResult, *, stage: str, recipe: Mapping[str, Any]) -> None:
@@ -172,51 +166,3 @@ def write_part(path: Path, result: ClipResult, *, stage: str, recipe: Mapping[st
         part.note(result.facts)
         for name, array in result.arrays.items():
             part.write(name, array, result.infos[name])
-
-
-class _PatientFile(io.RawIOBase):
-    """A file for the HDF5 library that remembers the first failure instead of raising it.
-
-    On a full disk the library would raise once and then complain from every object it drops.
-    Here it goes on writing into nothing until it is asked, and there is one plain error.
-    """
-
-    def __init__(self, raw: io.FileIO) -> None:
-        self.failure: OSError | None = None
-        self._raw = raw
-
-    def readinto(self, buffer: Any, /) -> int | None:
-        return self._raw.readinto(buffer)
-
-    def write(self, data: Any, /) -> int:
-        rest = memoryview(data).cast("B")
-        size = len(rest)
-        try:
-            while self.failure is None and len(rest):
-                rest = rest[self._raw.write(rest) :]
-        except OSError as error:
-            self.failure = error
-        return size
-
-    def seek(self, offset: int, whence: int = 0, /) -> int:
-        return self._raw.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._raw.tell()
-
-    def truncate(self, size: int | None = None, /) -> int:
-        try:
-            if self.failure is None:
-                return self._raw.truncate(size)
-        except OSError as error:
-            self.failure = error
-        return self._raw.tell() if size is None else size
-
-    def readable(self) -> bool:
-        return True
-
-    def writable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True

@@ -30,8 +30,9 @@ import numpy as np
 from mer_prep import __version__
 from mer_prep.config import canonical_json
 from mer_prep.errors import ShardError
-from mer_prep.store import files
+from mer_prep.store import disk, files
 from mer_prep.store.blocks import StoredArray
+from mer_prep.store.hdf5 import new_hdf5
 
 SCHEMA = 1
 
@@ -116,7 +117,8 @@ def merge(
     Parameters
     ----------
     target : Path
-        Where the shard appears. The caller holds its lock.
+        Where the shard appears. The caller holds its lock; what killed writers left unfinished of
+        it is removed.
     header : Header
         Root attributes.
     key : str
@@ -131,12 +133,13 @@ def merge(
     ShardError
         If writing fails or what was written does not read back; nothing is published then.
     """
-    files.make_folder(target.parent)
+    disk.make_folder(target.parent)
+    files.discard_unfinished(target)
     partial = files.partial_path(target)
     size = sum(path.stat().st_size for path in set(parts.values()))
     try:
         with files.explained(target, size):
-            with h5py.File(partial, "w") as file:
+            with new_hdf5(partial, target=target, needed=size) as (file, _):
                 _write_header(file, header, key)
                 for clip_id in sorted(parts):
                     name = group_name(clip_id)
@@ -152,7 +155,7 @@ def merge(
             check_shard(partial, clips=set(parts), key=key)
             files.publish(partial, target)
     finally:
-        files.remove(partial)
+        files.discard(partial)
 
 
 def _write_header(file: h5py.File, header: Header, key: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mer_prep.errors import TrainingError
+from mer_prep.store import disk, files
 
 FORMAT = "mer-prep checkpoint 1"
 
@@ -52,12 +52,11 @@ def save_checkpoint(
                 tensors[f"optimiser.{number}.{name}"] = torch.as_tensor(value)
     tensors = {name: one.detach().cpu().contiguous() for name, one in tensors.items()}
     metadata = {"format": FORMAT, "step": str(step), "facts": json.dumps(facts, sort_keys=True)}
-    path.parent.mkdir(parents=True, exist_ok=True)
+    disk.make_folder(path.parent)
     partial = path.with_name(path.name + ".partial")
+    disk.library_writes(partial)
     save_file(tensors, partial, metadata=metadata)
-    with open(partial, "rb") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)
+    files.publish(partial, path)
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], int, dict[str, Any]]:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from mer_prep.dataset import TESTED, Batch, ClipSource
 from mer_prep.errors import TrainingError
 from mer_prep.models.output import ModelOutput
+from mer_prep.store import disk
 from mer_prep.training.checkpoints import load_model, resume, save_checkpoint
 from mer_prep.training.distributed import mean_over_all
 from mer_prep.training.loading import Draw, View, batches
@@ -273,7 +274,7 @@ class _Tried:
         kept = self._path(best_evaluation(self.evaluations, self.trial.kind).step)
         for path in kept.parent.glob("tried-*.safetensors"):
             if path != kept:
-                path.unlink()
+                disk.remove(path)
 
     def _path(self, step: int) -> Path:
         assert self._checkpoint is not None, "a trial keeps its best weights beside the checkpoint"

@@ -12,6 +12,7 @@ from typing import Any
 from torch import nn
 
 from mer_prep.errors import LeakError, TrainingError
+from mer_prep.store import disk, files
 from mer_prep.training.checkpoints import read_checkpoint, read_facts
 
 #: Name of the copy in a run's folder, so that a run can go on without the file it began with.
@@ -143,8 +144,9 @@ def keep_copy(path: Path, run: Path, init: Init) -> None:
     if target.is_file():
         return
     partial = target.with_name(f".{COPY}.{init.sha256[:8]}.partial")
+    disk.library_writes(partial)
     shutil.copyfile(path, partial)
-    partial.replace(target)
+    files.publish(partial, target)
 
 
 def load_init(path: Path, model: nn.Module, *, name: str) -> Loaded:

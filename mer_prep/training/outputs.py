@@ -15,6 +15,7 @@ from mer_prep import __version__
 from mer_prep.manifest import write_atomic
 from mer_prep.ops.similarity import apply_transform, invert
 from mer_prep.pictures import write_png
+from mer_prep.store import disk
 from mer_prep.training.apply import Prediction
 from mer_prep.training.inputs import Ready
 from mer_prep.training.sheet import prediction_sheet
@@ -118,7 +119,7 @@ def write_prediction(
     facts : mapping
         As `prediction_facts` gives them.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    disk.make_folder(folder)
     marks = marks_of(facts)
     written = [folder / "probabilities.json"]
     write_atomic(written[0], json.dumps(facts, indent=1, ensure_ascii=False) + "\n")

@@ -16,6 +16,7 @@ from mer_prep.errors import TrainingError
 from mer_prep.manifest import write_atomic
 from mer_prep.metrics import FAILURE_LIMIT, landmark_errors
 from mer_prep.models.output import ModelOutput
+from mer_prep.store import disk
 
 Found = Mapping[str, Sequence[tuple[ModelOutput, Batch]]]
 
@@ -110,13 +111,13 @@ class LossLog:
             self._begin(step)
             self._begun = True
         values = ",".join(f"{losses[one]:.6g}" if one in losses else "" for one in self.names)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(f"{step},{values}\n")
+        disk.write_bytes(self.path, f"{step},{values}\n".encode(), mode="ab")
 
     def _begin(self, step: int) -> None:
         kept = [",".join(("step", *self.names))]
         if self.path.exists():
-            lines = self.path.read_text(encoding="utf-8").splitlines()[1:]
+            # A process that was killed may have left the last line cut off.
+            lines = self.path.read_text(encoding="utf-8").split("\n")[1:-1]
             kept += [line for line in lines if int(line.split(",")[0]) < step]
         write_atomic(self.path, "\n".join(kept) + "\n")
 

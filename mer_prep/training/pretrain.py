@@ -20,6 +20,7 @@ from mer_prep.errors import ConfigError
 from mer_prep.manifest import write_atomic
 from mer_prep.protocols import Fold
 from mer_prep.stages.base import library_versions
+from mer_prep.store import disk
 from mer_prep.store.key import digest
 from mer_prep.training.checkpoints import load_model, read_facts, save_checkpoint
 from mer_prep.training.distributed import World, check_same_weights
@@ -127,7 +128,7 @@ def pretrain(
     if world.first:
         final = facts | {"final": True, "losses": log.last(_LAST), "computed": machine.facts()}
         save_checkpoint(path, model, optimiser=None, step=study.training.all_steps, facts=final)
-        checkpoint.unlink()
+        disk.remove(checkpoint)
     return path
 
 

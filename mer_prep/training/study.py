@@ -22,6 +22,7 @@ from mer_prep.dataset import ClipSource, PreparedClip, Statistics
 from mer_prep.errors import ConfigError, TrainingError
 from mer_prep.manifest import write_atomic
 from mer_prep.protocols import Fold
+from mer_prep.store import disk
 from mer_prep.store.key import digest
 from mer_prep.training.checkpoints import load_model, read_facts, save_checkpoint
 from mer_prep.training.fit import Machine, fit, predict
@@ -198,7 +199,7 @@ def open_run(folder: Path, study: Study) -> None:
     """
     path = folder / "config.json"
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
+        disk.make_folder(folder)
         write_atomic(path, json.dumps(study.facts(), indent=1) + "\n")
         return
     before = read_study(folder)
@@ -266,7 +267,7 @@ def run_fold(
         Called after every step with its number and losses.
     """
     folder = fold_folder(run, fold)
-    folder.mkdir(parents=True, exist_ok=True)
+    disk.make_folder(folder)
     held_out, fitted, inner = split_training(study, fold)
     view = study_view(study, store, fitted)
     model, loaded = start_model(run, study, fold.name, store, fitted, view)
@@ -300,8 +301,8 @@ def run_fold(
         final = facts | {"final": True, "evaluations": evaluation_facts(tried)}
         # The optimiser is not needed any more; with it the file would be three times as large.
         save_checkpoint(path, model, optimiser=None, step=step, facts=final)
-        for tried_path in folder.glob("tried-*.safetensors"):
-            tried_path.unlink()
+    for tried_path in folder.glob("tried-*.safetensors"):
+        disk.remove(tried_path)
     done = load_model(path, model, expected=facts)
     found = predict(model, study.method, store, fold.test, view, machine)
     write_fold(

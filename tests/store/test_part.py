@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import gc
-import io
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,8 +9,8 @@ import pytest
 
 from mer_prep.errors import DecodeError, MerPrepError, ShardError
 from mer_prep.manifest import Clip
-from mer_prep.store import part
 from mer_prep.store.blocks import BLOCK_BYTES, Blocks, block_rows
+from mer_prep.store.disk import Call, observed
 from mer_prep.store.part import ClipResult, DatasetInfo, part_writer, write_part
 from mer_prep.store.shard import check_clip, open_clip, read_clip
 from tests.conftest import MakeClip
@@ -97,46 +96,41 @@ def test_an_error_on_the_way_leaves_no_file(tmp_path: Path, toy_clip: MakeClip) 
     assert list(folder.iterdir()) == []
 
 
-class Small(io.FileIO):
-    """A file on a disk with room for `limit` bytes."""
-
-    limit = 0
-
-    def write(self, data: memoryview) -> int:  # type: ignore[override]
-        if self.tell() + len(data) > self.limit:
-            raise OSError(28, "No space left on device")
-        return super().write(data)
-
-
 def test_a_disk_that_fills_up_at_any_byte_is_one_plain_error(
-    tmp_path: Path, toy_clip: MakeClip, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, toy_clip: MakeClip
 ) -> None:
     clip = toy_clip()
     write_part(tmp_path / "whole.h5", result(clip, in_blocks(NOISE)), stage="flow", recipe={})
     size = (tmp_path / "whole.h5").stat().st_size
-    monkeypatch.setattr(
-        part, "open", lambda path, mode, buffering: Small(path, mode), raising=False
-    )
     folder = tmp_path / "parts"
-    for limit in (0, 1, 100, 1000, 3000, *range(5000, size, 7919), size - 1):
-        monkeypatch.setattr(Small, "limit", limit)
-        with pytest.raises(ShardError, match="No space left to write part"):
-            write_part(folder / "part.h5", result(clip, in_blocks(NOISE)), stage="flow", recipe={})
-        assert list(folder.iterdir()) == []
-    gc.collect()  # nothing that was dropped complains afterwards
-    monkeypatch.setattr(Small, "limit", size)
-    write_part(folder / "part.h5", result(clip, in_blocks(NOISE)), stage="flow", recipe={})
+    limit = 0
+
+    def small(call: Call) -> None:
+        if call.name == "write":
+            assert call.file is not None
+            assert call.data is not None
+            if call.file.tell() + len(call.data) > limit:
+                raise OSError(28, "No space left on device")
+
+    with observed(small):
+        for limit in (0, 1, 100, 1000, 3000, *range(5000, size, 7919), size - 1):  # noqa: B007
+            with pytest.raises(ShardError, match="No space left to write part"):
+                write_part(
+                    folder / "part.h5", result(clip, in_blocks(NOISE)), stage="flow", recipe={}
+                )
+            assert list(folder.iterdir()) == []
+        gc.collect()  # nothing that was dropped complains afterwards
+        limit = size
+        write_part(folder / "part.h5", result(clip, in_blocks(NOISE)), stage="flow", recipe={})
     assert (folder / "part.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
 
 
-def test_a_folder_that_cannot_be_written_is_said(
-    tmp_path: Path, toy_clip: MakeClip, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(path: Path, mode: str, buffering: int) -> io.FileIO:
+def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path, toy_clip: MakeClip) -> None:
+    def refuse(call: Call) -> None:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(part, "open", refuse, raising=False)
     with (
+        observed(refuse),
         pytest.raises(ShardError, match="The cache cannot be written: Read-only file system"),
         part_writer(
             tmp_path / "part.h5",

@@ -18,6 +18,7 @@ from mer_prep.training.checkpoints import read_checkpoint, save_checkpoint  # no
 from mer_prep.training.fit import Machine, rate_at  # noqa: E402
 from mer_prep.training.losses import landmark_loss, mol_losses, ocular_distance  # noqa: E402
 from mer_prep.training.methods import METHODS  # noqa: E402
+from mer_prep.training.predictions import LossLog  # noqa: E402
 from mer_prep.training.recipes import MODELS, TrainingSettings, model_card  # noqa: E402
 from mer_prep.training.study import (  # noqa: E402
     finished,
@@ -105,6 +106,17 @@ def test_a_killed_fold_goes_on_to_the_same_bits(tmp_path, store):
     run_fold(tmp_path / "killed", made, fold, store, machine)
     files = [fold_folder(tmp_path / one, fold) / "predictions.csv" for one in ("whole", "killed")]
     assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_a_line_of_the_log_that_was_cut_off_is_written_anew(tmp_path):
+    path = tmp_path / "log.csv"
+    whole = LossLog(path, ["expression"])
+    for step in range(1, 11):
+        whole.add(step, {"expression": step / 8})
+    path.write_text(path.read_text() + "1")  # of step 11, when the process was killed
+    LossLog(path, ["expression"]).add(11, {"expression": 1.5})
+    steps = [line.split(",")[0] for line in path.read_text().splitlines()]
+    assert steps == ["step", *map(str, range(1, 12))]
 
 
 def test_a_seed_decides_everything(tmp_path, store):

@@ -580,6 +580,20 @@ def test_what_killed_exports_left_is_removed(made: Run, tmp_path: Path) -> None:
     assert [folder.is_dir() for folder in left] == [False, True, True, True, False]
 
 
+def test_an_export_that_was_set_aside_is_not_lost(made: Run, tmp_path: Path) -> None:
+    out, aside = tmp_path / "out", tmp_path / "out.0123456789ab.old"
+    command = ("export", "motion", "--to", "npy", "--out", out)
+    made(*command)
+    before = files_of(out)
+    out.rename(aside)  # as a run does that is killed before the new one takes the name
+    with pytest.raises(ConfigError, match="the run that was to replace it ended early"):
+        made(*command)
+    assert files_of(aside) == before
+    made(*command, "--replace")
+    assert files_of(out) == before
+    assert not aside.exists()
+
+
 def test_two_exports_to_one_folder_do_not_meet(made: Run, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with Lock(out), pytest.raises(LockedError, match="Another export is being written"):

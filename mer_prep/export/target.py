@@ -54,6 +54,14 @@ def check_target(out: Path, *, replace: bool, sources: list[str]) -> None:
             )
     if out.exists() and not out.is_dir():
         raise ConfigError("There is a file of that name.", where=out)
+    aside = _set_aside(out)
+    if aside is not None and not replace:
+        raise ConfigError(
+            "The folder held an export, and the run that was to replace it ended early.",
+            where=aside,
+            why="the earlier export is still whole",
+            hint=f"add --replace to replace it, or give the folder its name back: {out.name}",
+        )
     if not out.is_dir() or not any(out.iterdir()):
         return
     if not (out / DESCRIPTION).is_file():
@@ -186,9 +194,17 @@ def _replacing(out: Path) -> Iterator[Path]:
 
 def _put_back(out: Path) -> None:
     """Give an export its name back that was set aside by a run that was then killed."""
-    aside = _folders_beside(out, "old")
-    if aside and not out.exists():
-        disk.replace(aside[0], out)
+    aside = _set_aside(out)
+    if aside is not None:
+        disk.replace(aside, out)
+
+
+def _set_aside(out: Path) -> Path | None:
+    """Return the export that was to be replaced and whose name nothing has taken since."""
+    if out.exists() or not out.parent.is_dir():
+        return None
+    aside = (path for path in _folders_beside(out, "old") if (path / DESCRIPTION).is_file())
+    return next(aside, None)
 
 
 def _remove_leftovers(out: Path) -> None:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from mer_prep.dataset import Batch
 from mer_prep.models.f5c import F5C
-from mer_prep.models.mol import LANDMARKS, Mol, preset
+from mer_prep.models.mol import LANDMARKS, Mol
 from mer_prep.training.fit import make_optimiser
 from mer_prep.training.losses import mol_losses
 from mer_prep.training.methods import architecture, method_of
@@ -59,7 +59,7 @@ def measure_step(
     """
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    config = preset(name)
+    config = architecture("mol", name)
     model = Mol(config, CLASSES).to(device)
     settings = model_card("mol").preset(name).training
     optimiser = make_optimiser(model, settings)
@@ -104,19 +104,13 @@ def measure_step(
     medians = {part: statistics.median(taken) for part, taken in seconds.items()}
     return {
         "preset": name,
-        "batch": batch,
-        "device": device,
-        "threads": threads,
-        "torch": torch.__version__,
-        "machine": platform.machine(),
-        "seconds": {part: [round(one, 4) for one in taken] for part, taken in seconds.items()},
+        **_conditions(batch, device, threads, seconds),
         "step_s": medians["step"],
         "flow_head_s": medians["flow_head"],
         "step_over_flow_head": statistics.median(
             a / b for a, b in zip(seconds["step"], seconds["flow_head"], strict=True)
         ),
         "correspondence_share": medians["correspondence"] / medians["step"],
-        "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
     }
 
 
@@ -166,17 +160,26 @@ def measure_pairs(
     return {
         "model": "frl-dgt",
         "preset": name,
+        **_conditions(batch, device, threads, seconds),
+        "step_s": medians["step"],
+        "displacement_share": medians["displacement"] / medians["step"],
+        "after_over_before": statistics.median(
+            a / b for a, b in zip(seconds["fused_after"], seconds["step"], strict=True)
+        ),
+    }
+
+
+def _conditions(
+    batch: int, device: str, threads: int, seconds: dict[str, list[float]]
+) -> dict[str, Any]:
+    """Return what was measured on what, and the largest memory of the process so far in GiB."""
+    return {
         "batch": batch,
         "device": device,
         "threads": threads,
         "torch": torch.__version__,
         "machine": platform.machine(),
         "seconds": {part: [round(one, 4) for one in taken] for part, taken in seconds.items()},
-        "step_s": medians["step"],
-        "displacement_share": medians["displacement"] / medians["step"],
-        "after_over_before": statistics.median(
-            a / b for a, b in zip(seconds["fused_after"], seconds["step"], strict=True)
-        ),
         "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
     }
 

@@ -17,10 +17,10 @@ from mer_prep.composite import Composite
 from mer_prep.composite_report import composite_report
 from mer_prep.errors import ManifestError
 from mer_prep.label_map import LabelMap
-from mer_prep.manifest import write_atomic
 from mer_prep.protocols import folds_digest, write_folds
 from mer_prep.store import disk
 from mer_prep.store.key import digest
+from mer_prep.store.text import write_atomic
 
 SCHEMA = 2
 

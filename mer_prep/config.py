@@ -127,3 +127,19 @@ def merge_settings(
     for stage, values in second.items():
         merged.setdefault(stage, {}).update(values)
     return merged
+
+
+def key_values(params: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass of parameters as they enter a key.
+
+    A field marked ``metadata={"key": False}`` never does: it says where something lies, not
+    what it is, and its content is told elsewhere. One marked ``metadata={"key": "unless default"}``
+    came later, with a default that changes nothing, and enters only at another value, so that
+    what was made before it keeps its key.
+    """
+    values = {}
+    for one in dataclasses.fields(params):
+        value, kind = getattr(params, one.name), one.metadata.get("key", True)
+        if kind is True or (kind == "unless default" and value != one.default):
+            values[one.name] = value
+    return values

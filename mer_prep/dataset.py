@@ -6,6 +6,7 @@ says: MOL takes all phases (see `phases`), others the onset and the apex.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
@@ -213,7 +214,7 @@ def facts_of(clip: PreparedClip) -> ClipFacts:
     )
 
 
-class ClipSource:
+class ClipSource(ABC):
     """Clips that batches are drawn from, wherever their pictures lie.
 
     Parameters
@@ -265,9 +266,9 @@ class ClipSource:
             torch.stack(images) if images else None,
         )
 
+    @abstractmethod
     def sample(self, number: int, row: int) -> Sample:
         """Return one sample as it is stored."""
-        raise NotImplementedError
 
 
 class ClipStore(ClipSource):
@@ -469,23 +470,6 @@ def draw_views(count: int, room: int, *, generator: torch.Generator) -> tuple[Te
     """
     offsets = torch.randint(0, room + 1, (count, 2), generator=generator)
     return offsets, torch.rand(count, generator=generator) < 0.5
-
-
-def random_view(batch: Batch, side: int, *, generator: torch.Generator) -> Batch:
-    """Return a random crop of every sample, mirrored half of the time.
-
-    Parameters
-    ----------
-    batch : Batch
-        Samples.
-    side : int
-        Side of the crop, px.
-    generator : torch.Generator
-        Source of randomness, on the CPU.
-    """
-    room = batch.frames.shape[-1] - side
-    offsets, flipped = draw_views(len(batch.labels), room, generator=generator)
-    return flip(crop(batch, offsets, side), flipped.to(batch.frames.device))
 
 
 def centre_view(batch: Batch, side: int) -> Batch:

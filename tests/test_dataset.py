@@ -12,9 +12,9 @@ from mer_prep.dataset import (  # noqa: E402
     PreparedClip,
     centre_view,
     crop,
+    draw_views,
     flip,
     phases,
-    random_view,
     reduce,
 )
 from mer_prep.errors import LeakError  # noqa: E402
@@ -118,9 +118,13 @@ def test_crops_take_flow_and_landmarks_along(batch):
 def test_views_are_centred_or_follow_their_generator(batch):
     centre = centre_view(batch, 8)
     torch.testing.assert_close(centre.frames, batch.frames[..., 2:10, 2:10])
-    views = [random_view(batch, 8, generator=torch.Generator().manual_seed(s)) for s in (1, 1, 2)]
-    same(views[0], views[1])
-    assert not torch.equal(views[0].frames, views[2].frames)
+    drawn = [draw_views(50, 4, generator=torch.Generator().manual_seed(s)) for s in (1, 1, 2)]
+    for one, other in zip(*drawn[:2], strict=True):
+        assert torch.equal(one, other)
+    offsets, flipped = drawn[2]
+    assert not torch.equal(offsets, drawn[0][0])
+    assert (offsets.min(), offsets.max()) == (0, 4)
+    assert 10 < flipped.sum() < 40
 
 
 def test_reducing_scales_motion_and_places(batch):

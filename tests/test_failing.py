@@ -52,7 +52,7 @@ def test_an_error_without_a_path_names_no_option_alone() -> None:
 def test_the_environment_names_the_workspace(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MER_PREP_WORKSPACE", "/scratch/ws")
     assert hint("/scratch/ws/cache", "flow").endswith("choose another --workspace")
-    assert hint("/work/workspace/cache", "flow").endswith("permissions: /work/workspace/cache")
+    assert hint("/elsewhere/cache", "flow").endswith("permissions: /elsewhere/cache")
 
 
 def test_the_program_says_it(

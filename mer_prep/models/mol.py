@@ -9,7 +9,6 @@ References
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -349,9 +348,3 @@ def fuse(firsts: Tensor, seconds: Tensor, fusion: str) -> Tensor:
     if fusion == "subtract":
         return seconds - firsts
     return firsts if fusion == "first" else seconds
-
-
-def preset(name: str, **changes: object) -> MolConfig:
-    """Return an architecture by name, with changes."""
-    check_option("preset", name, PRESETS)
-    return dataclasses.replace(PRESETS[name], **changes)  # type: ignore[arg-type]

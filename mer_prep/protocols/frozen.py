@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from mer_prep.errors import ConfigError
-from mer_prep.manifest import write_atomic
 from mer_prep.protocols.folds import Fold, folds_digest
 from mer_prep.protocols.protocol import Protocol
 from mer_prep.store.key import digest
+from mer_prep.store.text import write_atomic
 
 SCHEMA = 2
 

@@ -13,9 +13,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mer_prep.errors import MerPrepError
-from mer_prep.manifest import UNREADABLE, Clip, write_atomic
+from mer_prep.manifest import UNREADABLE, Clip
 from mer_prep.sources.frames import source_digest, source_files, stat_signature
 from mer_prep.store import disk
+from mer_prep.store.text import write_atomic
 
 #: A file changed less than this before it was hashed may change again within the clock's grain.
 _GRAIN_NS = 2_000_000_000

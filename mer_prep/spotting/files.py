@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mer_prep.checks import suggest
 from mer_prep.errors import AnnotationError, ManifestError
-from mer_prep.manifest import EXPRESSION_TYPES, write_atomic
+from mer_prep.manifest import EXPRESSION_TYPES
 from mer_prep.sources.annotations import (
     Column,
     Row,
@@ -26,6 +26,7 @@ from mer_prep.sources.expressions import normalise_emotion
 from mer_prep.spotting.intervals import Interval, Truth, Video
 from mer_prep.spotting.scores import by_video
 from mer_prep.store import disk
+from mer_prep.store.text import write_atomic
 
 PREDICTION_COLUMNS = (
     *(Column("video"), Column("onset"), Column("offset")),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mer_prep.manifest import write_atomic
 from mer_prep.spotting.intervals import Interval
 from mer_prep.spotting.scores import SpottingScores
 from mer_prep.store import disk
+from mer_prep.store.text import write_atomic
 
 #: Stands for the frames of the interval that a false positive or a false negative lacks.
 NO_FRAME = "-"

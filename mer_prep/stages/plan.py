@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mer_prep.config import canonical_json
+from mer_prep.config import canonical_json, key_values
 from mer_prep.errors import ShardError
 from mer_prep.manifest import Clip
 from mer_prep.sources.index import current_digests
@@ -47,7 +47,7 @@ class Recipe:
         stage = self.stages[name]
         return {
             "version": stage.version,
-            "params": key_params(stage),
+            "params": key_values(stage.params),
             "libraries": library_versions(stage.libraries),
             "identity": stage.identity(),
         }
@@ -65,22 +65,6 @@ def settings_key(recipe: Mapping[str, Any]) -> str:
     """Return the parameters of a recipe, without versions, as one canonical text."""
     parts = {name: one["params"] for name, one in recipe["stages"].items()}
     return canonical_json({**parts, "source": recipe["source"]})
-
-
-def key_params(stage: Stage) -> dict[str, Any]:
-    """Return a stage's parameters as they enter its key.
-
-    A parameter marked ``metadata={"key": False}`` never does: it says where something lies, not
-    what it is, and its content is in `identity`. One marked ``metadata={"key": "unless default"}``
-    came later, with a default that changes nothing, and enters only at another value, so that
-    shards made before it keep their keys.
-    """
-    values = {}
-    for one in dataclasses.fields(stage.params):
-        value, kind = getattr(stage.params, one.name), one.metadata.get("key", True)
-        if kind is True or (kind == "unless default" and value != one.default):
-            values[one.name] = value
-    return values
 
 
 def clip_keys(clip: Clip, recipe: Recipe, facts: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:

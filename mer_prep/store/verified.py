@@ -11,8 +11,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from mer_prep.manifest import write_atomic
 from mer_prep.store.shard import check_shard
+from mer_prep.store.text import write_atomic
 
 
 class Verified:

@@ -7,6 +7,7 @@ had never stopped.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mer_prep.dataset import TESTED, Batch, ClipSource
+from mer_prep.dataset import Batch, ClipSource
 from mer_prep.errors import TrainingError
 from mer_prep.models.output import ModelOutput
 from mer_prep.store import disk
@@ -150,19 +151,20 @@ def fit(
         tried.recall(found)
     stretches = method.stretches(settings)
     step_losses = _Losses(model, method, machine, steady=len(stretches) == 1)
-    steps = _steps(method, store, clip_ids, view, settings, machine, name, seed, begin)
+    draw = Draw((), view, settings.batch, name, seed)
+    steps = _steps(method, store, clip_ids, draw, settings, machine, begin)
     model.train()
     with machine.settled():
-        for step, objective, draw, batch in steps:
+        for step, objective, drawn, batch in steps:
             for group in optimiser.param_groups:
                 group["lr"] = group["factor"] * rate_at(step, settings)
             torch.manual_seed(_dropout_seed(seed, name, step, machine))
             with _memory_errors(settings.batch):
                 losses = step_losses(batch, objective)
                 optimiser.zero_grad(set_to_none=True)
-                _check_finite(losses, step, draw, store)
+                _check_finite(losses, step, drawn, store)
                 _weighted(losses, weights).backward()
-                _limit_gradient(model, settings, step, draw, store)
+                _limit_gradient(model, settings, step, drawn, store)
                 optimiser.step()
             on_step(step + 1, mean_over_all(losses, machine.world))
             tried.after(step + 1, model)
@@ -180,11 +182,9 @@ def _steps(
     method: Method,
     store: ClipSource,
     clip_ids: Sequence[str],
-    view: View,
+    draw: Draw,
     settings: TrainingSettings,
     machine: Machine,
-    name: str,
-    seed: int,
     begin: int,
 ) -> Iterator[tuple[int, str, Draw, Batch]]:
     """Yield every step that is left, what is minimised, what it draws from, and its batch."""
@@ -193,10 +193,9 @@ def _steps(
         end = first + stretch.steps
         if begin < end:
             samples = store.samples(clip_ids, stretch.kind)
-            by_clip = stretch.kind != TESTED
-            draw = Draw(samples, view, settings.batch, name, seed, by_clip=by_clip)
-            for step, batch in batches(store, draw, machine, range(max(begin, first), end)):
-                yield step, stretch.objective, draw, batch
+            mine = dataclasses.replace(draw, samples=samples, by_clip=stretch.by_clip)
+            for step, batch in batches(store, mine, machine, range(max(begin, first), end)):
+                yield step, stretch.objective, mine, batch
         first = end
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from mer_prep.checks import suggest
 from mer_prep.dataset import PreparedClip
 from mer_prep.errors import ConfigError, ManifestError, MotionError, NoFaceError, ShardError
-from mer_prep.manifest import SYNTHETIC_MARK, Clip, write_atomic
+from mer_prep.manifest import SYNTHETIC_MARK, Clip
 from mer_prep.protocols import Member
 from mer_prep.sources.clips import measure_video
 from mer_prep.sources.frames import (
@@ -32,6 +32,7 @@ from mer_prep.stages.base import Arrays, build_stages
 from mer_prep.stages.plan import Recipe
 from mer_prep.stages.worker import check_output
 from mer_prep.store.shard import read_clip, read_header
+from mer_prep.store.text import write_atomic
 from mer_prep.training.methods import Method
 from mer_prep.training.study import ClipEntry, Study, load_clips
 from mer_prep.training.weights import NO_CORPUS

@@ -7,6 +7,7 @@ on where clips lie, nor on how many processes read them.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,15 +143,20 @@ class Draw:
         samples = self._samples(self._generator(step))
         return sorted({source.clips[number].clip_id for number, _ in samples})
 
+    @functools.cached_property
+    def _of_clips(self) -> list[list[tuple[int, int]]]:
+        """The samples of every clip."""
+        clips: dict[int, list[tuple[int, int]]] = {}
+        for sample in self.samples:
+            clips.setdefault(sample[0], []).append(sample)
+        return list(clips.values())
+
     def _generator(self, step: int) -> torch.Generator:
         return torch.Generator().manual_seed(seed_of("samples", self.seed, self.name, step))
 
     def _samples(self, generator: torch.Generator) -> list[tuple[int, int]]:
         if self.by_clip:
-            clips: dict[int, list[tuple[int, int]]] = {}
-            for sample in self.samples:
-                clips.setdefault(sample[0], []).append(sample)
-            groups = list(clips.values())
+            groups = self._of_clips
             picked = torch.randint(len(groups), (self.size,), generator=generator).tolist()
             places = torch.rand(self.size, generator=generator).tolist()
             return [

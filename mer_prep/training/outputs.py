@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from mer_prep import __version__
-from mer_prep.manifest import write_atomic
 from mer_prep.ops.similarity import apply_transform, invert
 from mer_prep.pictures import write_png
 from mer_prep.store import disk
+from mer_prep.store.text import write_atomic
 from mer_prep.training.apply import Prediction
 from mer_prep.training.inputs import Ready
 from mer_prep.training.sheet import prediction_sheet

@@ -13,10 +13,10 @@ import torch
 
 from mer_prep.dataset import Batch
 from mer_prep.errors import TrainingError
-from mer_prep.manifest import write_atomic
 from mer_prep.metrics import FAILURE_LIMIT, landmark_errors
 from mer_prep.models.output import ModelOutput
 from mer_prep.store import disk
+from mer_prep.store.text import write_atomic
 
 Found = Mapping[str, Sequence[tuple[ModelOutput, Batch]]]
 

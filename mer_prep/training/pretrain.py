@@ -17,11 +17,11 @@ from torch import nn
 
 from mer_prep import __version__
 from mer_prep.errors import ConfigError
-from mer_prep.manifest import write_atomic
 from mer_prep.protocols import Fold
 from mer_prep.stages.base import library_versions
 from mer_prep.store import disk
 from mer_prep.store.key import digest
+from mer_prep.store.text import write_atomic
 from mer_prep.training.checkpoints import load_model, read_facts, save_checkpoint
 from mer_prep.training.distributed import World, check_same_weights
 from mer_prep.training.fit import Machine, fit

@@ -17,8 +17,8 @@ OPTIMISERS = ("adam", "adamw")
 SCHEDULES = ("constant", "cosine")
 
 
-#: Settings that runs made before them do not know.
-LATER_SETTINGS = ("pre_steps", "reconstruction_weight", "displacement_rate", "brightness")
+#: Of settings that came later: at their defaults they are no part of a study's digest.
+_LATER = {"key": "unless default"}
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,10 @@ class TrainingSettings:
     clip_gradient: float = 0.0
     flow_weight: float = 0.1
     landmark_weight: float = 68.0
-    pre_steps: int = 0
-    reconstruction_weight: float = 1.0
-    displacement_rate: float = 1.0
-    brightness: float = 0.0
+    pre_steps: int = field(default=0, metadata=_LATER)
+    reconstruction_weight: float = field(default=1.0, metadata=_LATER)
+    displacement_rate: float = field(default=1.0, metadata=_LATER)
+    brightness: float = field(default=0.0, metadata=_LATER)
 
     def __post_init__(self) -> None:
         check_option("optimiser", self.optimiser, OPTIMISERS)

@@ -18,10 +18,10 @@ import torch
 from mer_prep import __version__
 from mer_prep.dataset import TESTED, Batch, ClipSource, ClipStore
 from mer_prep.errors import TrainingError
-from mer_prep.manifest import write_atomic
 from mer_prep.metrics import landmark_errors
 from mer_prep.models.output import ModelOutput
 from mer_prep.store.shard import read_clip
+from mer_prep.store.text import write_atomic
 from mer_prep.training.auxiliary import (
     ClipAuxiliary,
     Window,

@@ -14,11 +14,11 @@ from typing import Any
 from mer_prep import __version__
 from mer_prep.errors import TrainingError
 from mer_prep.labels import read_label_map
-from mer_prep.manifest import write_atomic
 from mer_prep.metrics import bootstrap, score
 from mer_prep.protocols import folds_digest
 from mer_prep.stages.base import library_versions
 from mer_prep.store.key import digest
+from mer_prep.store.text import write_atomic
 from mer_prep.training.auxiliary import auxiliary_of, auxiliary_scores, parts_of
 from mer_prep.training.predictions import read_fold
 from mer_prep.training.recipes import Published, model_card

@@ -17,20 +17,20 @@ from urllib.parse import quote
 
 from torch import nn
 
-from mer_prep.config import canonical_json
+from mer_prep.config import canonical_json, key_values
 from mer_prep.dataset import ClipSource, PreparedClip, Statistics
 from mer_prep.errors import ConfigError, TrainingError
-from mer_prep.manifest import write_atomic
 from mer_prep.protocols import Fold
 from mer_prep.store import disk
 from mer_prep.store.key import digest
+from mer_prep.store.text import write_atomic
 from mer_prep.training.checkpoints import load_model, read_facts, save_checkpoint
 from mer_prep.training.fit import Machine, fit, predict
 from mer_prep.training.initial import Init
 from mer_prep.training.loading import load_clip
 from mer_prep.training.methods import METHODS, Method, method_of
 from mer_prep.training.predictions import LossLog, write_fold, write_predictions
-from mer_prep.training.recipes import LATER_SETTINGS, TrainingSettings
+from mer_prep.training.recipes import TrainingSettings
 from mer_prep.training.selection import LEAKY, Selection, best_evaluation, evaluation_facts
 from mer_prep.training.start import (
     absent_classes,
@@ -161,13 +161,7 @@ class Study:
     def digest(self) -> str:
         """Return the SHA-256 of everything that decides the result."""
         facts = {key: one for key, one in self.facts().items() if key not in {"findings", "apex"}}
-        # Settings that came later: at their defaults they are as if they were not there.
-        usual = dataclasses.asdict(TrainingSettings())
-        facts["training"] = {
-            key: one
-            for key, one in facts["training"].items()
-            if key not in LATER_SETTINGS or one != usual[key]
-        }
+        facts["training"] = key_values(self.training)
         return digest(facts)
 
 

@@ -10,10 +10,9 @@ from mer_prep.models.frl_dgt import (  # noqa: E402
     PRESETS,
     DisplacementGenerator,
     FrlDgt,
-    preset,
     self_supervision,
-    weighted,
 )
+from mer_prep.training.methods import architecture  # noqa: E402
 
 
 def count(module):
@@ -22,7 +21,7 @@ def count(module):
 
 def build(**changes):
     torch.manual_seed(0)
-    return FrlDgt(preset("tiny", **{"side": 64, **changes}), 3)
+    return FrlDgt(architecture("frl-dgt", "tiny", {"side": 64, **changes}), 3)
 
 
 def samples(batch=2, *, side=64):
@@ -149,7 +148,8 @@ def test_self_supervision_alone_leaves_the_recogniser_alone():
     found = model(**given, recognise=False)
     assert found.logits.shape == (2, 0)
     assert found.attention is None
-    weighted(self_supervision(*given["frames"].unbind(1), found.displacement)).backward()
+    parts = self_supervision(*given["frames"].unbind(1), found.displacement)
+    sum(parts.values()).backward()
     for name, parameter in model.named_parameters():
         assert (parameter.grad is not None) == name.startswith("displacement."), name
 
@@ -211,4 +211,4 @@ def test_what_the_architecture_needs_must_be_given(kind, match):
 )
 def test_settings_are_checked(changes, match):
     with pytest.raises(ConfigError, match=match):
-        preset("tiny", **changes)
+        architecture("frl-dgt", "tiny", changes)

@@ -12,7 +12,6 @@ from mer_prep.models.frl_dgt.objective import (  # noqa: E402
     self_supervision,
     smoothness,
     structural_similarity,
-    weighted,
 )
 from mer_prep.models.frl_dgt.warp import warp  # noqa: E402
 
@@ -58,9 +57,3 @@ def test_smoothness_by_hand_spares_edges():
     guide = (torch.arange(5) >= 2).float().expand(1, 1, 3, 5) / 2
     expected = (3 + np.exp(-EDGE / 2)) / 4 / 2
     assert smoothness(field, guide).item() == pytest.approx(expected, rel=1e-5)
-
-
-def test_the_loss_is_the_weighted_sum():
-    parts = {name: torch.tensor(10.0**n) for n, name in enumerate(WEIGHTS)}
-    expected = sum(WEIGHTS[name] * 10.0**n for n, name in enumerate(WEIGHTS))
-    assert weighted(parts).item() == pytest.approx(expected)

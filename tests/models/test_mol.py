@@ -5,7 +5,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from mer_prep.errors import ConfigError  # noqa: E402
-from mer_prep.models.mol import FUSIONS, PRESETS, Mol, fuse, preset  # noqa: E402
+from mer_prep.models.mol import FUSIONS, PRESETS, Mol, fuse  # noqa: E402
+from mer_prep.training.methods import architecture  # noqa: E402
 
 
 def count(module):
@@ -61,7 +62,7 @@ def test_shapes_of_the_outputs(name):
 )
 def test_the_ablations_of_the_paper_learn(changes):
     torch.manual_seed(0)
-    model = Mol(preset("tiny", **changes), 3)
+    model = Mol(architecture("mol", "tiny", changes), 3)
     found = model(torch.rand(2, model.config.frames, 64, 64))
     assert (found.flow is None) == (not model.config.flow)
     assert (found.landmarks is None) == (not model.config.landmarks)
@@ -120,4 +121,4 @@ def test_the_first_guess_of_landmarks_is_given():
 )
 def test_settings_are_checked(changes, match):
     with pytest.raises(ConfigError, match=match):
-        preset("tiny", **changes)
+        architecture("mol", "tiny", changes)

@@ -7,13 +7,13 @@ import json
 import numpy as np
 import pytest
 
+from mer_prep.config import key_values
 from mer_prep.errors import ConfigError, MotionError
 from mer_prep.ops.eyes import eye_mask
 from mer_prep.ops.global_motion import motion_field
 from mer_prep.ops.similarity import apply_transform, face_transform
 from mer_prep.ops.stabilization import rigid_mask
 from mer_prep.stages.flow import Flow, FlowParams, largest_motion
-from mer_prep.stages.plan import key_params
 from mer_prep.stages.worker import check_output
 from mer_prep.synth.portraits import load_portrait
 
@@ -131,7 +131,7 @@ def test_defaults_add_nothing_to_facts_fields_or_key(make_clip):
     output = stage.run(clip, frames, aligned(2))
     assert [field.name for field in stage.fields] == ["flow", "pairs", "pair_numbers"]
     assert set(output.facts) == {"method", "engine", "mean_magnitude_px"}
-    assert set(key_params(stage)) == {
+    assert set(key_values(stage.params)) == {
         "method",
         "engine",
         "pairs",
@@ -143,7 +143,7 @@ def test_defaults_add_nothing_to_facts_fields_or_key(make_clip):
 
 def test_other_values_enter_the_key_and_are_taken_back_from_it():
     stage = Flow(FlowParams(mask="eyes", remove_global="translation"))
-    params = key_params(stage)
+    params = key_values(stage.params)
     assert params["mask"] == "eyes"
     assert params["remove_global"] == "translation"
     assert "mask_margin" not in params

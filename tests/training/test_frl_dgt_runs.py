@@ -3,33 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 pytest.importorskip("torch")
 pytest.importorskip("dlib")
 
-from mer_prep.cli import cli
-from mer_prep.errors import ConfigError, MerPrepError
+from mer_prep.errors import ConfigError
 from mer_prep.synth.corpus import write_corpus
 from mer_prep.workspace import Workspace
+from tests.command_line import call
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_core")]
 
 SMALL = ("side=64", "width=8", "heads=2", "scale=0.05")
-
-
-def call(*arguments: object):
-    result = CliRunner().invoke(cli, [str(one) for one in arguments])
-    if isinstance(result.exception, MerPrepError):
-        raise result.exception
-    assert result.exit_code == 0, result.output
-    return result
 
 
 def train(workspace: Path, *options: object, command: str = "train"):
@@ -37,14 +27,6 @@ def train(workspace: Path, *options: object, command: str = "train"):
     fixed = ["--model", "frl-dgt", "--preset", "tiny", *settings]
     fixed += ["--steps", 2, "--pre-steps", 1, "--batch", 2, "--jobs", 1]
     return call(command, *fixed, "--workspace", workspace, *options)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_core():
-    # Threads of PyTorch wait busily for a core that another test has.
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "sched_getaffinity", lambda _: {0})
-        yield
 
 
 @pytest.fixture(scope="module")

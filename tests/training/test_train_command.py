@@ -4,38 +4,20 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
 pytest.importorskip("torch")
 pytest.importorskip("dlib")
 
-from mer_prep.cli import cli
-from mer_prep.errors import ConfigError, DependencyError, LeakError, MerPrepError, TrainingError
+from mer_prep.errors import ConfigError, DependencyError, LeakError, TrainingError
 from mer_prep.metrics import score
 from mer_prep.synth.corpus import write_corpus
 from mer_prep.training.machine import choose_device
+from tests.command_line import call
 
-pytestmark = pytest.mark.slow
-
-
-def call(*arguments: object, code: int = 0):
-    result = CliRunner().invoke(cli, [str(one) for one in arguments])
-    if isinstance(result.exception, MerPrepError):
-        raise result.exception
-    assert result.exit_code == code, result.output
-    return result
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_core():
-    # Threads of PyTorch wait busily for a core that another test has.
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "sched_getaffinity", lambda _: {0})
-        yield
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_core")]
 
 
 @pytest.fixture(scope="module")

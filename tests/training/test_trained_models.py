@@ -10,17 +10,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("dlib")
 
-from mer_prep.cli import cli  # noqa: E402
 from mer_prep.errors import (  # noqa: E402
     ConfigError,
     LeakError,
     ManifestError,
-    MerPrepError,
     MotionError,
     NoFaceError,
     ShardError,
@@ -34,16 +31,9 @@ from mer_prep.training.auxiliary import Window  # noqa: E402
 from mer_prep.training.study import fold_folder, read_study  # noqa: E402
 from mer_prep.training.truth import score_truth, true_batch  # noqa: E402
 from mer_prep.workspace import Workspace  # noqa: E402
+from tests.command_line import call  # noqa: E402
 
 pytestmark = pytest.mark.slow
-
-
-def call(*arguments: object):
-    result = CliRunner().invoke(cli, [str(one) for one in arguments])
-    if isinstance(result.exception, MerPrepError):
-        raise result.exception
-    assert result.exit_code == 0, result.output
-    return result
 
 
 @pytest.fixture(scope="module")

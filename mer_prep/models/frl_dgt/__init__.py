@@ -10,14 +10,14 @@ Displacement Generation and Transformer Fusion for Micro-Expression Recognition"
 doi:10.1109/CVPR52729.2023.02115 (arXiv:2304.04420)
 """
 
-from mer_prep.models.frl_dgt.config import DISPLACEMENTS, PRESETS, FrlDgtConfig, preset
+from mer_prep.models.frl_dgt.config import DISPLACEMENTS, PRESETS, FrlDgtConfig
 from mer_prep.models.frl_dgt.displacement import (
     DisplacementGenerator,
     dynamic_feature,
     normalised_field,
 )
 from mer_prep.models.frl_dgt.model import FrlDgt, FrlDgtOutput
-from mer_prep.models.frl_dgt.objective import WEIGHTS, self_supervision, weighted
+from mer_prep.models.frl_dgt.objective import WEIGHTS, self_supervision
 from mer_prep.models.frl_dgt.regions import (
     MIRRORED_REGIONS,
     REGIONS,
@@ -44,8 +44,6 @@ __all__ = [
     "invert",
     "mirror_field",
     "normalised_field",
-    "preset",
     "self_supervision",
     "warp",
-    "weighted",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 from mer_prep.checks import check_option, check_range
@@ -138,9 +137,3 @@ PRESETS: dict[str, FrlDgtConfig] = {
         scale=0.125, region_size=16, width=32, heads=2, layers=1, head_dropout=0.2
     ),
 }
-
-
-def preset(name: str, **changes: object) -> FrlDgtConfig:
-    """Return an architecture by name, with changes."""
-    check_option("preset", name, PRESETS)
-    return dataclasses.replace(PRESETS[name], **changes)  # type: ignore[arg-type]

@@ -111,8 +111,3 @@ def self_supervision(onset: Tensor, apex: Tensor, displacement: Tensor) -> dict[
         "structure": (1 - structural_similarity(seen, apex)).mean() / 2,
         "smoothness": smoothness(displacement, apex),
     }
-
-
-def weighted(parts: dict[str, Tensor]) -> Tensor:
-    """Return the self-supervised loss, shape (), of its parts: their sum by `WEIGHTS`."""
-    return torch.stack([WEIGHTS[name] * part for name, part in parts.items()]).sum()

@@ -52,11 +52,15 @@ class Stretch:
         How many steps.
     kind : str
         Kind of the samples; see `mer_prep.dataset.PreparedClip`.
+    by_clip : bool
+        Whether a clip is drawn first, and then one of its samples; see
+        `mer_prep.training.loading.Draw`.
     """
 
     objective: str
     steps: int
     kind: str = TESTED
+    by_clip: bool = False
 
 
 class Method(ABC):
@@ -151,6 +155,29 @@ class Method(ABC):
         TrainingError
             If the flow is not of the pairs that samples have.
         """
+
+    def _prepared(
+        self,
+        clip: Labelled,
+        arrays: StageArrays,
+        samples: np.ndarray,
+        *,
+        image: np.ndarray | None = None,
+        others: Mapping[str, np.ndarray] | None = None,
+    ) -> PreparedClip:
+        """Return a clip with its frames as they are fed, and the samples that were chosen."""
+        return PreparedClip(
+            clip_id=clip.clip_id,
+            corpus=clip.corpus,
+            subject=clip.subject,
+            label=clip.label,
+            frames=np.stack([self.picture(frame) for frame in arrays["align"]["frames"]]),
+            flow=arrays["flow"]["flow"],
+            landmarks=arrays["align"]["landmarks"],
+            samples=samples,
+            image=image,
+            others=others or {},
+        )
 
     @abstractmethod
     def build(self, classes: int) -> nn.Module:

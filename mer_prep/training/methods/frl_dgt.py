@@ -98,24 +98,15 @@ class FrlDgtMethod(Method):
                 where=where,
                 hint="the pairs must be those of flow.pairs=onset-apex",
             )
-        frames = np.stack([self.picture(frame) for frame in arrays["align"]["frames"]])
         onset, apex = (int(one) for one in pairs[0])
+        count = len(arrays["align"]["frames"])
         image = None
         if "dynamic-image" in arrays:
             image = self.image(np.asarray(arrays["dynamic-image"]["dynamic_image"]))
         # Only the tested pair has its flow, which takes the place of a learned displacement.
-        others = {NEAR: near_pairs(onset, apex, len(frames)), ANY: any_pairs(onset, len(frames))}
-        return PreparedClip(
-            clip_id=clip.clip_id,
-            corpus=clip.corpus,
-            subject=clip.subject,
-            label=clip.label,
-            frames=frames,
-            flow=arrays["flow"]["flow"],
-            landmarks=arrays["align"]["landmarks"],
-            samples=pairs,
-            image=image,
-            others=others if self.config.learned else {},
+        others = {NEAR: near_pairs(onset, apex, count), ANY: any_pairs(onset, count)}
+        return self._prepared(
+            clip, arrays, pairs, image=image, others=others if self.config.learned else None
         )
 
     def build(self, classes: int) -> nn.Module:
@@ -134,10 +125,11 @@ class FrlDgtMethod(Method):
 
     def stretches(self, settings: TrainingSettings) -> tuple[Stretch, ...]:
         """Return the reconstruction of any pairs, and the joint training near onset and apex."""
-        joint = Stretch("all", settings.steps, NEAR if self.config.learned else TESTED)
+        near = NEAR if self.config.learned else TESTED
+        joint = Stretch("all", settings.steps, near, by_clip=True)
         if not settings.pre_steps:
             return (joint,)
-        return (Stretch(RECONSTRUCTION, settings.pre_steps, ANY), joint)
+        return (Stretch(RECONSTRUCTION, settings.pre_steps, ANY, by_clip=True), joint)
 
     def loss_names(self, settings: TrainingSettings) -> tuple[str, ...]:
         """Return the names of the losses."""

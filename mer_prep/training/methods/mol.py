@@ -45,8 +45,7 @@ class MolMethod(Method):
 
     def prepared(self, clip: Labelled, arrays: StageArrays, *, where: Any = None) -> PreparedClip:
         """Return a clip with the samples of all phases."""
-        frames = np.stack([self.picture(frame) for frame in arrays["align"]["frames"]])
-        samples = phases(len(frames), self.length)
+        samples = phases(len(arrays["align"]["frames"]), self.length)
         expected = np.stack([samples[:, :-1], samples[:, 1:]], axis=-1).reshape(-1, 2)
         if not np.array_equal(arrays["flow"]["pairs"], expected):
             raise TrainingError(
@@ -54,16 +53,7 @@ class MolMethod(Method):
                 where=where,
                 hint=f"the pairs must be lagged with flow.lag_divisor={self.length}",
             )
-        return PreparedClip(
-            clip_id=clip.clip_id,
-            corpus=clip.corpus,
-            subject=clip.subject,
-            label=clip.label,
-            frames=frames,
-            flow=arrays["flow"]["flow"],
-            landmarks=arrays["align"]["landmarks"],
-            samples=samples,
-        )
+        return self._prepared(clip, arrays, samples)
 
     def build(self, classes: int) -> nn.Module:
         """Return the model with random weights."""

@@ -94,8 +94,7 @@ class DisplacementGenerator(nn.Module):
     batch. The last convolution starts near 0, and so does what is added.
 
     That the network is given a guess is chosen here. A micro-expression changes grey levels by a
-    hundredth and moves by tenths of a pixel: from the pictures alone a network does not learn such
-    a field from hundreds of clips, and does no better than a field of zero.
+    hundredth and moves by tenths of a pixel, which is little to learn from in a few hundred clips.
 
     References
     ----------

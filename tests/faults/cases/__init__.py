@@ -1,0 +1,1 @@
+"""The cases of the catalogue of faults, by what they are about."""

@@ -1,0 +1,279 @@
+"""The faults the program must survive: what is tried of each, and proof that trying can fail.
+
+A case is a function that tries one fault in many ways and asserts what must come of it. It names
+the protections that stand between the fault and the user, as things that can be taken away; with
+any one of them gone the case has to fail, or it proves nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, redirect_stderr
+from contextlib import redirect_stdout as redirect
+from dataclasses import dataclass
+from importlib import import_module, util
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import TypeVar
+from unittest import mock
+
+from mer_prep.errors import MerPrepError
+
+T = TypeVar("T")
+Removal = Callable[[], AbstractContextManager[object]]
+
+
+class Tries:
+    """What a case works with: a folder, and the count of what it has tried.
+
+    Parameters
+    ----------
+    folder : Path
+        An empty folder.
+    quick : bool
+        Whether a sample of the tries is enough.
+    """
+
+    def __init__(self, folder: Path, *, quick: bool) -> None:
+        self.folder = folder
+        self.quick = quick
+        self.count = 0
+        self._numbers = itertools.count()
+
+    def of(self, cases: Iterable[T], *, quick: int = 20) -> Iterator[T]:
+        """Yield what is to be tried, counted; in a quick run `quick` of it, evenly spread."""
+        every = list(cases)
+        step = max(1, -(-len(every) // quick)) if self.quick else 1
+        for one in every[::step]:
+            self.count += 1
+            yield one
+
+    def fresh(self) -> Path:
+        """Return an empty folder that nothing else uses."""
+        folder = self.folder / f"{next(self._numbers):05d}"
+        folder.mkdir()
+        return folder
+
+
+@dataclass(frozen=True)
+class Case:
+    """A fault, how it is tried, and what protects from it.
+
+    Parameters
+    ----------
+    number : int
+        Number of the fault, for the order of the table.
+    title : str
+        The fault, in a few words.
+    function : callable
+        Tries it; raises if the program does not stand it.
+    without : mapping of str to callable
+        By name, makers of contexts in which a protection is gone.
+    needs : tuple of str
+        Modules without which it cannot be tried.
+    """
+
+    number: int
+    title: str
+    function: Callable[[Tries], None]
+    without: Mapping[str, Removal]
+    needs: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Return the number and the function's name."""
+        return f"{self.number:02d}-{self.function.__name__}"
+
+    def can_run(self) -> bool:
+        """Return whether all it needs is installed."""
+        return all(util.find_spec(module) is not None for module in self.needs)
+
+    def run(self, *, quick: bool) -> int:
+        """Try the fault and return how many times; raise if the program does not stand it."""
+        with tempfile.TemporaryDirectory() as folder:
+            tries = Tries(Path(folder), quick=quick)
+            self.function(tries)
+        assert tries.count, "nothing was tried"
+        return tries.count
+
+    def run_without(self, protection: str) -> None:
+        """See that the case fails once a protection is gone.
+
+        Raises
+        ------
+        AssertionError
+            If it passes all the same.
+        """
+        with ExitStack() as stack:
+            stack.enter_context(self.without[protection]())
+            try:
+                self.run(quick=True)
+            except Exception:
+                return
+        raise AssertionError(f"{self.title}: passes without {protection}")
+
+
+_CASES: dict[str, Case] = {}
+
+
+def fault(
+    number: int, title: str, *, without: Mapping[str, Removal], needs: Sequence[str] = ()
+) -> Callable[[Callable[[Tries], None]], Callable[[Tries], None]]:
+    """Enter a function into the catalogue of faults; see `Case`."""
+    if not without:
+        raise ValueError(f"{title}: no protection is named")
+
+    def enter(function: Callable[[Tries], None]) -> Callable[[Tries], None]:
+        case = Case(number, title, function, without, tuple(needs))
+        if case.name in _CASES:
+            raise ValueError(f"{case.name} is there twice")
+        _CASES[case.name] = case
+        return function
+
+    return enter
+
+
+def catalogue() -> dict[str, Case]:
+    """Return all cases by name, in the order of their numbers."""
+    from tests.faults import cases
+
+    for module in iter_modules(cases.__path__):
+        import_module(f"{cases.__name__}.{module.name}")
+    return dict(sorted(_CASES.items()))
+
+
+def instead(target: str, replacement: object) -> Removal:
+    """Return the removal of a protection: the thing at a dotted name is replaced by another.
+
+    Parameters
+    ----------
+    target : str
+        As of `unittest.mock.patch`, such as ``mer_prep.sources.images._jpeg_is_whole``; a name
+        that is not there is an error.
+    replacement : object
+        What stands there instead.
+    """
+    return lambda: mock.patch(target, replacement)
+
+
+def nothing(*_: object, **__: object) -> None:
+    """Do nothing, in place of a check."""
+
+
+@contextmanager
+def refused(kind: type[MerPrepError], *words: str) -> Iterator[None]:
+    """Expect an error made for people: of this kind, with these words, and saying what to do."""
+    try:
+        yield
+    except kind as error:
+        missing = [word for word in words if word not in str(error)]
+        assert not missing, f"{missing} not in: {error}"
+        assert error.hint, f"what to do is not said: {error}"
+    except MerPrepError as error:
+        raise AssertionError(f"{type(error).__name__}, not {kind.__name__}: {error}") from error
+    else:
+        raise AssertionError("it was accepted")
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the program printed, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+
+def program(*arguments: object, code: int | None = None) -> Said:
+    """Run mer-prep in a process of its own, as it stands here with what has been taken away.
+
+    No traceback may be shown, and an error says what to do.
+
+    Parameters
+    ----------
+    *arguments : object
+        The command line.
+    code : int, optional
+        The exit code there must be.
+    """
+    words = [str(one) for one in arguments]
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder, "out"), Path(folder, "err")
+        status = in_process(lambda: _run_program(words, out, err))
+        said = Said(status, _read(out), _read(err))
+    assert "Traceback" not in said.out + said.err, said
+    assert "unexpected" not in said.err, said.err
+    if code is not None:
+        assert said.code == code, f"exit {said.code}: {said.out}\n{said.err}"
+    return said
+
+
+def in_process(work: Callable[[], int]) -> int:
+    """Do something in a forked process and return its exit code, or minus the signal it died of."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forks while threads run
+        child = os.fork()
+    if child == 0:
+        status = 70
+        try:
+            status = work()
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def _run_program(words: Sequence[str], out: Path, err: Path) -> int:
+    from mer_prep import cli
+
+    sys.argv = ["mer-prep", *words]
+    with (
+        open(out, "w", encoding="utf-8", errors="surrogateescape") as said,
+        open(err, "w", encoding="utf-8", errors="surrogateescape") as wrong,
+        redirect(said),
+        redirect_stderr(wrong),
+    ):
+        try:
+            cli.main()
+        except SystemExit as end:
+            return end.code if isinstance(end.code, int) else 1
+    return 0
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="surrogateescape") if path.exists() else ""
+
+
+def damaged(data: bytes) -> Iterator[bytes]:
+    """Yield a file as damage may leave it: cut at every length, and every byte changed in turn."""
+    for length in range(len(data)):
+        yield data[:length]
+    for place in range(len(data)):
+        changed = bytearray(data)
+        changed[place] ^= 0xFF
+        yield bytes(changed)
+
+
+__all__ = [
+    "Case",
+    "Said",
+    "Tries",
+    "catalogue",
+    "damaged",
+    "fault",
+    "in_process",
+    "instead",
+    "nothing",
+    "program",
+    "refused",
+]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
-from tests.faults.catalogue import catalogue
+from tests.faults.catalogue import catalogue, try_case
 
 _ROW = "{number:>2}  {title:<58} {tried:>6} {seconds:>8}  {outcome}"
 
@@ -49,20 +49,6 @@ def main(words: Sequence[str]) -> int:
     end = f"{failed} FAULTS WERE NOT STOOD" if failed else "all were stood"
     print(f"{len(cases)} faults, tried {total:,} times in {minutes:.1f} min: {end}")
     return 1 if failed else 0
-
-
-def try_case(name: str) -> tuple[int, float, str]:
-    """Return (tries, seconds, what went wrong) of a case and of the removals it names."""
-    case, started, tried, problem = catalogue()[name], time.monotonic(), 0, ""
-    try:
-        if not case.can_run():
-            return 0, 0.0, f"NOT TRIED: it needs {', '.join(case.needs)}"
-        tried = case.run(quick=False)
-        for protection in case.without:
-            case.run_without(protection)
-    except Exception as error:
-        problem = f"NOT STOOD: {type(error).__name__}: {error}"
-    return tried, time.monotonic() - started, problem
 
 
 def _fits(word: str, name: str, title: str) -> bool:

@@ -11,6 +11,7 @@ import itertools
 import os
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, redirect_stderr
@@ -155,6 +156,20 @@ def catalogue() -> dict[str, Case]:
     return dict(sorted(_CASES.items()))
 
 
+def try_case(name: str) -> tuple[int, float, str]:
+    """Return (tries, seconds, what went wrong) of a case and of the removals it names."""
+    case, started, tried, problem = catalogue()[name], time.monotonic(), 0, ""
+    try:
+        if not case.can_run():
+            return 0, 0.0, f"NOT TRIED: it needs {', '.join(case.needs)}"
+        tried = case.run(quick=False)
+        for protection in case.without:
+            case.run_without(protection)
+    except Exception as error:
+        problem = f"NOT STOOD: {type(error).__name__}: {error}"
+    return tried, time.monotonic() - started, problem
+
+
 def instead(target: str, replacement: object) -> Removal:
     """Return the removal of a protection: the thing at a dotted name is replaced by another.
 
@@ -284,4 +299,5 @@ __all__ = [
     "nothing",
     "program",
     "refused",
+    "try_case",
 ]

@@ -14,7 +14,7 @@ PACKAGE = Path(mer_prep.__file__).parent
 
 #: Rooms and modules by storey; a storey imports from itself and from those below.
 STOREYS: tuple[tuple[str, ...], ...] = (
-    ("errors", "checks", "config", "resources", "progress", "__init__"),
+    ("errors", "checks", "config", "resources", "docstrings", "progress", "__init__"),
     (
         "manifest",
         "label_map",
@@ -36,7 +36,10 @@ STOREYS: tuple[tuple[str, ...], ...] = (
     ("dataset",),
     ("sources",),
     ("synth", "stages"),
-    ("inspection", "truth_check", "doctor", "docs_pages", "export", "spotting", "training"),
+    (
+        *("inspection", "truth_check", "doctor", "docs_pages", "docs_reference"),
+        *("export", "spotting", "training"),
+    ),
     ("commands",),
     ("cli",),
 )

@@ -44,6 +44,19 @@ def _without_names() -> AbstractContextManager[object]:
 
 
 @contextmanager
+def _in_place(out: Path) -> Iterator[Path]:
+    """Give the folder of an export itself to be written, emptied."""
+    if out.exists():
+        disk.remove_tree(out)
+    disk.make_folder(out)
+    yield out
+
+
+def _without_a_folder_beside() -> AbstractContextManager[object]:
+    return mock.patch("mer_prep.export.exporter.appearing", _in_place)
+
+
+@contextmanager
 def _without_force() -> Iterator[None]:
     whole = disk.write_bytes
 
@@ -69,11 +82,12 @@ def _sweep(name: str, kind: str, tries: Tries) -> None:
 def _enter(name: str, kind: str) -> None:
     number, title = _FAULTS[kind]
     swept: Callable[[Tries], None] = partial(_sweep, name, kind)
-    protection = (
-        {"forcing files to the disk": _without_force}
-        if kind == POWER
-        else {"files that appear whole": _without_names}
-    )
+    if kind == POWER:
+        protection = {"forcing files to the disk": _without_force}
+    elif name.startswith("export"):
+        protection = {"a folder that is written beside": _without_a_folder_beside}
+    else:
+        protection = {"files that appear whole": _without_names}
     fault(
         number,
         f"{title}: {name}",

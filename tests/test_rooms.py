@@ -36,7 +36,10 @@ STOREYS: tuple[tuple[str, ...], ...] = (
     ("dataset",),
     ("sources",),
     ("synth", "stages"),
-    ("inspection", "truth_check", "doctor", "docs_pages", "export", "spotting", "training"),
+    (
+        *("inspection", "truth_check", "doctor", "docs_pages", "export", "spotting"),
+        *("reports", "training"),
+    ),
     ("commands",),
     ("cli",),
 )

@@ -26,11 +26,7 @@ help:
 # The C sources are built by the installation, so a change of theirs asks for another one.
 $(INSTALLED): pyproject.toml setup.py constraints.txt $(wildcard mer_prep/_kernels/*)
 	$(PYTHON) -m venv $(VENV)
-<<<<<<< HEAD
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dlib,dask,train,report,docs,dev]"
-=======
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dlib,dask,train,report,dev]"
->>>>>>> cab98e5e3cefa8456c8872c0feed67983c410030
 	@touch $@
 
 install: $(INSTALLED)

@@ -61,6 +61,7 @@ def wrong_clips(
         shown=min(len(rows), SHOWN),
         wheel=wheel,
         max_px=MAX_PX,
+        faces=faces,
     )
     for row in rows[:SHOWN]:
         entry = entries[row["clip_id"]]

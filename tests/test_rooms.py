@@ -38,7 +38,7 @@ STOREYS: tuple[tuple[str, ...], ...] = (
     ("synth", "stages"),
     (
         *("inspection", "truth_check", "doctor", "docs_pages", "docs_reference"),
-        *("export", "spotting", "training"),
+        *("export", "reports", "spotting", "training"),
     ),
     ("commands",),
     ("cli",),

@@ -229,9 +229,15 @@ class Lock:
 
     def _create_exclusively(self, body: bytes) -> bool:
         try:
-            disk.write_bytes(self.path, body, mode="xb", sync=True)
+            disk.create(self.path).close()
         except FileExistsError:
             return False
+        try:
+            disk.write_bytes(self.path, body, sync=True)
+        except OSError:
+            # An empty lock has no owner whose death could be seen: it would stay for ever.
+            files.discard(self.path)
+            raise
         return True
 
     def _remove_stale(self, owner: Owner) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import subprocess
@@ -10,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from mer_prep.errors import LockedError
-from mer_prep.store.lock import Lock, Watch, current_owner, is_dead, process_start
+from mer_prep.store import disk
+from mer_prep.store.lock import Lock, Watch, current_owner, is_dead, process_start, read_owner
 
 
 def write(path: Path, **changes: object) -> Path:
@@ -116,3 +118,16 @@ def test_touching_a_lock_changes_its_time_only(tmp_path: Path) -> None:
         lock.touch()
         assert lock.path.stat().st_mtime_ns > 1
         assert lock.path.read_text() == before
+
+
+def test_a_full_disk_leaves_no_lock_without_an_owner(tmp_path: Path) -> None:
+    def refuse(call: disk.Call) -> None:
+        if call.name == "write":
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    target = tmp_path / "shard.h5"
+    with disk.observed(refuse), pytest.raises(OSError, match="No space"):
+        Lock(target).acquire()
+    assert list(tmp_path.iterdir()) == []
+    with Lock(target):
+        assert read_owner(tmp_path / "shard.h5.lock").pid == os.getpid()

@@ -121,9 +121,9 @@ def test_several_expressions_of_one_clip(root):
     ]
 
 
-def test_the_example_of_the_readme_is_read(tmp_path):
-    readme = Path(mer_prep.__file__).parent.parent / "README.md"
-    (example,) = re.findall(r"```csv\n(.*?)```", readme.read_text(encoding="utf-8"), re.DOTALL)
+def test_the_example_of_the_how_to_is_read(tmp_path):
+    page = Path(mer_prep.__file__).parent.parent / "docs" / "how-to" / "own-videos.md"
+    (example,) = re.findall(r"```text\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
     for name in ("EP01", "EP02", "EP03"):
         for number in range(1, 42):
             write_frame(tmp_path / "clips" / name / f"img{number}.jpg", number)

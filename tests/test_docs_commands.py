@@ -26,7 +26,7 @@ from mer_prep.models import mol
 from mer_prep.models.frl_dgt import config as frl_dgt
 from mer_prep.synth.corpus import write_corpus
 from mer_prep.synth.layouts import LAYOUTS
-from mer_prep.training import recipes
+from mer_prep.training import cards
 from mer_prep.videos import write_video
 from tests.command_line import call
 
@@ -73,7 +73,7 @@ def small() -> Iterator[None]:
         for module in (mol, frl_dgt):
             for name in module.PRESETS:
                 patch.setitem(module.PRESETS, name, module.PRESETS["tiny"])
-        for name, card in recipes.MODELS.items():
+        for name, card in cards.MODELS.items():
             presets = {
                 one: dataclasses.replace(
                     preset,
@@ -82,7 +82,7 @@ def small() -> Iterator[None]:
                 )
                 for one, preset in card.presets.items()
             }
-            patch.setitem(recipes.MODELS, name, dataclasses.replace(card, presets=presets))
+            patch.setitem(cards.MODELS, name, dataclasses.replace(card, presets=presets))
         yield
 
 

@@ -210,12 +210,12 @@ def train(
     require_torch()
     from mer_prep.config import parse_settings
     from mer_prep.progress import Progress, duration
+    from mer_prep.training.cards import model_card
     from mer_prep.training.folds import Crew, train_folds, unfinished
     from mer_prep.training.initial import keep_copy
     from mer_prep.training.inputs import keep_recipe
     from mer_prep.training.machine import choose_device, choose_precision
     from mer_prep.training.prepare import prepare_study
-    from mer_prep.training.recipes import model_card
     from mer_prep.training.results import write_results
     from mer_prep.training.selection import LEAKY, LEAKY_WARNING, Selection
     from mer_prep.training.study import open_run

@@ -11,7 +11,7 @@ from mer_prep.config import canonical_json
 from mer_prep.labels import label_map_names, read_label_map
 from mer_prep.resources import data_names
 from mer_prep.sources.facts import corpus_facts
-from mer_prep.training.recipes import model_card
+from mer_prep.training.cards import model_card
 
 #: Scores as they are named in papers.
 TITLES = {"uf1": "UF1", "uar": "UAR", "acc": "accuracy", "wf1": "WF1"}

@@ -11,7 +11,7 @@ from typing import Any
 from mer_prep.metrics import score
 from mer_prep.reports.charts import Line, line_chart
 from mer_prep.reports.markup import Html, render
-from mer_prep.training.recipes import model_card
+from mer_prep.training.cards import model_card
 from mer_prep.training.study import Study, fold_folder
 
 SCORES = {"uf1": "UF1", "uar": "UAR", "acc": "Acc", "wf1": "WF1"}

@@ -20,8 +20,9 @@ from mer_prep.stages.base import library_versions
 from mer_prep.store.key import digest
 from mer_prep.store.text import write_atomic
 from mer_prep.training.auxiliary import auxiliary_of, auxiliary_scores, parts_of
+from mer_prep.training.cards import model_card
 from mer_prep.training.predictions import read_fold
-from mer_prep.training.recipes import Published, model_card
+from mer_prep.training.recipes import Published
 from mer_prep.training.selection import LEAKY_WARNING
 from mer_prep.training.study import Study, finished, fold_folder
 

@@ -98,8 +98,17 @@ def list_frames(folder: Path) -> list[tuple[int, str]]:
     return sorted(found.items())
 
 
-def source_path(clip: Clip, relative: str) -> Path:
+def source_path(clip: Clip, relative: str, *, where: str | None = None) -> Path:
     """Return the path of a source file, refusing whatever does not lie below the clip's root.
+
+    Parameters
+    ----------
+    clip : Clip
+        The clip.
+    relative : str
+        Path of one of its files below its root.
+    where : str, optional
+        What is named in errors; the clip by default.
 
     Raises
     ------
@@ -108,7 +117,7 @@ def source_path(clip: Clip, relative: str) -> Path:
     DecodeError
         For missing files and for anything but a regular file.
     """
-    return path_below(clip.root, relative, where=clip.clip_id)
+    return path_below(clip.root, relative, where=where or clip.clip_id)
 
 
 def path_below(root: str | os.PathLike[str], relative: str, *, where: str) -> Path:
@@ -143,9 +152,9 @@ def path_below(root: str | os.PathLike[str], relative: str, *, where: str) -> Pa
     return Path(path)
 
 
-def read_bytes(clip: Clip, relative: str) -> bytes:
-    """Return the bytes of one source file of a clip."""
-    path = source_path(clip, relative)
+def read_bytes(clip: Clip, relative: str, *, where: str | None = None) -> bytes:
+    """Return the bytes of one source file of a clip; parameters are those of `source_path`."""
+    path = source_path(clip, relative, where=where)
     try:
         return path.read_bytes()
     except OSError as error:
@@ -315,9 +324,8 @@ class ClipFrames(Sequence[np.ndarray]):
     def _decode_file(self, index: int) -> np.ndarray:
         relative = self.clip.frames[self.start + index]
         where = f"{self.clip.clip_id}, frame {self.numbers[index]}, {relative}"
-        return decode_image(
-            read_bytes(self.clip, relative), where=where, max_pixels=self._max_pixels
-        )
+        data = read_bytes(self.clip, relative, where=where)
+        return decode_image(data, where=where, max_pixels=self._max_pixels)
 
     def _keep(self, index: int, image: np.ndarray) -> np.ndarray:
         self.decoded += 1

@@ -158,7 +158,8 @@ class DynamicImage(Stage):
             raise MotionError(
                 f"Dynamic-image needs 2 frames, and the clip has {count}.",
                 where=clip.clip_id,
-                hint="check onset and offset; with --set source.frames=all the whole recording is seen",
+                hint="check onset and offset, or see the whole recording with --set "
+                "source.frames=all and --set dynamic-image.span=all",
             )
         first, last, facts = self._span(clip, frames, count, inputs.get("apex"))
         pooled = _Pooled(self.params.input, inputs, first, last)

@@ -139,7 +139,7 @@ def choose_pairs(
         raise MotionError(
             f"{stage.capitalize()} needs 2 frames, and the clip has {count}.",
             where=clip.clip_id,
-            hint="check onset and offset; with --set source.frames=all the whole recording is seen",
+            hint="check onset and offset, or see the whole recording with --set source.frames=all",
         )
     facts: dict[str, str | int | float | bool] = {}
     warnings: list[str] = []

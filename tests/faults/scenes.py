@@ -39,8 +39,13 @@ def face_points() -> np.ndarray:
     return np.concatenate([*parts, eye + (-0.2, -0.1), eye + (0.2, -0.1), mouth])
 
 
-def picture(*faces: Square, seed: int = 0, size: tuple[int, int] = SIZE) -> np.ndarray:
-    """Return a dark textured picture (H, W, 3), uint8, with bright textured squares."""
+def picture(
+    *faces: Square, seed: int = 0, size: tuple[int, int] = SIZE, lift: float = 160
+) -> np.ndarray:
+    """Return a dark textured picture (H, W, 3), uint8, with bright textured squares.
+
+    With a small `lift` the squares are too dim to be faces, and look much as before.
+    """
     width, height = size
     noise = np.random.default_rng(seed).normal(size=(height, width)).astype(np.float32)
     texture = np.clip(cv2.GaussianBlur(noise, (0, 0), 2) * 100, -25, 25)
@@ -48,7 +53,7 @@ def picture(*faces: Square, seed: int = 0, size: tuple[int, int] = SIZE) -> np.n
     for x, y, side in faces:
         rows = slice(max(0, round(y - side / 2)), round(y + side / 2))
         columns = slice(max(0, round(x - side / 2)), round(x + side / 2))
-        grey[rows, columns] += 160
+        grey[rows, columns] += lift
     return np.repeat(np.clip(grey, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
 
 

@@ -19,7 +19,6 @@ import numpy as np
 from mer_prep.errors import DecodeError, ManifestError, MerPrepError, MotionError
 from mer_prep.manifest import Clip, Finding
 from mer_prep.sources.frames import ClipFrames, read_bytes
-from mer_prep.sources.images import ImageHeader
 from mer_prep.sources.validation import validate_clips
 from mer_prep.stages.apex import Apex
 from mer_prep.stages.base import Stage

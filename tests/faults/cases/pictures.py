@@ -132,8 +132,9 @@ def changed_pictures(tries: Tries) -> None:
         for changed in tries.of(damaged(data), quick=50):
             try:
                 image = decode_image(changed, where="frame.x", max_pixels=100_000)
-            except DecodeError as error:
-                assert error.hint, error
+            except DecodeError:
+                with refused(DecodeError, "frame.x"):
+                    decode_image(changed, where="frame.x", max_pixels=100_000)
                 continue
             assert image.dtype == np.uint8
             assert image.ndim == 3

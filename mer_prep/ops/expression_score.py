@@ -94,15 +94,19 @@ def flow_score(
         if index != reference:
             flow = optical_flow(covered[reference], covered[index], method=method, engine=engine)
             flows[index] = [_average(channel) for channel in flow]
+    _check_flows(flows)
+    return main_course(flows[:, :, inside].reshape(len(grey), -1).astype(np.float64))
+
+
+def _check_flows(flows: np.ndarray) -> None:
     bad = np.flatnonzero(~np.isfinite(flows).all(axis=(1, 2, 3)))
     if bad.size:
         raise MotionError(
-            f"The flow to {bad.size} of {len(grey)} frames is not finite; the first is frame "
-            f"{bad[0]} of the clip.",
+            f"The flow to {bad.size} of {len(flows)} frames is not finite; the first is frame "
+            f"{bad[0]}, counted from 0.",
             hint="look at the aligned frames, or spot the apex with --set "
             "apex.method=frame-difference",
         )
-    return main_course(flows[:, :, inside].reshape(len(grey), -1).astype(np.float64))
 
 
 def main_course(values: np.ndarray) -> np.ndarray:

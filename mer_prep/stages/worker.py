@@ -319,9 +319,7 @@ def check_output(
         _check_type(stage, _field(stage, name), array)
         _check_finite(stage, name, array)
         arrays[name] = array
-    for name, fact in output.facts.items():
-        if isinstance(fact, float | np.floating) and not np.isfinite(fact):
-            raise MotionError(f"{stage.name}: {name} is {fact}, which is not finite.", hint=_LOOK)
+    _check_facts(stage, output.facts)
     return arrays
 
 
@@ -360,3 +358,9 @@ def _check_finite(stage: Stage, name: str, array: np.ndarray, start: int = 0) ->
         f"the first at {tuple(first)}.",
         hint=_LOOK,
     )
+
+
+def _check_facts(stage: Stage, facts: Mapping[str, Any]) -> None:
+    for name, fact in facts.items():
+        if isinstance(fact, float | np.floating) and not np.isfinite(fact):
+            raise MotionError(f"{stage.name}: {name} is {fact}, which is not finite.", hint=_LOOK)

@@ -35,8 +35,9 @@ def face_points() -> np.ndarray:
     mouth = np.stack([0.15 * np.cos(turn), 0.26 + 0.05 * np.sin(turn)], axis=1)
     # Corner, over the upper lip to the other corner, and back: the corners are points 48 and 54.
     mouth = mouth[[0, 2, 4, 5, 6, 8, 10, 12, 14, 15, 16, 18, 1, 3, 5, 7, 9, 11, 13, 15]]
-    parts = [jaw, brow + (-0.2, 0), brow + (0.2, 0), ridge, nostrils]
-    return np.concatenate([*parts, eye + (-0.2, -0.1), eye + (0.2, -0.1), mouth])
+    brows = [np.add(brow, (side, 0)) for side in (-0.2, 0.2)]
+    eyes = [np.add(eye, (side, -0.1)) for side in (-0.2, 0.2)]
+    return np.concatenate([jaw, *brows, ridge, nostrils, *eyes, mouth])
 
 
 def picture(

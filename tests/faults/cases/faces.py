@@ -115,7 +115,7 @@ def onset_without_a_face(tries: Tries) -> None:
 
 @contextmanager
 def _any_score() -> Iterator[None]:
-    sure = mock.patch.object(FaceFinder, "face_score", lambda *_: 1.0)
+    sure = mock.patch.object(FaceFinder, "face_score", return_value=1.0)
     with mock.patch("mer_prep.ops.faces.THRESHOLD", -3.0), sure:
         yield
 
@@ -174,8 +174,8 @@ def _impossible() -> list[tuple[np.ndarray, float]]:
         (mirrored, 3.0),
         ((face - 60) * (1, -1) + 60, 3.0),
         ((face - (80, 60)) * 0.1 + (80, 60), 3.0),
-        (face + (60, 0), 3.0),
-        (face - (0, 90), 3.0),
+        (np.add(face, (90, 0)), 3.0),
+        (np.subtract(face, (0, 90)), 3.0),
         (np.full((68, 2), np.nan), 3.0),
     ]
 

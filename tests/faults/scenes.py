@@ -106,7 +106,7 @@ def squares_for_faces() -> Iterator[None]:
     stage = "mer_prep.stages.landmarks."
     with (
         mock.patch(stage + "FaceFinder", SquareFinder),
-        mock.patch(stage + "Landmarks.identity", lambda _: {"finder": "squares"}),
+        mock.patch(stage + "Landmarks.identity", return_value={"finder": "squares"}),
     ):
         yield
 

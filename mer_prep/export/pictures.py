@@ -170,7 +170,9 @@ def read_png(path: Path | str) -> np.ndarray:
         ) from None
     codes = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
     if codes is None:
-        raise DecodeError("The picture cannot be decoded.", where=path)
+        raise DecodeError(
+            "The picture cannot be decoded.", where=path, hint="export the stage again"
+        )
     if codes.ndim == 3:
         codes = np.ascontiguousarray(codes[..., ::-1])
     coding = Coding(facts["offset"], facts["step"], facts["clipped"])

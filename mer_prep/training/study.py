@@ -305,7 +305,7 @@ def run_fold(
             "fold": fold.name,
             "selection": study.selection.kind,
             "step": read_facts(path)[0],
-            "evaluations": done["evaluations"],
+            "evaluations": done.get("evaluations", []),
             "inner_subjects": list(held_out),
             "training_clips": len(fitted),
             "absent_classes": absent_classes(study, fitted),

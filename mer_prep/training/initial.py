@@ -12,6 +12,7 @@ from typing import Any, TypeGuard
 from torch import nn
 
 from mer_prep.errors import LeakError, TrainingError
+from mer_prep.protocols import person_of
 from mer_prep.store import disk, files
 from mer_prep.training.checkpoints import read_checkpoint, read_facts
 
@@ -140,7 +141,9 @@ def check_unseen(
     tested : mapping of str to (str, str)
         Subject and digest of the source of every clip that is tested in some fold, by clip id.
     """
-    subjects = sorted({subject for subject, _ in tested.values()} & set(seen["subjects"]))
+    # The same people may have another spelling, or be in another corpus.
+    people = {person_of(subject) for subject in seen["subjects"]}
+    subjects = sorted({subject for subject, _ in tested.values() if person_of(subject) in people})
     sources = set(seen["sources"])
     clips = sorted(one for one, (_, source) in tested.items() if _short(source) in sources)
     if subjects or clips:

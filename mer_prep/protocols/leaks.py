@@ -17,7 +17,7 @@ _NUMBERED = re.compile(r"(?:s|sub|subj|subject|sp|spno)?[\s._-]*0*(\d+)")
 
 #: What augmentation scripts add to the name of a clip.
 _COPY = re.compile(
-    r"[\s._-]+\(?(?:h?flip(?:ped)?|mirror(?:ed)?|aug(?:mented)?|copy|rot(?:ated|ation)?|noisy?"
+    r"[\s._-]+\(?(?:h?flip(?:ped)?|mirror(?:ed)?|aug(?:mented)?|copy|rot(?:ated|ation)?|nois[ey]"
     r"|mag(?:nified)?|blur(?:red)?|crop(?:ped)?|shift(?:ed)?|bright|dark)[\s._+-]*\(?\d*\)?$",
     re.IGNORECASE,
 )

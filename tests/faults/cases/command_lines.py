@@ -289,7 +289,7 @@ def names_that_are_not(tries: Tries) -> None:
     ways = [
         (name, option.opts[0], value)
         for name, option in _options()
-        if option.opts[0] in _NAMES and name not in ("predict", "evaluate")
+        if option.opts[0] in _NAMES and name not in ("predict", "evaluate", "evaluate-truth")
         for value in (*_NAMES[option.opts[0]][1], *(_TEXTS if option.opts[0] != "--name" else ()))
     ]
     for name, option, value in tries.of(ways, quick=60):

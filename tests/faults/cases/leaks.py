@@ -55,7 +55,11 @@ def _leaks() -> Iterator[tuple[Member, Member, str]]:
     spans = [((1, 9), (1, 9)), ((1, 9), (9, 20)), ((5, 6), (1, 20)), ((None, None), (1, 5))]
     for (first, last), (begin, end) in spans:
         one = _member("casme2/sub02", "a", source_digest="d", onset=first, offset=last)
-        yield one, _member("smic/s7", "b", source_digest="d", onset=begin, offset=end), "same frames"
+        yield (
+            one,
+            _member("smic/s7", "b", source_digest="d", onset=begin, offset=end),
+            "same frames",
+        )
 
 
 @fault(
@@ -71,7 +75,9 @@ def _leaks() -> Iterator[tuple[Member, Member, str]]:
 def leaking_folds(tries: Tries) -> None:
     _split(_member("casme2/sub01", "a"), _member("casme2/sub02", "a"))
     for one, other, words in tries.of(_leaks(), quick=600):
-        with refused(LeakError, "fold", words if words != "augmented copy" else "training and test"):
+        with refused(
+            LeakError, "fold", words if words != "augmented copy" else "training and test"
+        ):
             _split(one, other)
         if words == "augmented copy":
             # Where people may be on both sides, a copy still may not.

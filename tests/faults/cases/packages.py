@@ -10,8 +10,8 @@ from itertools import combinations
 from pathlib import Path
 from unittest import mock
 
-from tests.faults.catalogue import Said, Tries, fault, instead, program
 from tests.faults.cases.command_lines import Desk
+from tests.faults.catalogue import Said, Tries, fault, instead, program
 
 
 @contextmanager
@@ -94,7 +94,7 @@ def missing_packages(tries: Tries) -> None:
     desk = Desk(tries.fresh())
     needing = _needing(desk)
     ways = [(module, words) for module, (_, lines) in needing.items() for words in lines]
-    for module, words in tries.of(ways, quick=8):
+    for module, words in tries.of(ways, quick=3):
         with _absent(module):
             said = program(*words, code=1)
         assert needing[module][0] in said.err, (module, words, said.err)
@@ -104,7 +104,7 @@ def missing_packages(tries: Tries) -> None:
         kept.add(str(desk.workspace / "cache" / ".sources" / "casme2.json"))
         assert changed <= kept, f"{words} wrote {changed - kept}"
     for module, words in tries.of(
-        [(module, words) for words in _other(desk) for module in (*needing, "jinja2")], quick=8
+        [(module, words) for words in _other(desk) for module in (*needing, "jinja2")], quick=2
     ):
         with _absent(module):
             said = program(*words)
@@ -165,7 +165,7 @@ def opencv_wheels(tries: Tries) -> None:
     wheels = ("opencv-python", "opencv-python-headless", "opencv-contrib-python")
     wheels += ("opencv-contrib-python-headless",)
     ways = [*combinations(wheels[:3], 2)] + [(one,) for one in wheels[:3]]
-    for pair in tries.of(ways, quick=2):
+    for pair in tries.of(ways, quick=1):
         folder = _wheels(tries.fresh(), *pair)
         for contrib in (True, False):
             words = ["doctor", "-w", str(desk.folder / "new")]

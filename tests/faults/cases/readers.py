@@ -104,7 +104,7 @@ _BYTES = {
         ),
         "a dataset that holds no open file": instead(
             "mer_prep.training.loading._Steps.__getstate__", _with_a_file
-        )
+        ),
     },
     needs=_NEEDS,
 )

@@ -361,7 +361,9 @@ def spoilt_losses(tries: Tries) -> None:
             nonlocal calls
             calls += 1
             found = real(*args)
-            return {name: one * torch.nan for name, one in found.items()} if calls == step else found
+            return (
+                {name: one * torch.nan for name, one in found.items()} if calls == step else found
+            )
 
         with (
             mock.patch.object(type(study.method), "losses", losses),

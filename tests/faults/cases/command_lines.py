@@ -276,9 +276,6 @@ _NAMES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     40,
     "names of label maps, protocols, models, devices ... that there are not",
     without={
-        "the search for a label map": instead(
-            "mer_prep.labels.label_map_names", lambda: ["nonsense", "megc2019-3"]
-        ),
         "the check of a choice": instead(
             "mer_prep.checks.check_option", lambda parameter, value, allowed: value
         ),

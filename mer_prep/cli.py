@@ -28,6 +28,19 @@ from mer_prep.errors import MerPrepError
 class _Group(click.Group):
     """A group that lists its commands in the order of work and suggests the nearest name."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse what no option or argument can mean; an empty text often is an unset variable."""
+        for index, word in enumerate(args):
+            name, has_value, value = word.partition("=")
+            before = args[index - 1] if index else ""
+            option = name if has_value else before
+            where = f" of {option}" if option.startswith("-") else ""
+            if not (value if has_value and name.startswith("--") else word):
+                raise click.UsageError(f"The value{where} is empty; write one or leave it out", ctx)
+            if "\0" in word:
+                raise click.UsageError(f"The value{where} holds the character NUL", ctx)
+        return super().parse_args(ctx, args)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
 

@@ -56,16 +56,21 @@ def _coerce(value: Any, hint: Any, name: str) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     good = isinstance(value, hint) and not (isinstance(value, bool) and hint is not bool)
-    if good and isinstance(value, float) and not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
+        good = False
+    if isinstance(value, str) and "\0" in value:
         good = False
     if not good:
         raise ConfigError(
-            f"Parameter '{name}' must be {_WORDS.get(hint, hint.__name__)}, not {value!r}."
+            f"Parameter '{name}' must be {_WORDS.get(hint, hint.__name__)}, not {value!r:.60}.",
+            hint=f"write {_EXAMPLES.get(hint, 'another')}, or leave '{name}' out for its default",
         )
     return value
 
 
 _WORDS = {str: "text", int: "a whole number", float: "a finite number", bool: "true or false"}
+_EXAMPLES = {str: "a name", int: "a number such as 3", float: "a number such as 0.5"}
+_EXAMPLES |= {bool: "true"}
 
 
 def parse_settings(settings: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -101,15 +106,25 @@ def read_toml(path: Path) -> dict[str, Any]:
         with open(path, "rb") as file:
             return tomllib.load(file)
     except FileNotFoundError:
-        raise ConfigError(f"There is no file {path}.") from None
+        raise ConfigError(
+            f"There is no file {path}.", hint="check the path; it is taken from the current folder"
+        ) from None
     except UnicodeDecodeError:
         raise ConfigError(
             "The file is not valid TOML: it is not UTF-8.", where=path, hint="save it as UTF-8"
         ) from None
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"The file is not valid TOML: {error}.", where=path) from None
+        raise ConfigError(
+            f"The file is not valid TOML: {error}.",
+            where=path,
+            hint="correct the line; texts stand in quotation marks",
+        ) from None
     except OSError as error:
-        raise ConfigError(f"The file cannot be read: {error.strerror}.", where=path) from None
+        raise ConfigError(
+            f"The file cannot be read: {error.strerror}.",
+            where=path,
+            hint="give the path of a .toml file that you may read",
+        ) from None
 
 
 def canonical_json(value: Any) -> str:

@@ -70,7 +70,8 @@ def read_label_file(path: Path) -> LabelMap:
     try:
         return _label_map(path.stem, data)
     except ConfigError as error:
-        raise ConfigError(error.what, where=path, why=error.why, hint=error.hint) from None
+        hint = error.hint or "correct the file; `mer-prep labels` lists maps to compare it with"
+        raise ConfigError(error.what, where=path, why=error.why, hint=hint) from None
 
 
 def _label_map(name: str, data: Mapping[str, Any]) -> LabelMap:

@@ -64,12 +64,20 @@ def read_pipeline(name: str) -> Pipeline:
         path = data_file("pipelines", f"{name}.toml")
     data = read_toml(path)
     stages = data.get("stages")
-    if not isinstance(stages, list) or not stages or not isinstance(data.get("title"), str):
+    listed = isinstance(stages, list) and stages and all(isinstance(one, str) for one in stages)
+    if not listed or not isinstance(data.get("title"), str):
         raise ConfigError(
             "A pipeline file needs a title and a list of stages.",
             where=path,
             hint='for example: title = "..." and stages = ["landmarks", "align", "flow"]',
         )
+    for key in ("description", "reference"):
+        if not isinstance(data.get(key, ""), str):
+            raise ConfigError(
+                f"'{key}' of a pipeline file must be text, not {data[key]!r:.60}.",
+                where=path,
+                hint=f'write {key} = "..."',
+            )
     settings = {key: value for key, value in data.items() if key not in _WORDS}
     for key, value in settings.items():
         if not isinstance(value, dict):
@@ -83,6 +91,6 @@ def read_pipeline(name: str) -> Pipeline:
         title=data["title"],
         description=data.get("description", ""),
         reference=data.get("reference", ""),
-        stages=tuple(str(stage) for stage in stages),
+        stages=tuple(data["stages"]),
         settings=settings,
     )

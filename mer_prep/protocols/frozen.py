@@ -107,7 +107,9 @@ def read_folds(path: Path) -> FrozenFolds:
         ) from None
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise ConfigError(
-            "This is no file of folds.", where=path, why=f"{type(error).__name__}: {error}"
+            f"This is no file of folds: {type(error).__name__}: {error}.",
+            where=path,
+            hint="take the folds.json that mer-prep composite wrote",
         ) from None
     if frozen.digest() != stated:
         raise ConfigError(

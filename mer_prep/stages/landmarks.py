@@ -56,7 +56,7 @@ class LandmarkParams:
     def __post_init__(self) -> None:
         check_option("landmarks.precision", self.precision, PRECISIONS)
         check_range("landmarks.min_face", self.min_face, low=0.02, high=1)
-        check_range("landmarks.recheck", self.recheck, low=1)
+        check_range("landmarks.recheck", self.recheck, low=1, high=10**6)
 
 
 class Landmarks(Stage):

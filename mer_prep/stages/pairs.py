@@ -91,7 +91,7 @@ class PairParams(Protocol):
 def check_pair_params(stage: str, params: PairParams) -> None:
     """Raise `ConfigError` if the parameters that choose pairs are not what they must be."""
     check_option(f"{stage}.pairs", params.pairs, PAIRS)
-    check_range(f"{stage}.lag_divisor", params.lag_divisor, low=2)
+    check_range(f"{stage}.lag_divisor", params.lag_divisor, low=2, high=10**6)
     check_option(f"{stage}.apex", params.apex, APEX_POLICIES)
     check_option(f"{stage}.onset", params.onset, BOUND_POLICIES)
 

@@ -177,6 +177,16 @@ def _write_header(file: h5py.File, header: Header, key: str) -> None:
     attrs["mer_prep"] = __version__
 
 
+def _open_to_read(path: Path) -> h5py.File:
+    try:
+        return h5py.File(path, "r", locking=False)
+    except OSError as error:
+        if "locking flag" not in str(error):
+            raise
+        # This process has it open already, with a lock: HDF5 then wants the same again.
+        return h5py.File(path, "r")
+
+
 @contextmanager
 def open_hdf5(path: Path) -> Iterator[h5py.File]:
     """Open a finished HDF5 file for reading.
@@ -190,7 +200,7 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
         If the file is missing or no whole HDF5 file.
     """
     try:
-        file = h5py.File(path, "r", locking=False)
+        file = _open_to_read(path)
     except OSError as error:
         what = "is missing" if not path.exists() else f"cannot be opened: {error}"
         raise ShardError(

@@ -11,7 +11,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
@@ -40,6 +40,9 @@ from mer_prep.training.start import (
     start_model,
     study_view,
 )
+
+#: What is told of a study and decides nothing.
+_UNDIGESTED = frozenset({"findings", "apex"})
 
 
 @dataclass(frozen=True)
@@ -160,7 +163,7 @@ class Study:
 
     def digest(self) -> str:
         """Return the SHA-256 of everything that decides the result."""
-        facts = {key: one for key, one in self.facts().items() if key not in {"findings", "apex"}}
+        facts = {key: one for key, one in self.facts().items() if key not in _UNDIGESTED}
         facts["training"] = key_values(self.training)
         return digest(facts)
 
@@ -180,6 +183,11 @@ def study_from(facts: Mapping[str, Any]) -> Study:
     if values.get("init"):
         init = values["init"]
         values["init"] = Init(**(init | {"corpora": tuple(init["corpora"])}))
+    for entry in values["clips"]:
+        for shard in entry.shards.values():
+            parts = PurePosixPath(shard)
+            if parts.is_absolute() or ".." in parts.parts or "\0" in shard:
+                raise ValueError(f"{shard!r:.60} is no file of the workspace")
     return Study(**values)
 
 
@@ -199,24 +207,52 @@ def open_run(folder: Path, study: Study) -> None:
     before = read_study(folder)
     if before.digest() != study.digest():
         old, new = before.facts(), study.facts()
-        names = [name for name in new if old.get(name) != new[name]]
+        names = [one for one in _differing(old, new) if one.partition(".")[0] not in _UNDIGESTED]
+        more = f" and {len(names) - 8} more" if len(names) > 8 else ""
         raise ConfigError(
-            f"The run holds another study: {', '.join(names)} differ.",
+            f"The run holds another study: {', '.join(names[:8])}{more} differ.",
             where=folder,
             why="folds of two studies would be scored as one",
             hint="choose another name by --run, or delete the folder",
         )
 
 
+def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Return the keys whose values differ, those of tables as ``training.steps``."""
+    names: list[str] = []
+    for key in sorted(old.keys() | new.keys()):
+        before, now = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(now, dict):
+            names += [f"{key}.{one}" for one in _differing(before, now)]
+        elif before != now:
+            names.append(key)
+    return names
+
+
 def read_study(folder: Path) -> Study:
-    """Return the study of a run's folder."""
+    """Return the study of a run's folder.
+
+    Raises
+    ------
+    ConfigError
+        If the folder holds no run.
+    TrainingError
+        If its configuration is damaged, or names shards outside of the workspace.
+    """
     path = folder / "config.json"
     try:
         return study_from(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise ConfigError("There is no run here.", where=folder) from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise TrainingError(f"The configuration cannot be read: {error}.", where=path) from None
+        raise ConfigError(
+            "There is no run here.", where=folder, hint="train one by `mer-prep train`"
+        ) from None
+    except (ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
+        what = error.what if isinstance(error, ConfigError) else f"{type(error).__name__}: {error}"
+        raise TrainingError(
+            f"The configuration cannot be read: {what}.",
+            where=path,
+            hint="copy the run again from where it was made, or delete its folder and train again",
+        ) from None
 
 
 def load_clips(workspace: Path, study: Study) -> list[PreparedClip]:
@@ -305,7 +341,7 @@ def run_fold(
             "fold": fold.name,
             "selection": study.selection.kind,
             "step": read_facts(path)[0],
-            "evaluations": done["evaluations"],
+            "evaluations": done.get("evaluations", []),
             "inner_subjects": list(held_out),
             "training_clips": len(fitted),
             "absent_classes": absent_classes(study, fitted),

@@ -88,11 +88,45 @@ def parse_settings(settings: Iterable[str]) -> dict[str, dict[str, Any]]:
                 hint="for example --set align.mode=onset",
             )
         try:
-            value = json.loads(text)
+            value = parse_json(text)
         except ValueError:
             value = text
         result.setdefault(stage.strip(), {})[key.strip()] = value
     return result
+
+
+def parse_json(text: str | bytes, **hooks: Any) -> Any:
+    """Return the value of a JSON text, whose every fault is a `ValueError`.
+
+    Parameters
+    ----------
+    text : str or bytes
+        The text; bytes are UTF-8.
+    **hooks
+        Passed on to `json.loads`.
+
+    Raises
+    ------
+    ValueError
+        If it is not JSON, is nested too deeply to be read, or holds half of a surrogate pair,
+        which no file could hold in turn.
+    """
+    try:
+        value = json.loads(text, **hooks)
+        marks = (b"\\u", b"\xed") if isinstance(text, bytes) else ("\\u",)
+        if any(mark in text for mark in marks):  # type: ignore[operator]
+            json.dumps(value, ensure_ascii=False, default=repr).encode()
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    return value
+
+
+def parse_json_object(text: str | bytes) -> dict[str, Any]:
+    """Return the object of a JSON text; errors as of `parse_json`, and if it is no object."""
+    value = parse_json(text)
+    if not isinstance(value, dict):
+        raise ValueError(f"it is {type(value).__name__}, not an object")
+    return value
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -101,15 +135,23 @@ def read_toml(path: Path) -> dict[str, Any]:
         with open(path, "rb") as file:
             return tomllib.load(file)
     except FileNotFoundError:
-        raise ConfigError(f"There is no file {path}.") from None
+        raise ConfigError(f"There is no file {path}.", hint="check the path") from None
     except UnicodeDecodeError:
         raise ConfigError(
             "The file is not valid TOML: it is not UTF-8.", where=path, hint="save it as UTF-8"
         ) from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"The file is not valid TOML: {error}.", where=path) from None
+    except (ValueError, RecursionError) as error:
+        # Numbers of thousands of digits are a ValueError of their own.
+        told = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
+        raise ConfigError(
+            f"The file is not valid TOML: {told}.",
+            where=path,
+            hint="correct the line; texts stand in quotes, e.g. mode = \"onset\"",
+        ) from None
     except OSError as error:
-        raise ConfigError(f"The file cannot be read: {error.strerror}.", where=path) from None
+        raise ConfigError(
+            f"The file cannot be read: {error.strerror}.", where=path, hint="check the path"
+        ) from None
 
 
 def canonical_json(value: Any) -> str:

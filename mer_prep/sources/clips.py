@@ -219,7 +219,9 @@ def measure_video(path: Path) -> tuple[int, int, float | None]:
     """
     count = sum(1 for _ in iterate_video(path))
     if not count:
-        raise DecodeError("The video has no frame that can be decoded.", where=path)
+        raise DecodeError(
+            "The video has no frame that can be decoded.", where=path, hint=_CONVERT
+        )
     return count, *stated_length(path)
 
 
@@ -234,7 +236,7 @@ def stated_length(path: Path) -> tuple[int, float | None]:
     capture = cv2.VideoCapture(str(path))
     try:
         if not capture.isOpened():
-            raise DecodeError("The video cannot be opened.", where=path)
+            raise DecodeError("The video cannot be opened.", where=path, hint=_CONVERT)
         fps = float(capture.get(cv2.CAP_PROP_FPS))
         stated = capture.get(cv2.CAP_PROP_FRAME_COUNT)
     finally:

@@ -135,7 +135,9 @@ def path_below(root: str | os.PathLike[str], relative: str, *, where: str) -> Pa
             hint="restore the file, or import the corpus again if it has moved",
         ) from None
     if not stat.S_ISREG(mode):
-        raise DecodeError("The source is not a regular file.", where=path)
+        raise DecodeError(
+            "The source is not a regular file.", where=path, hint="put the file itself there"
+        )
     return Path(path)
 
 
@@ -173,7 +175,10 @@ def decode_image(data: bytes, *, where: str, max_pixels: int = MAX_PIXELS) -> np
         If the file is truncated, damaged, of more than 8 bits a channel or too large.
     """
     check_complete(data, where=where, max_pixels=max_pixels)
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    except cv2.error:
+        image = None
     if image is None:
         raise DecodeError("The frame cannot be decoded.", where=where, hint="copy it again")
     return np.asarray(image)

@@ -30,6 +30,9 @@ class ImageHeader:
 #: Ends entropy-coded bytes, which hold 0xFF only as FF00 or as a restart marker.
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7]", re.DOTALL)
 
+#: Shorter headers of a BMP, those of OS/2, give its sides in 16 bits.
+_BMP_SIZES_IN_32_BITS = 36
+
 _JPEG_NOT_FRAME = {0xC4, 0xC8, 0xCC}
 
 
@@ -57,8 +60,7 @@ def image_header(data: bytes, *, where: str) -> ImageHeader:
             width, height, bits = struct.unpack(">IIB", data[16:25])
             return ImageHeader("PNG", width, height, bits)
         if data[:2] == b"BM":
-            width, height = struct.unpack("<ii", data[18:26])
-            return ImageHeader("BMP", abs(width), abs(height), 8)
+            return _bmp_header(data)
     except (struct.error, IndexError):
         raise DecodeError(
             "The frame's header is cut off.", where=where, hint="copy the file again"
@@ -68,6 +70,15 @@ def image_header(data: bytes, *, where: str) -> ImageHeader:
         where=where,
         hint="restore the file from the corpus",
     )
+
+
+def _bmp_header(data: bytes) -> ImageHeader:
+    (size,) = struct.unpack("<I", data[14:18])
+    if size < _BMP_SIZES_IN_32_BITS:
+        width, height = struct.unpack("<HH", data[18:22])
+    else:
+        width, height = struct.unpack("<ii", data[18:26])
+    return ImageHeader("BMP", width, abs(height), 8)
 
 
 def _jpeg_header(data: bytes) -> ImageHeader:
@@ -107,7 +118,7 @@ def check_complete(data: bytes, *, where: str, max_pixels: int = MAX_PIXELS) -> 
     """
     header = image_header(data, where=where)
     if header.width <= 0 or header.height <= 0:
-        raise DecodeError("The frame has no pixels.", where=where)
+        raise DecodeError("The frame has no pixels.", where=where, hint="copy it again")
     if header.width * header.height > max_pixels:
         raise DecodeError(
             f"The frame claims {header.width}x{header.height} px, more than {max_pixels:,} px.",
@@ -166,12 +177,15 @@ def _png_is_whole(data: bytes) -> bool:
 
 
 def _bmp_is_whole(data: bytes) -> bool:
-    (start,) = struct.unpack("<I", data[10:14])
-    width, height = struct.unpack("<ii", data[18:26])
-    (bits,) = struct.unpack("<H", data[28:30])
-    (compression,) = struct.unpack("<I", data[30:34])
+    start, header = struct.unpack("<II", data[10:18])
+    size = _bmp_header(data)
+    width, height = size.width, size.height
+    if header < _BMP_SIZES_IN_32_BITS:
+        (bits,), compression = struct.unpack("<H", data[24:26]), 0
+    else:
+        bits, compression = struct.unpack("<HI", data[28:34])
     if compression in (0, 3):
         row = (width * bits + 31) // 32 * 4
-        return len(data) >= start + row * abs(height)
+        return len(data) >= start + row * height
     (size,) = struct.unpack("<I", data[2:6])
     return len(data) >= size

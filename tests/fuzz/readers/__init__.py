@@ -1,0 +1,12 @@
+"""Every reader of foreign bytes, by name: how a whole example is made, and how it is read."""
+
+from __future__ import annotations
+
+from tests.fuzz.engine import Reader
+from tests.fuzz.readers import corpora, pictures, records, runs, stored, tables
+
+READERS: dict[str, Reader] = {
+    reader.name: reader
+    for room in (pictures, tables, corpora, records, stored, runs)
+    for reader in room.READERS
+}

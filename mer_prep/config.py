@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -40,11 +41,34 @@ def make_params(kind: type, values: Mapping[str, Any], *, where: str) -> Any:
     for name, value in values.items():
         if name not in fields:
             raise ConfigError(
-                f"Unknown parameter '{where}.{name}'.{suggest(name, fields)}",
+                f"Unknown parameter '{where}.{name:.60}'.{suggest(name, fields)}",
                 hint=f"parameters of '{where}': {', '.join(fields) or 'none'}",
             )
         checked[name] = _coerce(value, hints[name], f"{where}.{name}")
     return kind(**checked)
+
+
+def check_plain(kind: type, values: Mapping[str, Any], *, where: str) -> None:
+    """Check those values of a dataclass that are plain: text, numbers, true or false, or None.
+
+    Parameters
+    ----------
+    kind : type
+        A dataclass; its fields of other types are not looked at.
+    values : mapping
+        Values by field name.
+    where : str
+        Name used in messages as ``where.key``.
+
+    Raises
+    ------
+    ConfigError
+        For a wrong type.
+    """
+    for name, hint in typing.get_type_hints(kind).items():
+        options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+        if name in values and set(options) <= {str, int, float, bool, type(None)}:
+            _coerce(values[name], hint, f"{where}.{name}")
 
 
 def _coerce(value: Any, hint: Any, name: str) -> Any:
@@ -54,15 +78,22 @@ def _coerce(value: Any, hint: Any, name: str) -> Any:
             return None
         hint = options[0]
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        with contextlib.suppress(OverflowError):
+            value = float(value)
     good = isinstance(value, hint) and not (isinstance(value, bool) and hint is not bool)
     if good and isinstance(value, float) and not math.isfinite(value):
         good = False
     if not good:
         raise ConfigError(
-            f"Parameter '{name}' must be {_WORDS.get(hint, hint.__name__)}, not {value!r}."
+            f"Parameter '{name}' must be {_WORDS.get(hint, hint.__name__)}, not {_shown(value)}.",
+            hint="`mer-prep stages` says what every parameter takes",
         )
     return value
+
+
+def _shown(value: Any) -> str:
+    # A number of thousands of digits has no decimal text in Python.
+    return "a huge number" if isinstance(value, int) and abs(value) > 10**80 else f"{value!r:.80}"
 
 
 _WORDS = {str: "text", int: "a whole number", float: "a finite number", bool: "true or false"}
@@ -84,7 +115,7 @@ def parse_settings(settings: Iterable[str]) -> dict[str, dict[str, Any]]:
         stage, dot, key = name.partition(".")
         if not equals or not dot or not stage or not key:
             raise ConfigError(
-                f"'{setting}' is not of the form stage.key=value.",
+                f"'{setting:.80}' is not of the form stage.key=value.",
                 hint="for example --set align.mode=onset",
             )
         try:

@@ -20,15 +20,12 @@ from typing import Any
 from python_calamine import CalamineError, CalamineWorkbook
 
 from mer_prep.errors import AnnotationError
-from mer_prep.sources.workbooks import MAX_CELLS, cell_name, check_extent, too_wide
+from mer_prep.sources.workbooks import MAX_CELLS, MAX_ROWS, cell_name, check_extent, too_wide
 
 WORKBOOK_SUFFIXES = (".xlsx", ".xlsm", ".xls", ".ods", ".csv")
 
 #: Rows searched for the headings; the longest preamble known has 13.
 HEADER_ROWS = 60
-
-#: More rows than any corpus has; a workbook beyond it is not an annotation.
-MAX_ROWS = 200_000
 
 #: What annotators write for "none".
 BLANKS = frozenset({"", "/", "\\", "-", "nan", "na", "null", "none", "n/a", "#n/a"})
@@ -158,7 +155,9 @@ class Row:
         """
         text = self.text(column)
         if _WHOLE.fullmatch(text):
-            number = int(text.partition(".")[0])
+            # A number of thousands of digits is refused by Python itself.
+            digits = text.partition(".")[0]
+            number = int(digits) if len(digits) < 400 else LARGEST_NUMBER + 1
             if abs(number) > LARGEST_NUMBER:
                 raise AnnotationError(
                     f"'{column}' is {text[:20]}, more than any recording has.",
@@ -167,7 +166,7 @@ class Row:
                 )
             return number
         raise AnnotationError(
-            f"'{column}' must be a whole number, not {text!r}.",
+            f"'{column}' must be a whole number, not {text!r:.80}.",
             where=self.where(column),
             why="key frames are frame numbers",
             hint="correct the cell"
@@ -298,16 +297,28 @@ def read_sheets(path: Path) -> list[Sheet]:
                     raise AnnotationError(
                         f"The sheet has {sheet.total_height:,} rows, more than any corpus.",
                         where=f"{path}, {name}",
+                        hint="check that this is the annotation; remove other sheets",
                     )
                 if sheet.total_height * sheet.total_width > MAX_CELLS:
                     raise too_wide(
                         f"{path}, {name}", cell_name(sheet.total_height, sheet.total_width - 1)
                     )
                 sheets.append(Sheet(path, name, sheet.to_python(skip_empty_area=False)))
-            return sheets
-    except (CalamineError, OSError) as error:
+            if sheets:
+                return sheets
+            raise AnnotationError(
+                "The workbook has no sheet.", where=path, hint="copy it again from the corpus"
+            )
+    except AnnotationError:
+        raise
+    except BaseException as error:
+        # What the library, written in Rust, did not expect ends in a panic, which is no Exception.
+        panic = type(error).__name__ == "PanicException"
+        if not panic and not isinstance(error, (CalamineError, OSError, ValueError, MemoryError)):
+            raise
+        told = "it is damaged" if panic else str(error)[:300]
         raise AnnotationError(
-            f"The annotation file cannot be read as a workbook: {error}.",
+            f"The annotation file cannot be read as a workbook: {told}.",
             where=path,
             hint="copy it again from the corpus; remove a password, if it has one",
         ) from None

@@ -60,6 +60,9 @@ UNKNOWN_SUBJECT = "unknown"
 #: Frame rates a container may state and be believed, in frames per second.
 SANE_FPS = (1.0, 10_000.0)
 
+#: What to do about a video that OpenCV cannot read.
+_CONVERT = "convert it to H.264 MP4 or to a folder of frames"
+
 
 @dataclass(frozen=True, slots=True)
 class FoundClip:

@@ -268,7 +268,7 @@ def read_header(path: Path) -> ShardHeader:
                 corpus=str(attrs["corpus"]),
                 subject=str(attrs["subject"]),
                 params=parse_json_object(attrs["params"]),
-                recipe=_recipe(attrs["recipe"]),
+                recipe=check_recipe(parse_json_object(attrs["recipe"])),
                 requires=_texts(attrs["requires"]),
                 created=str(attrs["created"]),
                 restricted=bool(attrs["restricted"]),
@@ -292,7 +292,7 @@ def read_part_header(path: Path) -> tuple[str, str, str, Mapping[str, Any]]:
             (name,) = file
             check_hard_link(file, name, path)
             attrs = file[name].attrs
-            recipe = _recipe(file.attrs["recipe"])
+            recipe = check_recipe(parse_json_object(file.attrs["recipe"]))
             return str(file.attrs["stage"]), str(attrs["clip_id"]), str(attrs["clip_key"]), recipe
 
 
@@ -313,9 +313,8 @@ def clip_image(path: Path, clip_id: str) -> bytes:
             return bytes(file.id.get_file_image())
 
 
-def _recipe(text: str) -> dict[str, Any]:
-    """Return a recipe, whose stages all have parameters."""
-    recipe = parse_json_object(text)
+def check_recipe(recipe: dict[str, Any]) -> dict[str, Any]:
+    """Return a recipe, whose stages all have parameters; else `KeyError` or `TypeError`."""
     if not isinstance(recipe["source"], dict) or not all(
         isinstance(one["params"], dict) for one in recipe["stages"].values()
     ):

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from mer_prep.config import parse_json_object
 from mer_prep.errors import TrainingError
 from mer_prep.store import disk, files
 
@@ -90,14 +91,22 @@ def _opened(path: Path) -> Iterator[tuple[Any, int, dict[str, Any]]]:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
-                raise TrainingError("This is no checkpoint of mer-prep.", where=path)
-            yield file, int(metadata["step"]), json.loads(metadata["facts"])
+                raise TrainingError(
+                    "This is no checkpoint of mer-prep.",
+                    where=path,
+                    hint="take a checkpoint.safetensors of `mer-prep train`",
+                )
+            if not metadata["step"].isdecimal():
+                raise ValueError(f"its step is {metadata['step']!r:.60}")
+            yield file, int(metadata["step"]), parse_json_object(metadata["facts"])
     except FileNotFoundError:
-        raise TrainingError("There is no checkpoint.", where=path) from None
-    except (SafetensorError, OSError) as error:
+        raise TrainingError(
+            "There is no checkpoint.", where=path, hint="train it by `mer-prep train`"
+        ) from None
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         _refuse_pickle(path)
         raise TrainingError(
-            f"The checkpoint cannot be read: {error}.",
+            f"The checkpoint cannot be read: {error!s:.200}.",
             where=path,
             hint="delete the file, and the fold is trained again",
         ) from None
@@ -134,14 +143,36 @@ def resume(
     weights = _part(tensors, "model.")
     _check_fit(path, weights, model)
     model.load_state_dict(weights)
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in _part(tensors, "optimiser.").items():
-        number, key = name.split(".", 1)
-        state.setdefault(int(number), {})[key] = tensor
+    state = _optimiser_state(path, _part(tensors, "optimiser."), optimiser)
     optimiser.load_state_dict(
         {"state": state, "param_groups": optimiser.state_dict()["param_groups"]}
     )
     return step, facts
+
+
+def _optimiser_state(
+    path: Path, tensors: dict[str, Tensor], optimiser: torch.optim.Optimizer
+) -> dict[int, dict[str, Tensor]]:
+    """Return the state of an optimiser by parameter, of the shapes of the parameters."""
+    parameters = [one for group in optimiser.param_groups for one in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        number, _, key = name.partition(".")
+        known = number.isdecimal() and len(number) < 9 and int(number) < len(parameters)
+        if not known or tensor.shape not in ((), parameters[int(number)].shape):
+            raise TrainingError(
+                f"The checkpoint does not fit the optimiser: {name:.80} {tuple(tensor.shape)}.",
+                where=path,
+                hint="delete the file, and the fold is trained again",
+            )
+        state.setdefault(int(number), {})[key] = tensor
+    if any(one.keys() != next(iter(state.values())).keys() for one in state.values()):
+        raise TrainingError(
+            "The checkpoint lacks some of the optimiser's state.",
+            where=path,
+            hint="delete the file, and the fold is trained again",
+        )
+    return state
 
 
 def check_facts(path: Path, facts: dict[str, Any], expected: dict[str, Any]) -> None:
@@ -149,8 +180,8 @@ def check_facts(path: Path, facts: dict[str, Any], expected: dict[str, Any]) -> 
     for name, value in expected.items():
         if facts.get(name) != value:
             raise TrainingError(
-                f"The checkpoint is of another training: its {name} is {facts.get(name)!r}, "
-                f"not {value!r}.",
+                f"The checkpoint is of another training: its {name} is {facts.get(name)!r:.80}, "
+                f"not {value!r:.80}.",
                 where=path,
                 hint="choose another --run, or delete the run to train it again",
             )

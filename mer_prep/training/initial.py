@@ -99,7 +99,12 @@ def read_init(path: Path) -> tuple[Init, dict[str, list[str]]]:
     """
     _, facts = read_facts(path)
     seen = facts.get("lineage")
-    if not seen:
+    whole = isinstance(seen, dict) and all(
+        isinstance(seen.get(name), list) and all(isinstance(one, str) for one in seen[name])
+        for name in ("corpora", "subjects", "sources")
+    )
+    named = all(isinstance(facts.get(name), str) for name in ("model", "preset"))
+    if not whole or not named:
         raise TrainingError(
             "The weights do not say whom they were trained on.",
             where=path,
@@ -169,7 +174,9 @@ def load_init(path: Path, model: nn.Module, *, name: str) -> Loaded:
     tensors, _, facts = read_checkpoint(path)
     if facts.get("model") != name:
         raise TrainingError(
-            f"The weights are of the model '{facts.get('model')}', not '{name}'.", where=path
+            f"The weights are of the model '{facts.get('model')!s:.80}', not '{name}'.",
+            where=path,
+            hint="take weights of the same model",
         )
     wanted = model.state_dict()
     found = {

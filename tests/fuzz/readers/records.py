@@ -16,7 +16,7 @@ from mer_prep.composite_files import (
 )
 from mer_prep.config import parse_settings
 from mer_prep.errors import ConfigError
-from mer_prep.export.selection import read_preset
+from mer_prep.export.selection import _composite_folds, _composite_labels, read_preset
 from mer_prep.export.target import check_replaceable, foreign_files
 from mer_prep.label_map import LabelMap
 from mer_prep.labels import read_label_map
@@ -36,6 +36,7 @@ from mer_prep.protocols import read_folds, write_folds
 from mer_prep.resources import data_file, data_names
 from mer_prep.stages import all_stages
 from mer_prep.stages.base import build_stages
+from mer_prep.workspace import Workspace
 from tests.fuzz.documents import broken_csv, broken_json, broken_lines, broken_text, broken_toml
 from tests.fuzz.engine import Reader
 
@@ -135,6 +136,21 @@ def _read_composite(folder: Path) -> None:
     json.dumps(place)
 
 
+def _read_composite_to_export(folder: Path) -> None:
+    # What exports read of a composite is stricter than what only shows it.
+    workspace = Workspace(folder)
+    name, classes, wanted = _composite_labels(workspace, ["toy"])
+    assert isinstance(name, str)
+    assert all(0 <= label < len(classes) for label, _ in wanted.values() if label is not None)
+    assert all(isinstance(clip_id, str) for clip_id in wanted)
+    _composite_folds(workspace)
+
+
+def _make_workspace(folder: Path) -> None:
+    _make_composite(folder)
+    write_manifest(folder / "manifests", clips(), record())
+
+
 def _read_folds(folder: Path) -> None:
     frozen = read_folds(folder / "folds.json")
     for fold in frozen.folds:
@@ -218,6 +234,20 @@ READERS = (
     Reader("composite-facts", "composite.json", _make_composite, _read_composite, broken_json),
     Reader("composite-clips", "composite.jsonl", _make_composite, _read_composite, broken_lines),
     Reader("composite-left-out", "left-out.csv", _make_composite, _read_composite, broken_csv),
+    *(
+        Reader(
+            f"export-{name}",
+            f"composite{suffix}",
+            _make_workspace,
+            _read_composite_to_export,
+            broken,
+            named=("composite.json", "composite.jsonl", "folds.json"),
+        )
+        for name, suffix, broken in (
+            ("composite-facts", ".json", broken_json),
+            ("composite-clips", ".jsonl", broken_lines),
+        )
+    ),
     Reader("folds", "folds.json", _make_composite, _read_folds, broken_json, examples=100),
     Reader("label-map", "map.toml", _make_label_map, _read_label_map, broken_toml, examples=100),
     Reader(

@@ -107,6 +107,26 @@ def _read_results(folder: Path) -> None:
     bool(results.get("leaky"))
 
 
+def _make_recipe(folder: Path) -> None:
+    from mer_prep.stages import all_stages
+    from mer_prep.stages.base import build_stages
+    from mer_prep.stages.plan import Recipe
+    from mer_prep.training.inputs import RECIPE
+
+    (folder / "run").mkdir()
+    recipe = Recipe(*build_stages(all_stages(), _study().method.stages(), {}))
+    (folder / "run" / RECIPE).write_text(json.dumps(recipe.facts("flow"), indent=1))
+
+
+def _read_recipe(folder: Path) -> None:
+    from mer_prep.training.inputs import recipe_of
+    from mer_prep.workspace import Workspace
+
+    recipe, notes = recipe_of(Workspace(folder), folder / "run", _study())
+    assert "flow" in recipe.stages
+    assert all(isinstance(note, str) for note in notes)
+
+
 def _read_log(folder: Path) -> None:
     from mer_prep.training.predictions import LossLog
 
@@ -193,5 +213,8 @@ READERS = (
     _of_run("run-predictions", f"{_FOLD}/predictions.csv", _read_predictions, broken_csv, "run"),
     _of_run("run-fold", f"{_FOLD}/fold.json", _read_predictions, broken_json),
     _of_run("run-results", "run/results.json", _read_results, broken_json),
+    Reader(
+        "run-recipe", "run/recipe.json", _make_recipe, _read_recipe, broken_json, needs=_TORCH
+    ),
     _of_run("run-log", f"{_FOLD}/log.csv", _read_log, broken_csv),
 )

@@ -177,7 +177,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(
             f"The file is not valid TOML: {told}.",
             where=path,
-            hint="correct the line; texts stand in quotes, e.g. mode = \"onset\"",
+            hint='correct the line; texts stand in quotes, e.g. mode = "onset"',
         ) from None
     except OSError as error:
         raise ConfigError(

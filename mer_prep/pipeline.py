@@ -66,8 +66,11 @@ def read_pipeline(name: str) -> Pipeline:
     texts = ("title", "description", "reference")
     stages = data.get("stages")
     is_list = isinstance(stages, list) and all(isinstance(one, str) for one in stages)
-    if not is_list or not stages or "title" not in data or not all(
-        isinstance(data.get(key, ""), str) for key in texts
+    if (
+        not is_list
+        or not stages
+        or "title" not in data
+        or not all(isinstance(data.get(key, ""), str) for key in texts)
     ):
         raise ConfigError(
             "A pipeline file needs a title and a list of stages.",

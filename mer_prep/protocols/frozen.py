@@ -89,7 +89,8 @@ def read_folds(path: Path) -> FrozenFolds:
         facts = parse_json_object(path.read_text(encoding="utf-8"))
         if facts["schema"] != SCHEMA:
             raise ConfigError(
-                f"The folds are written in form {facts['schema']!r:.60}, this version reads {SCHEMA}.",
+                f"The folds are written in form {facts['schema']!r:.60}, this version reads "
+                f"{SCHEMA}.",
                 where=path,
                 hint="write them anew: mer-prep composite --protocol NAME",
             )

@@ -222,9 +222,7 @@ def measure_video(path: Path) -> tuple[int, int, float | None]:
     """
     count = sum(1 for _ in iterate_video(path))
     if not count:
-        raise DecodeError(
-            "The video has no frame that can be decoded.", where=path, hint=_CONVERT
-        )
+        raise DecodeError("The video has no frame that can be decoded.", where=path, hint=_CONVERT)
     return count, *stated_length(path)
 
 

@@ -177,7 +177,9 @@ def read_truth(path: Path) -> Truth:
 
     def parse(row: Row) -> Interval | None:
         if not any(row.text(name) for name in _OF_A_VIDEO):
-            notes.extend([row.text("note")] if row.text("note") else [])
+            # What cannot be printed would not be written again.
+            note = "".join(one if one.isprintable() else " " for one in row.text("note")).strip()
+            notes.extend([note] if note else [])
             return None
         video = _listed_video(row, videos)
         if row.optional_whole("onset") is None and row.optional_whole("offset") is None:
@@ -192,6 +194,13 @@ def read_truth(path: Path) -> Truth:
 def _listed_video(row: Row, videos: dict[str, Video]) -> Video:
     """Return the video of a row of a ground truth, and list it; every row says the same of it."""
     name = row.text("video")
+    for what in ("video", "subject", "emotion"):
+        if not row.text(what).isprintable():
+            raise AnnotationError(
+                f"The {what} {row.text(what)!r:.80} holds characters that cannot be printed.",
+                where=row.where(what),
+                hint="type the cell again",
+            )
     if not _VIDEO.fullmatch(name):
         message = f"{name!r:.80} is no name of a video: it is blank, or holds a blank."
         raise AnnotationError(

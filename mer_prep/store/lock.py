@@ -24,7 +24,6 @@ from mer_prep.config import make_params, parse_json_object
 from mer_prep.errors import ConfigError, LockedError
 from mer_prep.store import disk, files
 
-
 #: Larger ones no kernel gives.
 _LARGEST_PID = 2**31 - 1
 
@@ -41,7 +40,9 @@ class Owner:
     namespace: str = ""
 
     def __str__(self) -> str:
-        return f"process {self.pid} on {self.host:.120}, since {self.since:.60}: {self.command:.400}"
+        return (
+            f"process {self.pid} on {self.host:.120}, since {self.since:.60}: {self.command:.400}"
+        )
 
 
 def process_start(pid: int) -> str | None:

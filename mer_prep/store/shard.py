@@ -231,52 +231,51 @@ def read_header(path: Path) -> ShardHeader:
         If it is damaged, of another schema, or holds what a shard never holds (links, other
         types).
     """
-    with open_hdf5(path) as file:
-        with reading(path):
-            schema = int(file.attrs["schema"])
-            if schema != SCHEMA:
-                raise ShardError(
-                    f"The shard has schema {schema}; this mer-prep reads schema {SCHEMA}.",
-                    where=path,
-                    hint="update mer-prep" if schema > SCHEMA else "compute it again",
-                )
-            clips: dict[str, str] = {}
-            failures = []
-            for name in file:
-                check_hard_link(file, name, path)
-                attrs = file[name].attrs
-                if group_name(str(attrs["clip_id"])) != name:
-                    raise ValueError(f"the group {name!r} is of another clip")
-                if "error" in attrs:
-                    failures.append(
-                        Failure(
-                            clip_id=str(attrs["clip_id"]),
-                            stage=str(attrs["failed_stage"]),
-                            error=str(attrs["error"]),
-                            message=str(attrs["message"]),
-                            clip_key=str(attrs["clip_key"]),
-                        )
-                    )
-                else:
-                    clips[str(attrs["clip_id"])] = str(attrs["clip_key"])
-            attrs = file.attrs
-            return ShardHeader(
-                path=path,
-                stage=str(attrs["stage"]),
-                stage_version=int(attrs["stage_version"]),
-                key=str(attrs["key"]),
-                corpus=str(attrs["corpus"]),
-                subject=str(attrs["subject"]),
-                params=parse_json_object(attrs["params"]),
-                recipe=check_recipe(parse_json_object(attrs["recipe"])),
-                requires=_texts(attrs["requires"]),
-                created=str(attrs["created"]),
-                restricted=bool(attrs["restricted"]),
-                synthetic=bool(attrs["synthetic"]),
-                datasets=frozenset(_texts(attrs["datasets"])),
-                clips=clips,
-                failures=tuple(failures),
+    with open_hdf5(path) as file, reading(path):
+        schema = int(file.attrs["schema"])
+        if schema != SCHEMA:
+            raise ShardError(
+                f"The shard has schema {schema}; this mer-prep reads schema {SCHEMA}.",
+                where=path,
+                hint="update mer-prep" if schema > SCHEMA else "compute it again",
             )
+        clips: dict[str, str] = {}
+        failures = []
+        for name in file:
+            check_hard_link(file, name, path)
+            attrs = file[name].attrs
+            if group_name(str(attrs["clip_id"])) != name:
+                raise ValueError(f"the group {name!r} is of another clip")
+            if "error" in attrs:
+                failures.append(
+                    Failure(
+                        clip_id=str(attrs["clip_id"]),
+                        stage=str(attrs["failed_stage"]),
+                        error=str(attrs["error"]),
+                        message=str(attrs["message"]),
+                        clip_key=str(attrs["clip_key"]),
+                    )
+                )
+            else:
+                clips[str(attrs["clip_id"])] = str(attrs["clip_key"])
+        attrs = file.attrs
+        return ShardHeader(
+            path=path,
+            stage=str(attrs["stage"]),
+            stage_version=int(attrs["stage_version"]),
+            key=str(attrs["key"]),
+            corpus=str(attrs["corpus"]),
+            subject=str(attrs["subject"]),
+            params=parse_json_object(attrs["params"]),
+            recipe=check_recipe(parse_json_object(attrs["recipe"])),
+            requires=_texts(attrs["requires"]),
+            created=str(attrs["created"]),
+            restricted=bool(attrs["restricted"]),
+            synthetic=bool(attrs["synthetic"]),
+            datasets=frozenset(_texts(attrs["datasets"])),
+            clips=clips,
+            failures=tuple(failures),
+        )
 
 
 def read_part_header(path: Path) -> tuple[str, str, str, Mapping[str, Any]]:
@@ -287,13 +286,12 @@ def read_part_header(path: Path) -> tuple[str, str, str, Mapping[str, Any]]:
     ShardError
         If it is damaged.
     """
-    with open_hdf5(path) as file:
-        with reading(path, "The part"):
-            (name,) = file
-            check_hard_link(file, name, path)
-            attrs = file[name].attrs
-            recipe = check_recipe(parse_json_object(file.attrs["recipe"]))
-            return str(file.attrs["stage"]), str(attrs["clip_id"]), str(attrs["clip_key"]), recipe
+    with open_hdf5(path) as file, reading(path, "The part"):
+        (name,) = file
+        check_hard_link(file, name, path)
+        attrs = file[name].attrs
+        recipe = check_recipe(parse_json_object(file.attrs["recipe"]))
+        return str(file.attrs["stage"]), str(attrs["clip_id"]), str(attrs["clip_key"]), recipe
 
 
 def clip_image(path: Path, clip_id: str) -> bytes:
@@ -518,9 +516,7 @@ def check_clip(path: Path, clip_id: str, *, datasets: frozenset[str] | None = No
     with open_clip(path, clip_id) as (arrays, _):
         if datasets is not None and arrays.keys() != datasets:
             names = ", ".join(sorted(arrays.keys() ^ datasets))
-            raise ShardError(
-                f"The datasets of {clip_id} differ: {names}.", where=path, hint=_AGAIN
-            )
+            raise ShardError(f"The datasets of {clip_id} differ: {names}.", where=path, hint=_AGAIN)
         numbers = arrays.get("frame_numbers")
         frames = len(numbers) if numbers is not None and numbers.ndim == 1 else 0
         for name, array in arrays.items():
@@ -532,6 +528,4 @@ def check_clip(path: Path, clip_id: str, *, datasets: frozenset[str] | None = No
                     hint=_AGAIN,
                 )
             if frames == 0 or math.prod(array.shape) == 0:
-                raise ShardError(
-                    f"Dataset {name} of {clip_id} is empty.", where=path, hint=_AGAIN
-                )
+                raise ShardError(f"Dataset {name} of {clip_id} is empty.", where=path, hint=_AGAIN)

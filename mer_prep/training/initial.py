@@ -98,7 +98,7 @@ def read_init(path: Path) -> tuple[Init, dict[str, list[str]]]:
         If the file is no checkpoint of mer-prep, or does not say whom it was trained on.
     """
     _, facts = read_facts(path)
-    seen = facts.get("lineage")
+    seen: Any = facts.get("lineage")
     whole = isinstance(seen, dict) and all(
         isinstance(seen.get(name), list) and all(isinstance(one, str) for one in seen[name])
         for name in ("corpora", "subjects", "sources")

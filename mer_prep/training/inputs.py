@@ -173,7 +173,7 @@ def _kept_recipe(path: Path) -> Mapping[str, Any]:
             if not isinstance(facts["stages"]["flow"]["params"].get(name, ""), str):
                 raise TypeError(f"'{name}' of the flow is no text")
         for one in facts["stages"].values():
-            one["version"], one["identity"]  # noqa: B018
+            one["version"], one["identity"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise TrainingError(
             f"The stages of the run cannot be read: {error!s:.200}.",
@@ -201,17 +201,17 @@ def recipe_of(workspace: Workspace, run: Path, study: Study) -> tuple[Recipe, tu
         If neither the run nor any of its shards tells the parameters.
     """
     kept = run / RECIPE
-    if kept.is_file():
-        facts = _kept_recipe(kept)
-    else:
-        facts = _shard_recipe(workspace, study)
+    facts = _kept_recipe(kept) if kept.is_file() else _shard_recipe(workspace, study)
     settings: dict[str, Any] = {name: one["params"] for name, one in facts["stages"].items()}
     settings["flow"] = {**settings["flow"]}
     if not study.method.sees_flow:
         settings["flow"]["engine"] = "auto"
     settings["source"] = facts["source"]
     notes = []
-    if settings["flow"].get("apex") == "annotated" and settings["flow"].get("pairs") == "onset-apex":
+    if (
+        settings["flow"].get("apex") == "annotated"
+        and settings["flow"].get("pairs") == "onset-apex"
+    ):
         # A video or a folder has no annotation.
         settings["flow"]["apex"] = "annotated-or-spotted"
     try:

@@ -184,7 +184,7 @@ def study_from(facts: Mapping[str, Any]) -> Study:
     values["findings"] = _texts(values.get("findings", []))
     values["clips"] = tuple(_entry(one) for one in values["clips"])
     values["folds"] = tuple(
-        Fold(*_texts([one["name"]]), _texts(one["train"]), _texts(one["test"]))
+        Fold(_text(one["name"]), _texts(one["train"]), _texts(one["test"]))
         for one in values["folds"]
     )
     values["selection"] = make_params(Selection, values.get("selection", {}), where="selection")
@@ -200,9 +200,15 @@ def study_from(facts: Mapping[str, Any]) -> Study:
 def _entry(facts: Mapping[str, Any]) -> ClipEntry:
     check_plain(ClipEntry, facts, where="clip")
     for stage, path in facts["shards"].items():
-        _texts([stage])
-        check_relative(*_texts([path]), where=f"shard of {facts['clip_id']:.80}")
+        _text(stage)
+        check_relative(_text(path), where=f"shard of {facts['clip_id']:.80}")
     return ClipEntry(**facts)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r:.60} is no text")
+    return value
 
 
 def _texts(values: Any) -> tuple[str, ...]:

@@ -70,7 +70,7 @@ def broken_header(draw: st.DrawFn, whole: bytes, first: int = 0, last: int = 64)
     data = bytearray(whole)
     for _ in range(draw(st.integers(1, 3))):
         at = draw(st.integers(first, min(last, len(data) - 1)))
-        form = draw(st.sampled_from("B <H >H <I >I".split()))
+        form = draw(st.sampled_from(["B", "<H", ">H", "<I", ">I"]))
         size = struct.calcsize(form)
         data[at : at + size] = struct.pack(form, draw(numbers) % 2 ** (8 * size))
     return bytes(data)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import faulthandler
+import gc
 import json
 import os
 import resource
@@ -75,7 +76,7 @@ class Reader:
     broken: Callable[[bytes], SearchStrategy[bytes]]
     named: tuple[str, ...] = ()
     known: tuple[Callable[[bytes], bytes], ...] = ()
-    examples: int = 60
+    examples: int = 30
     memory: int = MEMORY
     needs: tuple[str, ...] = ()
 
@@ -117,8 +118,35 @@ class Tally:
         self.culprit = self.culprit or other.culprit
 
 
-class Hang(Exception):
+class HangError(Exception):
     """A reader took too long."""
+
+
+_IN_OPEN = 0x20
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+class Guard:
+    """Tells whether a file was opened, by whatever library; only on Linux, else it never was.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        # Never closed: the kernel takes its time over that, and the process ends soon.
+        self._watch = _LIBC.inotify_init1(os.O_NONBLOCK) if hasattr(_LIBC, "inotify_init1") else -1
+        if self._watch >= 0:
+            _LIBC.inotify_add_watch(self._watch, os.fsencode(path), _IN_OPEN)
+
+    def opened(self) -> bool:
+        """Return whether the file was opened since this was asked last."""
+        try:
+            return self._watch >= 0 and bool(os.read(self._watch, 4096))
+        except BlockingIOError:
+            return False
 
 
 @dataclass
@@ -127,6 +155,7 @@ class Trial:
 
     reader: Reader
     folder: Path
+    guard: Guard
     tally: Tally = field(default_factory=Tally)
 
     @property
@@ -146,13 +175,14 @@ class Trial:
         self.tally.tried += 1
         started = time.monotonic()
         try:
-            with in_time(SECONDS), unopened(self.folder / CANARY):
+            with in_time(SECONDS):
                 self.reader.read(self.folder)
         except MerPrepError as error:
             self._check(error)
             self.tally.refused += 1
         else:
             self.tally.accepted += 1
+        assert not self.guard.opened(), "it opened another file"
         self.tally.worst = max(self.tally.worst, time.monotonic() - started)
 
     def _check(self, error: MerPrepError) -> None:
@@ -166,10 +196,10 @@ class Trial:
 
 @contextmanager
 def in_time(limit: float) -> Iterator[None]:
-    """Raise `Hang` if a block takes longer; end the process if that does not stop it."""
+    """Raise `HangError` if a block takes longer; end the process if that does not stop it."""
 
     def stop(*_: object) -> NoReturn:
-        raise Hang(f"it took more than {limit:g} s")
+        raise HangError(f"it took more than {limit:g} s")
 
     before = signal.signal(signal.SIGALRM, stop)
     # Seen to by a thread of its own, which no library can keep from running.
@@ -181,29 +211,6 @@ def in_time(limit: float) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         faulthandler.cancel_dump_traceback_later()
         signal.signal(signal.SIGALRM, before)
-
-
-_IN_OPEN = 0x20
-_LIBC = ctypes.CDLL(None, use_errno=True)
-
-
-@contextmanager
-def unopened(path: Path) -> Iterator[None]:
-    """Raise an error if a file is opened within a block, by whatever library; needs Linux."""
-    watch = _LIBC.inotify_init1(os.O_NONBLOCK) if hasattr(_LIBC, "inotify_init1") else -1
-    if watch < 0:
-        yield
-        return
-    try:
-        _LIBC.inotify_add_watch(watch, os.fsencode(path), _IN_OPEN)
-        yield
-        try:
-            opened = os.read(watch, 4096)
-        except BlockingIOError:
-            opened = b""
-        assert not opened, "it opened another file"
-    finally:
-        os.close(watch)
 
 
 def prepare(reader: Reader, folder: Path) -> bytes:
@@ -303,6 +310,7 @@ def contained(reader: Reader, folder: Path, session: Callable[[Trial], None]) ->
     """Run a session in a process of its own, with little memory, and return what came of it."""
     report, said = folder.parent / f"{folder.name}.report", folder.parent / f"{folder.name}.said"
     report.unlink(missing_ok=True)
+    gc.freeze()  # or its first collection would copy all memory
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of threads that will not be there
         child = os.fork()
@@ -311,6 +319,7 @@ def contained(reader: Reader, folder: Path, session: Callable[[Trial], None]) ->
             _live(reader, folder, session, report, said)
         finally:
             os._exit(0)
+    gc.unfreeze()
     _, status = os.waitpid(child, 0)
     if report.exists():
         return Tally(**json.loads(report.read_text()))
@@ -335,7 +344,7 @@ def _live(
         limit = in_use + reader.memory
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        trial = Trial(reader, folder)
+        trial = Trial(reader, folder, Guard(folder / CANARY))
         try:
             session(trial)
         except BaseException as error:

@@ -75,7 +75,7 @@ def mangled(draw: st.DrawFn, whole: bytes, changes: int = 3) -> bytes:
         elif how == 5:
             data[at:at] = draw(st.sampled_from(_PIECES) | st.binary(max_size=8))
         else:
-            form = draw(st.sampled_from("<H >H <I >I <Q >Q".split()))
+            form = draw(st.sampled_from(["<H", ">H", "<I", ">I", "<Q", ">Q"]))
             size = struct.calcsize(form)
             number = draw(numbers) % 2 ** (8 * size)
             data[at : at + size] = struct.pack(form, number)

@@ -83,7 +83,7 @@ def _reader(corpus: str) -> Reader:
         broken_text if target.endswith(".txt") else broken_workbook,
         # Of a folder in which nothing can be read, the folder is named.
         named=(Path(target).name, str(Path("corpus"))),
-        examples=15,
+        examples=8,
     )
 
 
@@ -96,6 +96,6 @@ READERS = (
         functools.partial(_read, "clips", {"annotations": Path("clips.csv")}),
         broken_csv,
         named=("clips.csv", "corpus"),
-        examples=40,
+        examples=30,
     ),
 )

@@ -84,7 +84,7 @@ def _reader(name: str, target: str, options: list[int], broken: object) -> Reade
         functools.partial(_read, target),
         broken,  # type: ignore[arg-type]
         memory=_MEMORY,
-        examples=100,
+        examples=30,
     )
 
 
@@ -98,8 +98,6 @@ READERS = (
         functools.partial(broken_header, last=700),
     ),
     _reader("bmp", "frame.bmp", [], broken_header),
-    Reader(
-        "video", "clip.mp4", _make_video, _read_video, mangled, examples=8, memory=_MEMORY
-    ),
+    Reader("video", "clip.mp4", _make_video, _read_video, mangled, examples=8, memory=_MEMORY),
     Reader("export-pictures", "clip.json", _make_sidecar, _read_sidecar, broken_json),
 )

@@ -185,7 +185,7 @@ def _read_checkpoint(folder: Path) -> None:
 
 
 def _of_run(
-    name: str, target: str, read: Any, broken: Any, *more: str, examples: int = 40
+    name: str, target: str, read: Any, broken: Any, *more: str, examples: int = 20
 ) -> Reader:
     return Reader(
         name,
@@ -207,14 +207,12 @@ READERS = (
         _read_checkpoint,
         broken_safetensors,
         needs=_TORCH,
-        examples=150,
+        examples=50,
     ),
     _of_run("run-config", "run/config.json", _read_study, broken_json),
     _of_run("run-predictions", f"{_FOLD}/predictions.csv", _read_predictions, broken_csv, "run"),
     _of_run("run-fold", f"{_FOLD}/fold.json", _read_predictions, broken_json),
     _of_run("run-results", "run/results.json", _read_results, broken_json),
-    Reader(
-        "run-recipe", "run/recipe.json", _make_recipe, _read_recipe, broken_json, needs=_TORCH
-    ),
+    Reader("run-recipe", "run/recipe.json", _make_recipe, _read_recipe, broken_json, needs=_TORCH),
     _of_run("run-log", f"{_FOLD}/log.csv", _read_log, broken_csv),
 )

@@ -205,10 +205,10 @@ def _make_dead_lock(folder: Path) -> None:
 
 
 READERS: tuple[Any, ...] = (
-    Reader("shard", _SHARD, _make_shard, _read_shard, broken_hdf5, examples=150),
+    Reader("shard", _SHARD, _make_shard, _read_shard, broken_hdf5, examples=50),
     Reader("part", "part.h5", _make_part, _read_part, broken_hdf5),
     Reader("verified", "cache/.verified.json", _make_verified, _read_verified, broken_json),
     Reader("source-index", "sources.json", _make_index, _read_index, broken_json),
     Reader("failures", "failures.jsonl", _make_failures, _read_failures, broken_lines),
-    Reader("lock", "shard.h5.lock", _make_dead_lock, _read_lock, broken_json, examples=100),
+    Reader("lock", "shard.h5.lock", _make_dead_lock, _read_lock, broken_json, examples=40),
 )

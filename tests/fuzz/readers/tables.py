@@ -130,7 +130,9 @@ READERS = (
         broken_workbook,
     ),
     Reader("xls", "codes.xls", _make_xls, functools.partial(_read_table, "codes.xls"), mangled),
-    Reader("ods", "codes.ods", _make_ods, functools.partial(_read_table, "codes.ods"), broken_archive),
+    Reader(
+        "ods", "codes.ods", _make_ods, functools.partial(_read_table, "codes.ods"), broken_archive
+    ),
     Reader("csv", "codes.csv", _make_csv, functools.partial(_read_table, "codes.csv"), broken_csv),
     Reader(
         "spotting-truth",
@@ -139,7 +141,5 @@ READERS = (
         _read_truth,
         broken_csv,
     ),
-    Reader(
-        "spotting-predictions", "spotted.csv", _make_predictions, _read_predictions, broken_csv
-    ),
+    Reader("spotting-predictions", "spotted.csv", _make_predictions, _read_predictions, broken_csv),
 )

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import csv
 import difflib
+import functools
 import hashlib
 import io
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from typing import Any
 from python_calamine import CalamineError, CalamineWorkbook
 
 from mer_prep.errors import AnnotationError
+from mer_prep.sources.old_workbooks import read_old_workbook
 from mer_prep.sources.workbooks import MAX_CELLS, MAX_ROWS, cell_name, check_extent, too_wide
 
 WORKBOOK_SUFFIXES = (".xlsx", ".xlsm", ".xls", ".ods", ".csv")
@@ -289,26 +291,7 @@ def read_sheets(path: Path) -> list[Sheet]:
         return [read_csv(path)]
     check_extent(path)
     try:
-        with CalamineWorkbook.from_path(path) as book:
-            sheets = []
-            for name in book.sheet_names:
-                sheet = book.get_sheet_by_name(name)
-                if sheet.total_height > MAX_ROWS:
-                    raise AnnotationError(
-                        f"The sheet has {sheet.total_height:,} rows, more than any corpus.",
-                        where=f"{path}, {name}",
-                        hint="check that this is the annotation; remove other sheets",
-                    )
-                if sheet.total_height * sheet.total_width > MAX_CELLS:
-                    raise too_wide(
-                        f"{path}, {name}", cell_name(sheet.total_height, sheet.total_width - 1)
-                    )
-                sheets.append(Sheet(path, name, sheet.to_python(skip_empty_area=False)))
-            if sheets:
-                return sheets
-            raise AnnotationError(
-                "The workbook has no sheet.", where=path, hint="copy it again from the corpus"
-            )
+        sheets = [_sheet(path, *one) for one in _tables(path)]
     except AnnotationError:
         raise
     except BaseException as error:
@@ -322,6 +305,39 @@ def read_sheets(path: Path) -> list[Sheet]:
             where=path,
             hint="copy it again from the corpus; remove a password, if it has one",
         ) from None
+    if not sheets:
+        raise AnnotationError(
+            "The workbook has no sheet.", where=path, hint="copy it again from the corpus"
+        )
+    return sheets
+
+
+def _tables(path: Path) -> Iterator[tuple[str, tuple[int, int], Callable[[], list[list[Any]]]]]:
+    """Yield name, size (rows, columns), and what gives the cells, of every sheet."""
+    if path.suffix.lower() == ".xls":
+        for name, size, rows in read_old_workbook(path, max_cells=MAX_CELLS):
+            yield name, size, lambda rows=rows: rows  # type: ignore[misc]
+        return
+    with CalamineWorkbook.from_path(path) as book:
+        for name in book.sheet_names:
+            sheet = book.get_sheet_by_name(name)
+            size = (sheet.total_height, sheet.total_width)
+            yield name, size, functools.partial(sheet.to_python, skip_empty_area=False)
+
+
+def _sheet(
+    path: Path, name: str, size: tuple[int, int], cells: Callable[[], list[list[Any]]]
+) -> Sheet:
+    height, width = size
+    if height > MAX_ROWS:
+        raise AnnotationError(
+            f"The sheet has {height:,} rows, more than any corpus.",
+            where=f"{path}, {name}",
+            hint="check that this is the annotation; remove other sheets",
+        )
+    if height * width > MAX_CELLS:
+        raise too_wide(f"{path}, {name}", cell_name(height, width - 1))
+    return Sheet(path, name, cells())
 
 
 def read_csv(path: Path) -> Sheet:

@@ -157,9 +157,7 @@ class Row:
         """
         text = self.text(column)
         if _WHOLE.fullmatch(text):
-            # A number of thousands of digits is refused by Python itself.
-            digits = text.partition(".")[0]
-            number = int(digits) if len(digits) < 400 else LARGEST_NUMBER + 1
+            number = int(text.partition(".")[0])
             if abs(number) > LARGEST_NUMBER:
                 raise AnnotationError(
                     f"'{column}' is {text[:20]}, more than any recording has.",
@@ -241,11 +239,18 @@ def cell_text(value: Any, *, where: str) -> str:
     Raises
     ------
     AnnotationError
-        For dates and times, which spreadsheets make out of entries such as ``1-2``.
+        For dates and times, which spreadsheets make out of entries such as ``1-2``, and for
+        numbers of hundreds of digits, which no name and no frame has.
     """
     if value is None:
         return ""
     if isinstance(value, str):
+        if len(value) > 300 and re.search(r"\d{300}", value):
+            raise AnnotationError(
+                f"The cell holds a number of hundreds of digits ({value[:20]}...).",
+                where=where,
+                hint="correct the cell",
+            )
         return value.replace("\u00a0", " ").replace("\ufeff", "").strip()
     if isinstance(value, bool):
         return str(value).upper()

@@ -7,9 +7,10 @@ import csv
 import datetime
 import io
 import json
+import re
 import struct
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from hypothesis import strategies as st
@@ -271,3 +272,37 @@ def broken_text(draw: st.DrawFn, whole: bytes) -> bytes:
     else:
         lines[at] = draw(texts)
     return ("\n".join(lines) + "\n").encode("utf-8", "surrogatepass")
+
+
+def _of_deep_values(whole: bytes) -> bytes:
+    return b'{"a":' + b"[" * 20_000
+
+
+#: What once got the better of readers of a form, made of a whole document.
+KNOWN: dict[Any, tuple[Callable[[bytes], bytes], ...]] = {
+    broken_json: (
+        _of_deep_values,
+        lambda whole: b'""',
+        lambda whole: b"[]",
+        lambda whole: b"{}",
+        lambda whole: b"\xfb" + whole,
+        lambda whole: re.sub(rb'": "[^"]*"', rb'": "\\ud800"', whole, count=1),
+        lambda whole: re.sub(rb'": "[^"]*"', rb'": []', whole),
+    ),
+    broken_lines: (
+        _of_deep_values,
+        lambda whole: b'""\n' + whole,
+        lambda whole: b"\xfb" + whole,
+        lambda whole: re.sub(rb'": "[^"]*"', rb'": []', whole, count=1),
+    ),
+    broken_toml: (
+        lambda whole: whole + b"\nx = " + b"9" * 5000 + b"\n",
+        lambda whole: whole + b"\nx = " + b"[" * 5000 + b"\n",
+        lambda whole: b"|" + whole,
+    ),
+    broken_csv: (
+        lambda whole: b"|" + whole,
+        lambda whole: whole.replace(b"\n", b"\n" + b"9" * 5000 + b",", 1),
+        lambda whole: whole + b"\0," * 9,
+    ),
+}

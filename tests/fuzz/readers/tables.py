@@ -64,6 +64,15 @@ def ods(rows: str) -> bytes:
     return data.getvalue()
 
 
+def _repeated(rows: int, columns: int) -> bytes:
+    """Return a spreadsheet of some hundred bytes whose one cell is repeated."""
+    return ods(
+        f'<table:table-row table:number-rows-repeated="{rows}"><table:table-cell '
+        f'table:number-columns-repeated="{columns}" office:value-type="string"><text:p>x</text:p>'
+        "</table:table-cell></table:table-row>"
+    )
+
+
 def _make_ods(folder: Path) -> None:
     rows = ""
     for row in _ROWS:
@@ -129,9 +138,23 @@ READERS = (
         functools.partial(_read_table, "codes.xlsx"),
         broken_workbook,
     ),
-    Reader("xls", "codes.xls", _make_xls, functools.partial(_read_table, "codes.xls"), mangled),
     Reader(
-        "ods", "codes.ods", _make_ods, functools.partial(_read_table, "codes.ods"), broken_archive
+        "xls",
+        "codes.xls",
+        _make_xls,
+        functools.partial(_read_table, "codes.xls"),
+        mangled,
+        # Shifted, its header speaks of sectors beyond any memory; torn, it ended in a panic.
+        known=(lambda whole: whole[:80] + bytes(20) + whole[80:], lambda whole: whole[:1024]),
+        examples=8,
+    ),
+    Reader(
+        "ods",
+        "codes.ods",
+        _make_ods,
+        functools.partial(_read_table, "codes.ods"),
+        broken_archive,
+        known=(lambda whole: _repeated(10**6, 16_000), lambda whole: _repeated(1, 10**9)),
     ),
     Reader("csv", "codes.csv", _make_csv, functools.partial(_read_table, "codes.csv"), broken_csv),
     Reader(

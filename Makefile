@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/mer-prep
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install demo test faults lint docs wheel bench composite-dataset clean
+.PHONY: help install demo test faults fuzz lint docs wheel bench composite-dataset clean
 
 help:
 	@echo "make demo                synthetic corpora to aligned faces, flow, the composite and a small model"
@@ -16,6 +16,7 @@ help:
 	@echo "make test                run the tests"
 	@echo "make composite-dataset CASME2=DIR SAMM=DIR SMIC=DIR   the 442-clip composite"
 	@echo "make faults              fail every change of the disk in turn, and see that nothing is lost"
+	@echo "make fuzz                broken files for every reader, ten minutes (FUZZ='--minutes 60 manifest')"
 	@echo "make lint                linters and type checks"
 	@echo "make docs                build the pages of docs/ into docs/_build; a warning is an error"
 	@echo "make wheel               build the wheel and try it outside the checkout"
@@ -65,6 +66,9 @@ test: $(INSTALLED)
 
 faults: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults $(FAULTS)
+
+fuzz: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz $(FUZZ)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

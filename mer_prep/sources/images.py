@@ -207,7 +207,7 @@ def _bmp_is_whole(data: bytes) -> bool:
     (compression,) = (0,) if _has_core_header(data) else struct.unpack("<I", data[30:34])
     if compression in (0, 3):
         row = (width * bits + 31) // 32 * 4
-        return len(data) >= start + row * abs(height)
+        return len(data) >= start + row * height
     (size,) = struct.unpack("<I", data[2:6])
     return len(data) >= size
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -98,10 +99,10 @@ def _opened(path: Path) -> Iterator[tuple[Any, int, dict[str, Any]]]:
     try:
         with safe_open(path, framework="pt") as file:
             yield file, *_described(path, file.metadata() or {})
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError, RuntimeError) as error:
         _refuse_pickle(path)
         raise TrainingError(
-            f"The checkpoint cannot be read: {error}.",
+            f"The checkpoint cannot be read: {error!s:.200}.",
             where=path,
             hint="delete the file, and the fold is trained again",
         ) from None
@@ -219,7 +220,7 @@ def _optimiser_state(
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         number, _, key = name.partition(".")
-        known = number.isascii() and number.isdigit() and int(number) < len(parameters)
+        known = re.fullmatch("[0-9]{1,8}", number) and int(number) < len(parameters)
         shape = parameters[int(number)].shape if known and key != "step" else torch.Size()
         if not known or tensor.shape != shape:
             state.clear()
@@ -239,8 +240,8 @@ def check_facts(path: Path, facts: dict[str, Any], expected: dict[str, Any]) -> 
     for name, value in expected.items():
         if facts.get(name) != value:
             raise TrainingError(
-                f"The checkpoint is of another training: its {name} is {facts.get(name)!r}, "
-                f"not {value!r}.",
+                f"The checkpoint is of another training: its {name} is {facts.get(name)!r:.80}, "
+                f"not {value!r:.80}.",
                 where=path,
                 hint="choose another --run, or delete the run to train it again",
             )

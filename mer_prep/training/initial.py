@@ -186,7 +186,7 @@ def load_init(path: Path, model: nn.Module, *, name: str) -> Loaded:
     tensors, _, facts = read_checkpoint(path)
     if facts.get("model") != name:
         raise TrainingError(
-            f"The weights are of the model '{facts.get('model')}', not '{name}'.",
+            f"The weights are of the model '{facts.get('model')!s:.80}', not '{name}'.",
             where=path,
             hint=f"take weights of {name}, or train the other model by --model",
         )

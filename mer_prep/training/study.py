@@ -11,15 +11,22 @@ import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from torch import nn
 
-from mer_prep.config import canonical_json, key_values
+from mer_prep.config import (
+    canonical_json,
+    check_plain,
+    key_values,
+    make_params,
+    parse_json_object,
+)
 from mer_prep.dataset import ClipSource, PreparedClip, Statistics
-from mer_prep.errors import ConfigError, TrainingError
+from mer_prep.errors import ConfigError, MerPrepError, TrainingError
+from mer_prep.manifest import check_relative
 from mer_prep.protocols import Fold
 from mer_prep.store import disk
 from mer_prep.store.key import digest
@@ -171,24 +178,60 @@ class Study:
 def study_from(facts: Mapping[str, Any]) -> Study:
     """Return the study that `Study.facts` described."""
     values = dict(facts)
-    values["architecture"] = METHODS[values["model"]].Config(**values["architecture"])
-    values["training"] = TrainingSettings(**values["training"])
-    values["classes"] = tuple(values["classes"])
-    values["findings"] = tuple(values.get("findings", ()))
-    values["clips"] = tuple(ClipEntry(**one) for one in values["clips"])
+    check_plain(Study, values, where="study")
+    config = METHODS[values["model"]].Config
+    check_plain(config, values["architecture"], where="architecture")
+    values["architecture"] = config(**values["architecture"])
+    values["training"] = make_params(TrainingSettings, values["training"], where="training")
+    values["classes"] = _texts(values["classes"])
+    values["findings"] = _texts(values.get("findings", []))
+    values["clips"] = tuple(_entry(one) for one in values["clips"])
     values["folds"] = tuple(
-        Fold(one["name"], tuple(one["train"]), tuple(one["test"])) for one in values["folds"]
+        Fold(_text(one["name"]), _texts(one["train"]), _texts(one["test"]))
+        for one in values["folds"]
     )
-    values["selection"] = Selection(**values.get("selection", {}))
+    values["selection"] = make_params(Selection, values.get("selection", {}), where="selection")
     if values.get("init"):
         init = values["init"]
-        values["init"] = Init(**(init | {"corpora": tuple(init["corpora"])}))
-    for entry in values["clips"]:
-        for shard in entry.shards.values():
-            parts = PurePosixPath(shard)
-            if parts.is_absolute() or ".." in parts.parts or "\0" in shard:
-                raise ValueError(f"{shard!r:.60} is no file of the workspace")
-    return Study(**values)
+        check_plain(Init, init, where="init")
+        values["init"] = Init(**(init | {"corpora": _texts(init["corpora"])}))
+    study = Study(**values)
+    _check_study(study)
+    return study
+
+
+def _entry(facts: Mapping[str, Any]) -> ClipEntry:
+    check_plain(ClipEntry, facts, where="clip")
+    for stage, path in facts["shards"].items():
+        _text(stage)
+        check_relative(_text(path), where=f"shard of {facts['clip_id']:.80}")
+    return ClipEntry(**facts)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r:.60} is no text")
+    return value
+
+
+def _texts(values: Any) -> tuple[str, ...]:
+    if not isinstance(values, list) or not all(isinstance(one, str) for one in values):
+        raise TypeError(f"{values!r:.60} is no list of texts")
+    return tuple(values)
+
+
+def _check_study(study: Study) -> None:
+    """Raise `ValueError` if clips, classes and folds of a study do not belong together."""
+    known = {one.clip_id for one in study.clips}
+    if len(known) < len(study.clips) or not known or not study.folds:
+        raise ValueError("clips stand twice, or there are none")
+    if not all(0 <= one.label < len(study.classes) for one in study.clips):
+        raise ValueError("a label is of no class")
+    if not all({*fold.train, *fold.test} <= known for fold in study.folds):
+        raise ValueError("a fold holds clips that are none of the study")
+    for name in ("clip_lists", "annotations", "left_out", "apex"):
+        if not isinstance(getattr(study, name), dict):
+            raise ValueError(f"'{name}' is no table")
 
 
 def open_run(folder: Path, study: Study) -> None:
@@ -241,15 +284,18 @@ def read_study(folder: Path) -> Study:
     """
     path = folder / "config.json"
     try:
-        return study_from(json.loads(path.read_text(encoding="utf-8")))
+        return study_from(parse_json_object(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise ConfigError(
             "There is no run here.", where=folder, hint="train one by `mer-prep train`"
         ) from None
-    except (ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
-        what = error.what if isinstance(error, ConfigError) else f"{type(error).__name__}: {error}"
+    except (
+        *(OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError),
+        MerPrepError,
+    ) as error:
+        what = error.what if isinstance(error, MerPrepError) else f"{type(error).__name__}: {error}"
         raise TrainingError(
-            f"The configuration cannot be read: {what}.",
+            f"The configuration cannot be read: {what!s:.300}.",
             where=path,
             hint="copy the run again from where it was made, or delete its folder and train again",
         ) from None

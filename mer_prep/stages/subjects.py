@@ -78,10 +78,10 @@ class Subjects:
         self._say = say
 
     def tidy(self, plan: SubjectPlan) -> None:
-        """Clear away what a killed run left behind of shards that it had published."""
+        """Clear away what a run that ended early left behind of shards that it had published."""
         for shard in plan.shards.values():
             lock = Lock(shard.path, self._say)
-            if not (shard.cached and lock.path.exists()):
+            if not (shard.cached and (lock.path.exists() or self._has_parts(shard))):
                 continue
             try:
                 with lock:
@@ -90,6 +90,9 @@ class Subjects:
                         files.discard_all_of(self._cache.part(shard.stage, key))
             except (LockedError, OSError):
                 continue  # another run is at it, or nothing can be written here
+
+    def _has_parts(self, shard: ShardPlan) -> bool:
+        return any(self._cache.part(shard.stage, key).exists() for key in shard.keys.values())
 
     def begin(self, plan: SubjectPlan) -> Subject:
         """Take the locks of a subject's missing shards, then look again what is missing.

@@ -95,7 +95,7 @@ class Uninterrupted:
         said = one.run("--wait", 0)
         assert kept.items() <= one.bytes().items(), "what was published has changed"
         assert one.result() == self.result, "another result than without the interruption"
-        assert one.leftovers() == [], one.leftovers()
+        assert one.leftovers() == [], (one.leftovers(), said.err, said.out)
         return said.err
 
 
@@ -274,7 +274,7 @@ def interrupted_twice(tries: Tries) -> None:
     whole = uninterrupted(tries, subjects=2, clips=1)
     for moment in tries.of((*MOMENTS, *range(1, 120)), quick=len(MOMENTS)):
         one = toy(tries.fresh(), subjects=2, clips=1)
-        with observed(At(interrupt_twice, moment, half=True)):
+        with observed(At(interrupt_twice, moment)):
             said = one.run(code=None)
         if said.code == 0:
             assert isinstance(moment, int), f"there is no such moment: {moment}"

@@ -217,21 +217,28 @@ class Lock:
         private = self.path.with_name(f"{self.path.name}.{uuid.uuid4().hex[:12]}{files.PARTIAL}")
         try:
             disk.write_bytes(private, body, sync=True)
-            disk.link(private, self.path)
-        except FileExistsError:
-            return False
-        except OSError:
-            # A file system without hard links: exclusive creation is the next best.
-            return self._create_exclusively(body)
+            try:
+                disk.link(private, self.path)
+            except FileExistsError:
+                return False
+            except OSError:
+                # A file system without hard links: exclusive creation is the next best.
+                return self._create_exclusively(body)
         finally:
             files.discard(private)
         return True
 
     def _create_exclusively(self, body: bytes) -> bool:
         try:
-            disk.write_bytes(self.path, body, mode="xb", sync=True)
+            file = disk.create(self.path)
         except FileExistsError:
             return False
+        file.close()
+        try:
+            disk.write_bytes(self.path, body, sync=True)
+        except OSError:
+            files.discard(self.path)  # or it would stay, empty, in everyone's way
+            raise
         return True
 
     def _remove_stale(self, owner: Owner) -> None:

@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-
 _CHECKS = {
     errno.ENOSPC: "free some space (`mer-prep gc` shows what nothing needs)",
     errno.EDQUOT: "free some space (`mer-prep gc` shows what nothing needs), or raise the quota",

@@ -192,8 +192,13 @@ class Runner:
             if self._queue:
                 self._work_off()
                 continue
-            owners = watch.alive(Path(str(error.where)) for error in self._summary.locked)
-            if not owners or time.monotonic() >= deadline:
+            locks = [Path(str(error.where)) for error in self._summary.locked]
+            owners = watch.alive(locks)
+            if time.monotonic() >= deadline:
+                return
+            if not all(lock.exists() for lock in locks):
+                continue  # given back since it was asked for
+            if not owners:
                 return
             for owner in owners - told:
                 self._say(f"waiting up to {self._patience:.0f} s for another run: {owner}")

@@ -213,7 +213,7 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
         yield file
 
 
-#: Permissions (EPERM, EACCES), and locks that are held (EAGAIN) or not to be had (ENOLCK, ENOTSUPP).
+#: Permissions (EPERM, EACCES); locks that are held (EAGAIN) or not to be had (ENOLCK, ENOTSUPP).
 _REFUSALS = (errno.EPERM, errno.EACCES, errno.EAGAIN, errno.ENOLCK, 524)
 
 

@@ -172,13 +172,14 @@ def refused(kind: type[MerPrepError], *words: str) -> Iterator[None]:
     try:
         yield
     except kind as error:
-        missing = [word for word in words if word not in str(error)]
-        assert not missing, f"{missing} not in: {error}"
-        assert error.hint, f"what to do is not said: {error}"
+        met = error
     except MerPrepError as error:
         raise AssertionError(f"{type(error).__name__}, not {kind.__name__}: {error}") from error
     else:
         raise AssertionError("it was accepted")
+    missing = [word for word in words if word not in str(met)]
+    assert not missing, f"{missing} not in: {met}"
+    assert met.hint, f"what to do is not said: {met}"
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,7 @@ class Said:
     err: str
 
     def for_people(self, code: int | None = None) -> Said:
-        """Return this, if it shows no traceback, no bug, and ended with a code that is asked for."""
+        """Return this if it shows no traceback, no bug, and ended with the code asked for."""
         assert "Traceback" not in self.out + self.err, self
         assert "unexpected" not in self.err, self.err
         if code is not None:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
 import signal
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -19,7 +17,6 @@ from unittest import mock
 from mer_prep.manifest import Clip, ImportRecord, make_clip_id, write_manifest
 from mer_prep.sources.frames import source_digest
 from mer_prep.store.cache import Cache
-from mer_prep.store.disk import Call
 from mer_prep.store.shard import check_shard
 from mer_prep.workspace import Workspace
 from tests.conftest import write_frame
@@ -208,8 +205,8 @@ def toys(temporary: Path) -> Iterator[None]:
 
     with ExitStack() as stack:
         enter = stack.enter_context
-        enter(mock.patch("mer_prep.stages.all_stages", lambda: TOYS))
-        enter(mock.patch("mer_prep.stages.worker.all_stages", lambda: TOYS))
+        enter(mock.patch("mer_prep.stages.all_stages", return_value=TOYS))
+        enter(mock.patch("mer_prep.stages.worker.all_stages", return_value=TOYS))
         enter(mock.patch("mer_prep.stages.runner.process_clip", process_toy_clip))
         enter(mock.patch.object(tempfile, "tempdir", str(temporary)))
         # Worker processes of this very process are none of a forked one's.

@@ -11,9 +11,15 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 
+from mer_prep.manifest import read_manifest
+from mer_prep.store import disk
 from mer_prep.store.disk import Call, observed
-from tests.faults.catalogue import Tries, fault, instead, nothing
+from mer_prep.workspace import Workspace
+from tests.conftest import write_frame
+from tests.faults.catalogue import Tries, fault, instead, nothing, program
 from tests.faults.toy_program import Toy, clips_in_hand, toy, worker_ids
 
 #: Moments at which a run is likeliest to lose something: name of the change, end of its path, and
@@ -162,6 +168,10 @@ def killed_at_random(tries: Tries) -> None:
         whole.taken_up(one, one.bytes())
 
 
+def _has_begun(one: Toy) -> bool:
+    return bool(clips_in_hand(one) or one.cache.parts())
+
+
 def until(condition: Callable[[], object], seconds: float = 20) -> None:
     """Wait until something holds."""
     deadline = time.monotonic() + seconds
@@ -213,7 +223,7 @@ def killed_worker(tries: Tries) -> None:
         pipeline = one.folder / "toys.toml"
         pipeline.write_text(pipeline.read_text() + "[means]\npause = 0.2\n")
         with one.running(jobs=2) as run:
-            assert run.wait_until(lambda: clips_in_hand(one))
+            assert run.wait_until(partial(clips_in_hand, one))
             held = clips_in_hand(one)
             os.kill(next(iter(held)), signal.SIGKILL)
             said = run.end()
@@ -298,7 +308,7 @@ def interrupted_workers(tries: Tries) -> None:
     for seed in tries.of(range(8), quick=1):
         one = toy(tries.fresh(), subjects=3, clips=2)
         with one.running(jobs=2) as run:
-            assert run.wait_until(lambda: clips_in_hand(one) or one.cache.parts())
+            assert run.wait_until(partial(_has_begun, one))
             time.sleep(random.Random(seed).uniform(0, 0.05) if seed else 0)
             run.signal(signal.SIGINT, group=True)
             if seed % 2:
@@ -309,3 +319,48 @@ def interrupted_workers(tries: Tries) -> None:
             assert "stopping after the clips in hand" in said.err
             assert json.loads(said.out)["quarantined"] == []
         whole.taken_up(one, one.bytes())
+
+
+def _write_in_place(path: Path, text: str) -> None:
+    disk.write_text(path, text)
+
+
+@fault(
+    1,
+    "an import killed at every change of the disk (kill -9)",
+    without={
+        "replacing a manifest as a whole": instead(
+            "mer_prep.manifest.write_atomic", _write_in_place
+        ),
+        "clearing away what killed writers left": instead(
+            "mer_prep.store.text.process_start", lambda pid: "alive"
+        ),
+    },
+)
+def killed_import(tries: Tries) -> None:
+    source = tries.fresh()
+    for number in range(6):
+        for frame in (1, 2):
+            name = f"s{number % 2}/clip{number}/img{frame}.png"
+            write_frame(source / name, 40 + 20 * frame + number)
+    words = ("import", "clips", source, "--name", "own", "-w")
+    whole = tries.fresh()
+    program(*words, whole, code=0)
+    after = _manifests(whole)
+    for number in tries.of(range(1, 16), quick=8):
+        root = tries.fresh()
+        with observed(At(die, number, half=True)):
+            if program(*words, root).code == 0:
+                assert number > 5
+                break
+        manifest = root / "manifests" / "own.jsonl"
+        if manifest.exists():
+            assert len(read_manifest(manifest)) == 6
+        program(*words, root, code=0)
+        assert _manifests(root) == after
+        assert len(Workspace(root).clips("own")) == 6
+        assert not [path for path in root.rglob("*") if path.suffix == ".partial"]
+
+
+def _manifests(root: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (root / "manifests").glob("*.jsonl")}

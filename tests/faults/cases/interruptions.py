@@ -282,7 +282,9 @@ def interrupted_once(tries: Tries) -> None:
 )
 def interrupted_twice(tries: Tries) -> None:
     whole = uninterrupted(tries, subjects=2, clips=1)
-    for moment in tries.of((*MOMENTS, *range(1, 120)), quick=len(MOMENTS)):
+    writes = [("write", "--sub00.h5.", before) for before in range(2, 8)]
+    moments = [*MOMENTS, *writes] if tries.quick else [*MOMENTS, *range(1, 120)]
+    for moment in tries.of(moments, quick=len(moments)):
         one = toy(tries.fresh(), subjects=2, clips=1)
         with observed(At(interrupt_twice, moment)):
             said = one.run(code=None)

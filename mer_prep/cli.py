@@ -93,11 +93,11 @@ def main() -> None:
         # Outside of its standalone mode click returns the code of a command that called for one.
         code = cli.main(prog_name="mer-prep", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
-    except click.Abort:
-        click.echo("stopped.", err=True)
-        sys.exit(130)
-    except KeyboardInterrupt:
-        click.echo("stopped at once; what was published is whole.", err=True)
+    except (click.Abort, KeyboardInterrupt) as end:
+        # click makes an Abort of Ctrl-C, and of a question that is not answered.
+        asked = isinstance(end, click.Abort) and not isinstance(end.__cause__, KeyboardInterrupt)
+        how = "stopped." if asked else "stopped at once; what was published is whole."
+        click.echo(how, err=True)
         sys.exit(130)
     except click.ClickException as error:
         error.show()

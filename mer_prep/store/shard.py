@@ -15,6 +15,7 @@ Any HDF5 reader opens it: gzip, shuffle and Fletcher-32 checksums only, one fram
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,7 +30,7 @@ import numpy as np
 
 from mer_prep import __version__
 from mer_prep.config import canonical_json, parse_json, parse_json_object
-from mer_prep.errors import ShardError
+from mer_prep.errors import ShardAccessError, ShardError
 from mer_prep.store import disk, files
 from mer_prep.store.blocks import StoredArray
 from mer_prep.store.hdf5 import new_hdf5
@@ -216,12 +217,22 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
 
     Raises
     ------
+    ShardAccessError
+        If the operating system refuses it: by permissions, or by a lock that HDF5 insists on.
     ShardError
         If the file is missing or no whole HDF5 file.
     """
     try:
         file = _open_to_read(path)
     except OSError as error:
+        if _is_refusal(error):
+            raise ShardAccessError(
+                f"The shard cannot be opened: {error}.",
+                where=path,
+                why="it is not damaged by that, and is not made again",
+                hint="check its permissions; where locks are refused, as on network disks, "
+                "`export HDF5_USE_FILE_LOCKING=FALSE`, or take a --workspace on a local disk",
+            ) from None
         what = "is missing" if not path.exists() else f"cannot be opened: {error}"
         raise ShardError(
             f"The shard {what}.",
@@ -230,6 +241,17 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
         ) from None
     with file:
         yield file
+
+
+#: Permissions (EPERM, EACCES); locks that are held (EAGAIN) or not to be had (ENOLCK, ENOTSUPP).
+_REFUSALS = (errno.EPERM, errno.EACCES, errno.EAGAIN, errno.ENOLCK, 524)
+
+
+def _is_refusal(error: OSError) -> bool:
+    """Return whether a file was refused, whatever is in it; HDF5 may name the cause in words."""
+    return error.errno in _REFUSALS or any(
+        f"errno = {number}," in str(error) for number in _REFUSALS
+    )
 
 
 def read_header(path: Path) -> ShardHeader:

@@ -15,7 +15,7 @@ from mer_prep.sources.index import current_digests
 from mer_prep.stages.base import SourceParams, Stage, library_versions
 from mer_prep.store.cache import Cache
 from mer_prep.store.key import digest, shard_key
-from mer_prep.store.shard import Failure, Header, ShardHeader, read_header
+from mer_prep.store.shard import Failure, Header, NewerShardError, ShardHeader, read_header
 from mer_prep.store.verified import Verified
 from mer_prep.workspace import Workspace
 
@@ -269,12 +269,14 @@ def existing_shard(
     ------
     ShardAccessError
         If it is there and may not be opened.
+    NewerShardError
+        If it is of a newer mer-prep: it is not to be replaced.
     """
     if not plan.path.exists():
         return None, ""
     try:
         header = read_header(plan.path)
-    except ShardAccessError:
+    except (NewerShardError, ShardAccessError):
         raise
     except ShardError as error:
         return None, f"the shard is damaged: {error.what}"
@@ -348,11 +350,11 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 def _flat(facts: Mapping[str, Any]) -> dict[str, str]:
     flat = {f"source.{key}": _text(value) for key, value in facts["source"].items()}
     for stage, of_stage in facts["stages"].items():
-        flat[f"{stage} stage version"] = _text(of_stage["version"])
+        flat[f"{stage} stage version"] = _text(of_stage.get("version", "unknown"))
         for key, value in of_stage["params"].items():
             flat[f"{stage}.{key}"] = _text(value)
         for kind in ("libraries", "identity"):
-            for key, value in of_stage[kind].items():
+            for key, value in of_stage.get(kind, {}).items():
                 flat[f"{key} ({stage})"] = _text(value)
     return flat
 

@@ -14,8 +14,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import h5py
-
 from mer_prep.config import canonical_json
 from mer_prep.errors import ConfigError, ShardError
 from mer_prep.manifest import UNREADABLE, Clip
@@ -24,16 +22,9 @@ from mer_prep.stages.base import build_stages
 from mer_prep.stages.failures import read_failures
 from mer_prep.stages.plan import Recipe, ShardPlan, SubjectPlan, make_plan, settings_key
 from mer_prep.stages.summary import LEFT_OUT
+from mer_prep.store.blocks import StoredArray
 from mer_prep.store.cache import Cache
-from mer_prep.store.shard import (
-    ShardHeader,
-    check_hard_link,
-    open_hdf5,
-    read_clip,
-    read_header,
-    read_part_header,
-    reading,
-)
+from mer_prep.store.shard import ShardHeader, open_clip, read_clip, read_header, read_part_header
 from mer_prep.workspace import Workspace
 
 
@@ -181,17 +172,21 @@ def survey(workspace: Workspace) -> Survey:
         try:
             headers.append(read_header(path))
         except ShardError as error:
-            notes.append(f"damaged: {path} ({error.what}); `mer-prep verify` says more")
+            notes.append(f"unreadable: {path} ({error.what}); `mer-prep verify` says more")
     expected = _Expectations(workspace)
     groups: dict[tuple[str, str, str], list[ShardHeader]] = {}
     for header in headers:
         name_ = (header.corpus, header.stage, settings_key(header.recipe))
         groups.setdefault(name_, []).append(header)
     order = list(all_stages())
+
+    def place(stage: str) -> int:
+        return order.index(stage) if stage in order else len(order)  # of another mer-prep
+
     results = [
         _group_state(group, expected)
         for _, group in sorted(
-            groups.items(), key=lambda item: (item[0][0], _place(item[0][1], order), item[0][2])
+            groups.items(), key=lambda item: (item[0][0], place(item[0][1]), item[0][2])
         )
     ]
     parts = cache.parts()
@@ -387,18 +382,11 @@ def describe_shard(path: Path) -> dict[str, Any]:
     """Return everything a shard says: root attributes, and datasets and facts of every clip."""
     header = read_header(path)
     clips: dict[str, Any] = {}
-    with open_hdf5(path) as file, reading(path):
-        libraries = str(file.attrs["libraries"])
-        for name in file:
-            group = file[name]
-            if "error" in group.attrs:
-                continue
-            for key in group:
-                check_hard_link(group, key, path)
-            datasets = {key: _describe(group[key]) for key in group}
-            clips[str(group.attrs["clip_id"])] = {
-                "attributes": {key: _text(value) for key, value in group.attrs.items()},
-                "datasets": datasets,
+    for clip_id in header.clips:
+        with open_clip(path, clip_id) as (arrays, attributes):
+            clips[clip_id] = {
+                "attributes": attributes,
+                "datasets": {name: _describe(array) for name, array in arrays.items()},
             }
     return {
         "stage": header.stage,
@@ -409,7 +397,7 @@ def describe_shard(path: Path) -> dict[str, Any]:
         "created": header.created,
         "params": canonical_json(header.params),
         "recipe": header.recipe,
-        "libraries": libraries,
+        "libraries": canonical_json(header.libraries),
         "restricted": header.restricted,
         "synthetic": header.synthetic,
         "clips": clips,
@@ -417,15 +405,10 @@ def describe_shard(path: Path) -> dict[str, Any]:
     }
 
 
-def _describe(dataset: h5py.Dataset) -> dict[str, Any]:
+def _describe(array: StoredArray) -> dict[str, Any]:
+    about = array.attributes()
     return {
-        "dtype": str(dataset.dtype),
-        "shape": list(dataset.shape),
-        "axes": str(dataset.attrs.get("axes", "")),
-        "units": str(dataset.attrs.get("units", "")),
-        "channels": str(dataset.attrs.get("channels", "")),
+        "dtype": str(array.dtype),
+        "shape": list(array.shape),
+        **{name: str(about.get(name, "")) for name in ("axes", "units", "channels")},
     }
-
-
-def _text(value: Any) -> Any:
-    return value.item() if hasattr(value, "item") else str(value)

@@ -81,7 +81,8 @@ class Workspace:
         """
         path = self.manifests / f"{corpus}.jsonl"
         clips = read_manifest(path)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
         if self.record(corpus).manifest_sha256 != digest:
             raise ManifestError(
                 "The manifest is not the one that the import wrote: lines were lost or edited.",

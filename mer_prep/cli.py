@@ -15,6 +15,7 @@ from mer_prep.commands import (
     export,
     models,
     pretraining,
+    reports,
     spotting,
     stages,
     store,
@@ -67,7 +68,7 @@ def cli(context: click.Context, debug: bool) -> None:
 
 for module in (
     *(corpora, stages, composite, export, store, tools, spotting, pretraining, training, models),
-    evaluation,
+    *(evaluation, reports),
 ):
     for command in module.COMMANDS:
         cli.add_command(command)

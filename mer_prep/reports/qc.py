@@ -13,7 +13,7 @@ from mer_prep.checks import suggest
 from mer_prep.errors import ManifestError, MerPrepError
 from mer_prep.manifest import ImportRecord
 from mer_prep.reports import qc_pictures as pictures
-from mer_prep.reports.markup import Html, render
+from mer_prep.reports.markup import Html, counted, escaped, render
 from mer_prep.reports.page import Banner, Page, Section, write_page
 from mer_prep.reports.qc_card import Card, CardWork, draw_card
 from mer_prep.reports.qc_clips import FIGURES, STATES, ClipRecord, clip_records
@@ -181,7 +181,7 @@ def _of_corpus(
 
 
 def _subtitle(summary: QcSummary, selection: Selection) -> str:
-    parts = [f"{summary.clips:,} clips of {summary.subjects:,} subjects"]
+    parts = [f"{counted(summary.clips, 'clip')} of {counted(summary.subjects, 'subject')}"]
     parts += [
         f"{summary.states[name]:,} {text}"
         for name, text in STATES.items()
@@ -200,46 +200,27 @@ def _banners(
 ) -> list[Banner]:
     banners = []
     if any(one.clip.restricted for one in records):
-        what = (
-            "carries faces of a licensed corpus"
-            if faces
-            else ("shows no faces, but landmarks and motion derived from a licensed corpus")
-        )
-        text = f"This page {what}. It must not be shared, published or put on a server that others "
-        banners.append(Banner("restricted", "RESTRICTED", f"{text}can reach."))
+        what = "carries faces of a licensed corpus"
+        if not faces:
+            what = "shows no faces, but landmarks and motion derived from a licensed corpus"
+        text = f"This page {what}. Do not share it, publish it or put it on an open server."
+        banners.append(Banner("restricted", "RESTRICTED", text))
     if imported.synthetic or any(one.clip.synthetic for one in records):
-        banners.append(
-            Banner(
-                "synthetic",
-                "SYNTHETIC",
-                "These clips were made by `mer-prep synth`; they are "
-                f"no part of the real {corpus}.",
-            )
-        )
+        text = "These clips were made by <code>mer-prep synth</code>; they are no part of the real"
+        banners.append(Banner("synthetic", "SYNTHETIC", Html(f"{text} {escaped(corpus)}.")))
     if selection:
-        banners.append(
-            Banner(
-                "note",
-                "SELECTION",
-                "Only the clips that were asked for are shown; counts are not those of the corpus.",
-            )
-        )
+        text = "Only the clips that were asked for are shown; counts are not those of the corpus."
+        banners.append(Banner("note", "SELECTION", text))
     if not any(one.files for one in records):
-        banners.append(
-            Banner(
-                "note",
-                "NOT PREPARED",
-                f"Nothing has been computed of these clips, or nothing "
-                f"that is current: run `mer-prep run onset-apex {corpus}`.",
-            )
-        )
+        text = "Nothing has been computed of these clips, or nothing that is current. Run"
+        command = f"<code>mer-prep run onset-apex {escaped(corpus)}</code>"
+        banners.append(Banner("note", "NOT PREPARED", Html(f"{text} {command}.")))
     return banners
 
 
 def _toolbar(records: Sequence[ClipRecord]) -> Html:
-    states = [
-        (name, text) for name, text in STATES.items() if any(r.state == name for r in records)
-    ]
+    there = {one.state for one in records}
+    states = [(name, text) for name, text in STATES.items() if name in there]
     return render(
         "qc_toolbar.html",
         subjects=sorted({one.clip.subject for one in records}),
@@ -255,12 +236,11 @@ def _toolbar(records: Sequence[ClipRecord]) -> Html:
 def _subject_sections(records: Sequence[ClipRecord], cards: _Cards) -> Iterator[Section]:
     for index, (subject, group) in enumerate(groupby(records, lambda one: one.clip.subject)):
         members = list(group)
-        emotions = sorted({one.class_name for one in members})
         yield Section(
             f"subject-{index}",
             f"Subject {subject}",
             cards.take(len(members)),
-            note=f"{len(members)} clip{'s' * (len(members) != 1)}: {', '.join(emotions)}",
+            note=counted(len(members), "clip"),
         )
 
 

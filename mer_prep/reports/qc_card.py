@@ -88,7 +88,7 @@ def draw_card(work: CardWork) -> Card:
     try:
         with ExitStack() as files:
             shards = _Shards(record, files)
-            for draw in (_source, _aligned, _flow, _strain, _dynamic, _curve):
+            for draw in (_source, _aligned, _dynamic, _flow, _strain, _curve):
                 try:
                     panels += draw(record, shards, work.faces)
                 except MerPrepError as error:
@@ -247,7 +247,7 @@ def _strip(tiles: list[np.ndarray], marks: list[np.ndarray], alt: str) -> Html:
 
 
 def _shown_pair(record: ClipRecord, shards: _Shards, flow: Mapping[str, StoredArray]) -> int:
-    """Return the row of the flow that is shown: onset to apex where there is one, else the first."""
+    """Return the row of the flow that is shown: onset to apex if it is there, else the first."""
     frames = {one.name: one.index for one in key_frames(record, shards.numbers())}
     pairs = flow["pairs"].whole()
     rows = np.flatnonzero((pairs == (frames.get("onset"), frames.get("apex"))).all(axis=1))
@@ -325,7 +325,7 @@ def _dynamic(record: ClipRecord, shards: _Shards, faces: bool) -> Iterator[Panel
     if found is None or not faces:
         return
     picture, largest = pictures.dynamic_picture(found["dynamic_image"].whole())
-    caption = f"{len(found['indices'])} frames; grey is 0, black and white are ∓{largest:.3g}"
+    caption = f"{len(found['indices'])} frames; black −{largest:.3g}, grey 0, white +{largest:.3g}"
     yield Panel(
         "dynamic", "Dynamic image", caption, pictures.image(picture, f"Dynamic image, {caption}")
     )
@@ -358,7 +358,7 @@ def _curve(record: ClipRecord, shards: _Shards, faces: bool) -> Iterator[Panel]:
         if getattr(record.clip, name) in numbers
     }
     markers = [
-        Marker(f"annotated {name} {at}", at, style=5 if name != "apex" else 1)
+        Marker(f"{name} {at}", at, style=1 if name == "apex" else 5)
         for name, at in annotated.items()
     ]
     if "apex" in found:

@@ -161,7 +161,7 @@ class _Shard:
         self.files: dict[str, Path] = {}
         self.damage = ""
         self.failures = {one.clip_id: one for one in plan.failures}
-        # Of a shard that must be made again, the clips that have not changed are shown as they are.
+        # Of a shard that must be made again, clips that have not changed are shown as they are.
         places = (
             plan.reusable if plan.header is None else dict.fromkeys(plan.header.clips, plan.path)
         )

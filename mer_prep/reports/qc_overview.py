@@ -12,7 +12,7 @@ from mer_prep.config import canonical_json
 from mer_prep.manifest import ImportRecord, emotion_counts, subject_counts
 from mer_prep.protocols.leaks import person_name
 from mer_prep.reports.charts import Bar, bar_chart, histogram
-from mer_prep.reports.markup import Html, render
+from mer_prep.reports.markup import Html, counted, render
 from mer_prep.reports.page import Section
 from mer_prep.reports.qc_clips import (
     FIGURES,
@@ -93,7 +93,12 @@ def overview_sections(
         )
     if warned:
         sections.append(
-            Section("warnings", "Warnings", _warnings(warned), note=f"{len(warned)} clips")
+            Section(
+                "warnings",
+                "Warnings",
+                _warnings(warned),
+                note=counted(len(warned), "clip"),
+            )
         )
     sections.append(Section("stages", "Stages and their parameters", _stages(records, results)))
     sections.append(Section("guide", "How to read a card", render("qc_guide.html")))
@@ -183,7 +188,7 @@ def _import_facts(imported: ImportRecord) -> list[tuple[str, str]]:
         "annotation version": imported.annotation_version,
         "errata applied": ", ".join(imported.errata),
         "options": ", ".join(f"{key} {value}" for key, value in imported.options.items()),
-        "findings": ", ".join(f"{count} {level}s" for level, count in levels.items()),
+        "findings": ", ".join(counted(count, level) for level, count in levels.items()),
     }
     return [(name, str(value)) for name, value in facts.items() if value]
 

@@ -85,7 +85,7 @@ def landmark_path(landmarks: np.ndarray, *, shift: float = 0.0) -> str:
     -----
     In SVG the centre of the first pixel lies at 0.5: half a pixel is added.
     """
-    points = np.asarray(landmarks, np.float64) + (shift + 0.5, 0.5)
+    points = np.asarray(landmarks, np.float64) + np.array([shift + 0.5, 0.5])
     parts = []
     for first, last, closed in CONTOURS:
         corners = "L".join(f"{x:.1f} {y:.1f}" for x, y in points[first:last])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mer_prep.checks import check_option
 from mer_prep.config import make_params
 from mer_prep.errors import ConfigError, ManifestError, ShardError
 from mer_prep.stages import all_stages
@@ -107,11 +108,6 @@ def find_results(
         )
     groups = _groups(workspace, corpus)
     fitting = [group for group in groups if _has_settings(group[0].recipe, settings)]
-    if settings and not fitting:
-        raise ConfigError(
-            f"Nothing of corpus '{corpus}' was computed with these settings.",
-            hint="`mer-prep status` lists the settings that results were made with",
-        )
     chosen: dict[str, Mapping[str, Any]] = {}
     main = next((name for name in MAIN if _of_stage(fitting, name)), None)
     if main is not None:
@@ -124,6 +120,12 @@ def find_results(
             ]
             if same:
                 chosen[name] = _best(workspace, corpus, same)[0].recipe
+    there = {stage for known in chosen.values() for stage in known["stages"]}
+    if not settings.keys() <= there:
+        raise ConfigError(
+            f"Nothing of corpus '{corpus}' was computed with these settings.",
+            hint="`mer-prep status` lists the settings that results were made with",
+        )
     recipe = _recipe(chosen)
     texts = {
         name: settings_text(one)
@@ -190,13 +192,14 @@ def _has_settings(recipe: Mapping[str, Any], settings: Settings) -> bool:
     """Return whether a recipe has the parameters asked for, as far as it has their stages."""
     kinds = all_stages()
     for stage, values in settings.items():
-        if stage not in kinds:
-            build_stages(kinds, (), settings)  # says which stages there are
+        check_option("stage", stage, kinds)
+        # Only what was asked for is compared: other parameters may not go with the defaults.
+        asked = make_params(kinds[stage].Params, values, where=stage)
         own = recipe["stages"].get(stage)
         if own is None:
             continue
-        asked = make_params(kinds[stage].Params, {**own["params"], **values}, where=stage)
-        if asked != make_params(kinds[stage].Params, own["params"], where=stage):
+        stored = make_params(kinds[stage].Params, own["params"], where=stage)
+        if any(getattr(asked, key) != getattr(stored, key) for key in values):
             return False
     return True
 

@@ -8,6 +8,23 @@
   const fields = { search: byId("search"), subject: byId("subject"), class: byId("class"), state: byId("state"), sort: byId("sort") };
   let shown = cards;
   let current = -1;
+  let sorting = "";
+
+  // Panels leave their template as they come near, and go back when they are far: a page of
+  // thousands of clips then costs little more than what is in sight.
+  function show(card, near) {
+    const panels = card.querySelector(".panels");
+    const template = panels.querySelector("template");
+    if (near && template.content.firstElementChild) panels.append(template.content);
+    else if (!near) template.content.append(...[...panels.children].filter((one) => one !== template));
+  }
+
+  const watcher = new IntersectionObserver(
+    (entries) => { for (const entry of entries) show(entry.target, entry.isIntersecting); },
+    { rootMargin: "1500px 0px" },
+  );
+  for (const card of cards) watcher.observe(card);
+  addEventListener("beforeprint", () => { for (const card of shown) show(card, true); });
 
   // Where all cards go while they are not sorted by subject.
   const sorted = document.createElement("section");
@@ -26,7 +43,6 @@
 
   function order(name) {
     const place = (card) => Number(card.dataset.order);
-    if (!name) return (a, b) => place(a) - place(b);
     if (name === "state") return (a, b) => states.indexOf(a.dataset.state) - states.indexOf(b.dataset.state) || place(a) - place(b);
     if (name === "class") return (a, b) => a.dataset.class.localeCompare(b.dataset.class) || place(a) - place(b);
     // The worst first: little confidence, much of anything else; what is not known comes last.
@@ -41,15 +57,17 @@
     const visible = new Set(cards.filter((card) => fits(card, words)));
     for (const card of cards) card.hidden = !visible.has(card);
     const name = fields.sort.value;
-    shown = [...visible].sort(order(name));
-    if (name) sorted.replaceChildren(...shown);
-    else for (const section of sections) {
-      section.append(...cards.filter((card) => homes.get(card) === section));
+    shown = [...visible];
+    if (name) {
+      shown.sort(order(name));
+      sorted.replaceChildren(...shown);
     }
+    // Cards go home only when they have been away: moving thousands takes its time.
+    if (!name && sorting) for (const card of cards) homes.get(card).append(card);
+    sorting = name;
     sorted.hidden = !name;
-    for (const section of sections) {
-      section.hidden = Boolean(name) || !shown.some((card) => homes.get(card) === section);
-    }
+    const inhabited = new Set(name ? [] : shown.map((card) => homes.get(card)));
+    for (const section of sections) section.hidden = !inhabited.has(section);
     byId("count").textContent = shown.length === cards.length ? `${cards.length} clips` : `${shown.length} of ${cards.length} clips`;
     current = -1;
   }
@@ -90,7 +108,13 @@
     current = shown.indexOf(card);
   }
 
-  for (const field of Object.values(fields)) field.addEventListener("input", update);
+  let waiting;
+  for (const field of Object.values(fields)) {
+    field.addEventListener("input", () => {
+      clearTimeout(waiting);
+      waiting = setTimeout(update, field === fields.search ? 150 : 0);
+    });
+  }
   byId("reset").addEventListener("click", reset);
   byId("landmarks").addEventListener("click", toggleLandmarks);
   addEventListener("hashchange", follow);

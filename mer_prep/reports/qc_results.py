@@ -12,7 +12,7 @@ from mer_prep.checks import check_option
 from mer_prep.config import make_params
 from mer_prep.errors import ConfigError, ManifestError, ShardError
 from mer_prep.stages import all_stages
-from mer_prep.stages.base import build_stages
+from mer_prep.stages.base import SourceParams, build_stages
 from mer_prep.stages.plan import Recipe, SubjectPlan, make_plan, settings_key
 from mer_prep.stages.survey import settings_text
 from mer_prep.store.cache import Cache
@@ -121,7 +121,7 @@ def find_results(
             if same:
                 chosen[name] = _best(workspace, corpus, same)[0].recipe
     there = {stage for known in chosen.values() for stage in known["stages"]}
-    if not settings.keys() <= there:
+    if not settings.keys() <= there | ({"source"} if chosen else set()):
         raise ConfigError(
             f"Nothing of corpus '{corpus}' was computed with these settings.",
             hint="`mer-prep status` lists the settings that results were made with",
@@ -190,15 +190,16 @@ def _of_stage(groups: Sequence[list[ShardHeader]], name: str) -> list[list[Shard
 
 def _has_settings(recipe: Mapping[str, Any], settings: Settings) -> bool:
     """Return whether a recipe has the parameters asked for, as far as it has their stages."""
-    kinds = all_stages()
+    kinds = {name: kind.Params for name, kind in all_stages().items()} | {"source": SourceParams}
+    own = {name: one["params"] for name, one in recipe["stages"].items()}
+    own["source"] = recipe["source"]
     for stage, values in settings.items():
         check_option("stage", stage, kinds)
         # Only what was asked for is compared: other parameters may not go with the defaults.
-        asked = make_params(kinds[stage].Params, values, where=stage)
-        own = recipe["stages"].get(stage)
-        if own is None:
+        asked = make_params(kinds[stage], values, where=stage)
+        if stage not in own:
             continue
-        stored = make_params(kinds[stage].Params, own["params"], where=stage)
+        stored = make_params(kinds[stage], own[stage], where=stage)
         if any(getattr(asked, key) != getattr(stored, key) for key in values):
             return False
     return True

@@ -97,7 +97,18 @@ def test_the_results_of_most_clips_are_shown_and_settings_choose_others(prepared
     assert ("landmarks", "defaults") not in asked.others
 
 
+def test_frames_of_whole_recordings_are_a_setting_too(prepared):
+    prepare(prepared, "toy", ["flow"], settings={"source": {"frames": "all"}})
+    asked = find_results(prepared, "toy", settings={"source": {"frames": "all"}})
+    assert {stage.settings for stage in asked.stages} == {"source.frames=all"}
+    assert {stage.settings for stage in find_results(prepared, "toy", settings={}).stages} == {
+        "defaults"
+    }
+
+
 def test_settings_that_nothing_was_made_with(prepared):
+    with pytest.raises(ConfigError, match="was computed with these settings"):
+        find_results(prepared, "toy", settings={"source": {"frames": "all"}})
     with pytest.raises(ConfigError, match="was computed with these settings"):
         find_results(prepared, "toy", settings={"align": {"size": 96}})
     with pytest.raises(ConfigError, match="strian"):

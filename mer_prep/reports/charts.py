@@ -281,7 +281,7 @@ def bar_chart(
 
 
 def histogram(
-    values: Sequence[float], *, title: str, unit: str, bins: int = 8, width: int = 420
+    values: Sequence[float], *, title: str, unit: str, bins: int = 5, width: int = 420
 ) -> Html:
     """Return how often values fall into bins of equal, round width.
 
@@ -292,7 +292,7 @@ def histogram(
     title, unit, width
         As of `bar_chart`; the unit is that of the values.
     bins : int
-        About how many bins there are.
+        About how many bins there are, or up to twice as many.
     """
     if not values:
         return bar_chart((), title=title, unit=unit)

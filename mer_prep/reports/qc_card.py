@@ -140,6 +140,9 @@ class _Shards:
 def key_frames(record: ClipRecord, numbers: list[int]) -> list[KeyFrame]:
     """Return onset, apex and offset as they are shown: annotated, else found, else the ends.
 
+    An apex that is not annotated is the one that the flow was computed to, so that all panels show
+    the same frames; without it the spotted one.
+
     Parameters
     ----------
     record : ClipRecord
@@ -148,20 +151,20 @@ def key_frames(record: ClipRecord, numbers: list[int]) -> list[KeyFrame]:
         Numbers of the frames that may be shown.
     """
     clip = record.clip
-    spotted = record.fact("apex", "spotted_apex")
-    middle = numbers[midpoint(0, len(numbers))]
+    choices: dict[str, list[tuple[Any, Any]]] = {
+        "onset": [(clip.onset, "annotated"), (numbers[0], "first frame")],
+        "apex": [
+            (clip.apex, clip.apex_source),
+            (record.fact("flow", "apex_number"), record.fact("flow", "apex_source")),
+            (record.fact("apex", "spotted_apex"), "spotted"),
+            (numbers[midpoint(0, len(numbers))], "midpoint"),
+        ],
+        "offset": [(clip.offset, "annotated"), (numbers[-1], "last frame")],
+    }
     shown = []
-    for name, annotated, stand_in, what in (
-        ("onset", clip.onset, numbers[0], "first frame"),
-        ("apex", clip.apex, middle if spotted is None else spotted, "middle frame"),
-        ("offset", clip.offset, numbers[-1], "last frame"),
-    ):
-        if annotated in numbers:
-            source = "annotated" if name != "apex" else clip.apex_source or "annotated"
-            shown.append(KeyFrame(name, numbers.index(annotated), annotated, source))
-        elif stand_in in numbers:
-            source = "spotted" if name == "apex" and spotted is not None else what
-            shown.append(KeyFrame(name, numbers.index(stand_in), int(stand_in), source))
+    for name, of_name in choices.items():
+        chosen, source = next((one, where) for one, where in of_name if one in numbers)
+        shown.append(KeyFrame(name, numbers.index(chosen), int(chosen), str(source)))
     return shown
 
 

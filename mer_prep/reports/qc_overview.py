@@ -212,7 +212,7 @@ def _figures(records: Sequence[ClipRecord]) -> Html:
     return render(
         "qc_figures.html",
         charts=[
-            (title, chart, f"{text}, worst {_worst(title, values):.3g}")
+            (title, chart, f"{text}, {_extreme(title, values)}")
             for title, chart, text, values in charts
         ],
         apex=(len(errors), sum(errors) / len(errors), max(errors)) if errors else None,
@@ -224,9 +224,11 @@ def _figures(records: Sequence[ClipRecord]) -> Html:
     )
 
 
-def _worst(title: str, values: Sequence[float]) -> float:
+def _extreme(title: str, values: Sequence[float]) -> str:
     """Return the value to look at: the least confidence, else the largest."""
-    return min(values) if title == FIGURES["confidence"][2] else max(values)
+    if title == FIGURES["confidence"][2]:
+        return f"least {min(values):.3g}"
+    return f"largest {max(values):.3g}"
 
 
 def _failures(failed: Sequence[ClipRecord]) -> Html:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -11,11 +12,12 @@ import numpy as np
 import pytest
 
 from mer_prep.errors import ConfigError, ManifestError
-from mer_prep.manifest import ImportRecord, write_manifest
+from mer_prep.manifest import Clip, ImportRecord, write_manifest
 from mer_prep.pictures import flow_colours
 from mer_prep.reports import qc_pictures
 from mer_prep.reports.qc import Selection, write_qc
-from mer_prep.reports.qc_clips import clip_records, figure, made_before_warnings
+from mer_prep.reports.qc_card import key_frames
+from mer_prep.reports.qc_clips import ClipRecord, clip_records, figure, made_before_warnings
 from mer_prep.reports.qc_results import find_results
 from mer_prep.store.shard import open_hdf5
 from tests.command_line import call
@@ -98,8 +100,9 @@ def test_the_results_of_most_clips_are_shown_and_settings_choose_others(prepared
 
 
 def test_frames_of_whole_recordings_are_a_setting_too(prepared):
-    prepare(prepared, "toy", ["flow"], settings={"source": {"frames": "all"}})
-    asked = find_results(prepared, "toy", settings={"source": {"frames": "all"}})
+    whole = {"source": {"frames": "all"}}
+    prepare(prepared, "toy", ["flow"], settings=whole, subjects=["toy/sub01"])
+    asked = find_results(prepared, "toy", settings=whole)
     assert {stage.settings for stage in asked.stages} == {"source.frames=all"}
     assert {stage.settings for stage in find_results(prepared, "toy", settings={}).stages} == {
         "defaults"
@@ -151,6 +154,28 @@ def test_every_panel_is_there_and_says_what_it_shows(page):
 def test_a_clip_without_an_annotated_apex_shows_the_spotted_one(page):
     _, text = page
     assert "apex 9 (spotted)" in panels_of(cards_of(text)[NOTICED])["source"]
+
+
+def test_key_frames_are_annotated_or_those_of_the_flow_or_found():
+    clip = Clip("a/b/c", "a", "b", "c", "/", (5, 6, 7, 8, 9), onset=6, offset=20)
+    spotted, flow = {"spotted_apex": 8}, {"apex_number": 7, "apex_source": "midpoint"}
+
+    def shown(**facts):
+        record = ClipRecord(clip, 0, facts=facts)
+        return [
+            (one.name, one.index, one.number, one.source)
+            for one in key_frames(record, [6, 7, 8, 9])
+        ]
+
+    onset, offset = ("onset", 0, 6, "annotated"), ("offset", 3, 9, "last frame")
+    assert shown() == [onset, ("apex", 1, 7, "midpoint"), offset]
+    assert shown(apex=spotted) == [onset, ("apex", 2, 8, "spotted"), offset]
+    assert shown(apex=spotted, flow=flow) == [onset, ("apex", 1, 7, "midpoint"), offset]
+    clip = dataclasses.replace(clip, apex=9, apex_source="annotated", offset=9)
+    assert shown(apex=spotted, flow=flow)[1:] == [
+        ("apex", 3, 9, "annotated"),
+        ("offset", 3, 9, "annotated"),
+    ]
 
 
 def test_the_flow_has_the_colours_of_its_wheel(page):
@@ -223,7 +248,7 @@ def test_what_is_not_computed_is_computed_for_the_page_or_left_out(corpus):
     # A uniform flow has no strain.
     assert "0 to 0.010, mean 0.0000, unitless; computed for this page" in panels["strain"]
     assert "grey-value differences" in panels["curve"]
-    assert "apex 10 (middle frame)" in panels_of(cards_of(text)[NOTICED])["source"]
+    assert "apex 10 (midpoint)" in panels_of(cards_of(text)[NOTICED])["source"]
 
 
 def test_a_page_straight_after_the_import_shows_the_frames(corpus):

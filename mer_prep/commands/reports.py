@@ -72,8 +72,8 @@ def qc(
 
     One HTML file, reports/qc-CORPUS.html, that opens in any browser without a server or a network:
     counts, failures and warnings, and for every clip its key frames, landmarks, aligned faces,
-    flow, strain and apex curve, to filter and to sort. Nothing is computed that has not been:
-    `mer-prep run onset-apex` comes first, and `mer-prep apex` and `dynamic-image` add their panels.
+    flow, strain and apex curve, to filter and to sort. It shows what has been computed:
+    `mer-prep flow` comes first; `mer-prep apex` and `mer-prep dynamic-image` add their panels.
 
     A page of a licensed corpus carries its faces and must stay where the corpus may be; --no-faces
     leaves them out. Needs the extra `report`.

@@ -213,7 +213,7 @@ def _banners(
         banners.append(Banner("note", "SELECTION", text))
     if not any(one.files for one in records):
         text = "Nothing has been computed of these clips, or nothing that is current. Run"
-        command = f"<code>mer-prep run onset-apex {escaped(corpus)}</code>"
+        command = f"<code>mer-prep flow {escaped(corpus)}</code>"
         banners.append(Banner("note", "NOT PREPARED", Html(f"{text} {command}.")))
     return banners
 

@@ -17,7 +17,7 @@ from mer_prep.ops.expression_score import difference_score
 from mer_prep.ops.strain import strain_magnitude, strain_tensor
 from mer_prep.reports import qc_pictures as pictures
 from mer_prep.reports.charts import Line, Marker, line_chart
-from mer_prep.reports.markup import Html, number, render
+from mer_prep.reports.markup import Html, counted, number, render
 from mer_prep.reports.qc_clips import FIGURES, STATES, ClipRecord, figure
 from mer_prep.sources.frames import ClipFrames
 from mer_prep.store.blocks import StoredArray
@@ -369,7 +369,7 @@ def _curve(record: ClipRecord, shards: _Shards, faces: bool) -> Iterator[Panel]:
     caption = origin
     error = record.fact("apex", "apex_error")
     if error is not None:
-        caption += f"; spotted apex {abs(error)} frames " + (
+        caption += f"; spotted apex {counted(abs(error), 'frame')} " + (
             "from the annotated one" if error == 0 else "late" if error > 0 else "early"
         )
     chart = line_chart(
@@ -400,10 +400,10 @@ def _facts(record: ClipRecord) -> Iterator[tuple[str, str]]:
     for name, text in (("lost", "lost"), ("frames_without_face", "without a face")):
         value = record.fact("landmarks", name)
         if value:
-            yield text, f"{value}×" if name == "lost" else f"{value} frames"
+            yield text, f"{value}×" if name == "lost" else counted(value, "frame")
     failures = record.fact("align", "registration_failures")
     if failures:
-        yield "not registered", f"{failures} frames"
+        yield "not registered", counted(failures, "frame")
 
 
 def _search_text(record: ClipRecord) -> str:

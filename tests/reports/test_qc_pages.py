@@ -141,7 +141,7 @@ def test_every_panel_is_there_and_says_what_it_shows(page):
     assert "jitter 0.12 px, head motion 1.50 px" in panels["aligned"]
     assert "frame 8 to 10; rim 0.50 px, mean 0.500 px, largest 0.50 px" in panels["flow"]
     assert "0 to 0.020, mean 0.0200, unitless; as stored" in panels["strain"]
-    assert "confidence 0.75; spotted apex 1 frames early" in panels["curve"]
+    assert "confidence 0.75; spotted apex 1 frame early" in panels["curve"]
     assert all(re.search(r'alt="[^"]{10,}"', panels[name]) for name in list(panels)[:6])
     assert "The head turns." in cards[WARNED]
     assert "One frame &lt;is&gt; missing." in cards[NOTICED]

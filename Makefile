@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/mer-prep
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install demo test faults lint wheel bench composite-dataset clean
+.PHONY: help install demo test faults fuzz lint docs wheel bench composite-dataset clean
 
 help:
 	@echo "make demo                synthetic corpora to aligned faces, flow, the composite and a small model"
@@ -16,7 +16,9 @@ help:
 	@echo "make test                run the tests"
 	@echo "make composite-dataset CASME2=DIR SAMM=DIR SMIC=DIR   the 442-clip composite"
 	@echo "make faults              fail every change of the disk in turn, and see that nothing is lost"
+	@echo "make fuzz                broken files for every reader, ten minutes (FUZZ='--minutes 60 manifest')"
 	@echo "make lint                linters and type checks"
+	@echo "make docs                build the pages of docs/ into docs/_build; a warning is an error"
 	@echo "make wheel               build the wheel and try it outside the checkout"
 	@echo "make bench               side-by-side measurements, written to benchmarks/results"
 	@echo "                         (BENCH='--full', '--only composite', '--videos a.mp4 b.mp4' ...)"
@@ -25,7 +27,7 @@ help:
 # The C sources are built by the installation, so a change of theirs asks for another one.
 $(INSTALLED): pyproject.toml setup.py constraints.txt $(wildcard mer_prep/_kernels/*)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dlib,dask,train,report,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dlib,dask,train,report,docs,dev]"
 	@touch $@
 
 install: $(INSTALLED)
@@ -66,10 +68,18 @@ test: $(INSTALLED)
 faults: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults $(FAULTS)
 
+fuzz: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz $(FUZZ)
+
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(INSTALLED)
+	$(BIN)/python -m mer_prep.docs_pages
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "docs/_build/html/README.html"
 
 wheel: $(INSTALLED)
 	PYTHON=$(PYTHON) .ci/wheel $(abspath $(BIN)/python)

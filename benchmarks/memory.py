@@ -28,7 +28,7 @@ from mer_prep.stages.landmarks import Landmarks
 from mer_prep.stages.plan import Recipe, make_plan
 from mer_prep.stages.runner import Runner
 from mer_prep.synth.portraits import load_portrait, portrait_names
-from mer_prep.synth.video import write_video
+from mer_prep.videos import write_video
 from mer_prep.workspace import Workspace
 
 PICTURES = 4

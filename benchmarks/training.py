@@ -23,11 +23,11 @@ from torch import Tensor
 from mer_prep.dataset import Batch
 from mer_prep.models.f5c import F5C
 from mer_prep.models.mol import LANDMARKS, Mol
+from mer_prep.training.cards import model_card
 from mer_prep.training.fit import make_optimiser
 from mer_prep.training.losses import mol_losses
 from mer_prep.training.methods import architecture, method_of
 from mer_prep.training.methods.frl_dgt import RECONSTRUCTION
-from mer_prep.training.recipes import model_card
 
 #: Classes of the recogniser.
 CLASSES = 3

@@ -15,7 +15,8 @@ from mer_prep.commands import (
     export,
     models,
     pretraining,
-    reports,
+    qc,
+    report,
     spotting,
     stages,
     store,
@@ -27,6 +28,19 @@ from mer_prep.errors import MerPrepError
 
 class _Group(click.Group):
     """A group that lists its commands in the order of work and suggests the nearest name."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse what no option or argument can mean; an empty text often is an unset variable."""
+        for index, word in enumerate(args):
+            name, has_value, value = word.partition("=")
+            before = args[index - 1] if index else ""
+            option = name if has_value else before
+            where = f" of {option}" if option.startswith("-") else ""
+            if not (value if has_value and name.startswith("--") else word):
+                raise click.UsageError(f"The value{where} is empty; write one or leave it out", ctx)
+            if "\0" in word:
+                raise click.UsageError(f"The value{where} holds the character NUL", ctx)
+        return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
@@ -68,7 +82,7 @@ def cli(context: click.Context, debug: bool) -> None:
 
 for module in (
     *(corpora, stages, composite, export, store, tools, spotting, pretraining, training, models),
-    *(evaluation, reports),
+    *(evaluation, qc, report),
 ):
     for command in module.COMMANDS:
         cli.add_command(command)
@@ -80,11 +94,11 @@ def main() -> None:
         # Outside of its standalone mode click returns the code of a command that called for one.
         code = cli.main(prog_name="mer-prep", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
-    except click.Abort:
-        click.echo("stopped.", err=True)
-        sys.exit(130)
-    except KeyboardInterrupt:
-        click.echo("stopped at once; what was published is whole.", err=True)
+    except (click.Abort, KeyboardInterrupt) as end:
+        # click makes an Abort of Ctrl-C, and of a question that is not answered.
+        asked = isinstance(end, click.Abort) and not isinstance(end.__cause__, KeyboardInterrupt)
+        how = "stopped." if asked else "stopped at once; what was published is whole."
+        click.echo(how, err=True)
         sys.exit(130)
     except click.ClickException as error:
         error.show()

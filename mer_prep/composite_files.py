@@ -15,6 +15,7 @@ from typing import Any
 from mer_prep import __version__
 from mer_prep.composite import Composite
 from mer_prep.composite_report import composite_report
+from mer_prep.config import parse_json, parse_json_object
 from mer_prep.errors import ManifestError
 from mer_prep.label_map import LabelMap
 from mer_prep.protocols import folds_digest, write_folds
@@ -141,10 +142,24 @@ def label_map_digest(labels: LabelMap) -> str:
 def read_composite_facts(folder: Path) -> dict[str, Any] | None:
     """Return what ``composite.json`` of a folder says; None if there is none that can be read."""
     try:
-        facts = json.loads((folder / "composite.json").read_text(encoding="utf-8"))
+        facts = parse_json_object((folder / "composite.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return facts if isinstance(facts, dict) else None
+    return facts if _is_composite(facts) else None
+
+
+def _is_composite(facts: Mapping[str, Any]) -> bool:
+    """Return whether what is read of facts has the form in which they are written."""
+    protocol, counts = facts.get("protocol"), facts.get("counts")
+    if not isinstance(protocol, dict) or not isinstance(counts, dict):
+        return False
+    sides = [protocol.get(side, []) for side in ("train", "test")]
+    return (
+        isinstance(facts.get("labels"), str)
+        and all(isinstance(side, list) for side in sides)
+        and all(isinstance(corpus, str) for side in sides for corpus in side)
+        and all(isinstance(part, dict) for part in counts.values())
+    )
 
 
 def check_lines(lines: bytes, facts: Mapping[str, Any], *, where: Path) -> None:
@@ -186,13 +201,13 @@ def place_in_composite(folder: Path, clip_id: str) -> dict[str, Any] | None:
     try:
         stored = (folder / "composite.jsonl").read_bytes()
         check_lines(stored, facts, where=folder / "composite.jsonl")
-        lines = stored.decode().splitlines()
+        lines = stored.decode().split("\n")[:-1]
         with open(folder / LEFT_OUT, encoding="utf-8", newline="") as file:
             reasons = {row["clip_id"]: row["reason"] for row in csv.DictReader(file)}
-        for record in map(json.loads, lines):
+        for record in map(parse_json, lines):
             if record["clip_id"] == clip_id:
                 return {**place, "class": record["class"], "label": record["label"]}
-    except (ManifestError, OSError, ValueError, KeyError, TypeError):
+    except (ManifestError, OSError, ValueError, KeyError, TypeError, csv.Error):
         return None  # torn, or of an earlier version: the composite command makes it anew
     return {**place, "left_out": reasons.get(clip_id)}
 

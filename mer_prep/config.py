@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -40,11 +41,34 @@ def make_params(kind: type, values: Mapping[str, Any], *, where: str) -> Any:
     for name, value in values.items():
         if name not in fields:
             raise ConfigError(
-                f"Unknown parameter '{where}.{name}'.{suggest(name, fields)}",
+                f"Unknown parameter '{where}.{name:.60}'.{suggest(name, fields)}",
                 hint=f"parameters of '{where}': {', '.join(fields) or 'none'}",
             )
         checked[name] = _coerce(value, hints[name], f"{where}.{name}")
     return kind(**checked)
+
+
+def check_plain(kind: type, values: Mapping[str, Any], *, where: str) -> None:
+    """Check those values of a dataclass that are plain: text, numbers, true or false, or None.
+
+    Parameters
+    ----------
+    kind : type
+        A dataclass; its fields of other types are not looked at.
+    values : mapping
+        Values by field name.
+    where : str
+        Name used in messages as ``where.key``.
+
+    Raises
+    ------
+    ConfigError
+        For a wrong type.
+    """
+    for name, hint in typing.get_type_hints(kind).items():
+        options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+        if name in values and set(options) <= {str, int, float, bool, type(None)}:
+            _coerce(values[name], hint, f"{where}.{name}")
 
 
 def _coerce(value: Any, hint: Any, name: str) -> Any:
@@ -54,18 +78,29 @@ def _coerce(value: Any, hint: Any, name: str) -> Any:
             return None
         hint = options[0]
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        with contextlib.suppress(OverflowError):
+            value = float(value)
     good = isinstance(value, hint) and not (isinstance(value, bool) and hint is not bool)
-    if good and isinstance(value, float) and not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
+        good = False
+    if isinstance(value, str) and "\0" in value:
         good = False
     if not good:
         raise ConfigError(
-            f"Parameter '{name}' must be {_WORDS.get(hint, hint.__name__)}, not {value!r}."
+            f"Parameter '{name}' must be {_WORDS.get(hint, hint.__name__)}, not {_shown(value)}.",
+            hint=f"write {_EXAMPLES.get(hint, 'another')}, or leave '{name}' out for its default",
         )
     return value
 
 
+def _shown(value: Any) -> str:
+    # A number of thousands of digits has no decimal text in Python.
+    return "a huge number" if isinstance(value, int) and abs(value) > 10**80 else f"{value!r:.80}"
+
+
 _WORDS = {str: "text", int: "a whole number", float: "a finite number", bool: "true or false"}
+_EXAMPLES = {str: "a name", int: "a number such as 3", float: "a number such as 0.5"}
+_EXAMPLES |= {bool: "true"}
 
 
 def parse_settings(settings: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -84,15 +119,49 @@ def parse_settings(settings: Iterable[str]) -> dict[str, dict[str, Any]]:
         stage, dot, key = name.partition(".")
         if not equals or not dot or not stage or not key:
             raise ConfigError(
-                f"'{setting}' is not of the form stage.key=value.",
+                f"'{setting:.80}' is not of the form stage.key=value.",
                 hint="for example --set align.mode=onset",
             )
         try:
-            value = json.loads(text)
+            value = parse_json(text)
         except ValueError:
             value = text
         result.setdefault(stage.strip(), {})[key.strip()] = value
     return result
+
+
+def parse_json(text: str | bytes, **hooks: Any) -> Any:
+    """Return the value of a JSON text, whose every fault is a `ValueError`.
+
+    Parameters
+    ----------
+    text : str or bytes
+        The text; bytes are UTF-8.
+    **hooks
+        Passed on to `json.loads`.
+
+    Raises
+    ------
+    ValueError
+        If it is not JSON, is nested too deeply to be read, or holds half of a surrogate pair,
+        which no file could hold in turn.
+    """
+    try:
+        value = json.loads(text, **hooks)
+        marks = (b"\\u", b"\xed") if isinstance(text, bytes) else ("\\u",)
+        if any(mark in text for mark in marks):  # type: ignore[operator]
+            json.dumps(value, ensure_ascii=False, default=repr).encode()
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    return value
+
+
+def parse_json_object(text: str | bytes) -> dict[str, Any]:
+    """Return the object of a JSON text; errors as of `parse_json`, and if it is no object."""
+    value = parse_json(text)
+    if not isinstance(value, dict):
+        raise ValueError(f"it is {type(value).__name__}, not an object")
+    return value
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -101,15 +170,25 @@ def read_toml(path: Path) -> dict[str, Any]:
         with open(path, "rb") as file:
             return tomllib.load(file)
     except FileNotFoundError:
-        raise ConfigError(f"There is no file {path}.") from None
+        raise ConfigError(
+            f"There is no file {path}.", hint="check the path; it is taken from the current folder"
+        ) from None
     except UnicodeDecodeError:
         raise ConfigError(
             "The file is not valid TOML: it is not UTF-8.", where=path, hint="save it as UTF-8"
         ) from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"The file is not valid TOML: {error}.", where=path) from None
+    except (ValueError, RecursionError) as error:
+        # Numbers of thousands of digits are a ValueError of their own.
+        told = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
+        raise ConfigError(
+            f"The file is not valid TOML: {told}.",
+            where=path,
+            hint='correct the line; texts stand in quotes, e.g. mode = "onset"',
+        ) from None
     except OSError as error:
-        raise ConfigError(f"The file cannot be read: {error.strerror}.", where=path) from None
+        raise ConfigError(
+            f"The file cannot be read: {error.strerror}.", where=path, hint="check the path"
+        ) from None
 
 
 def canonical_json(value: Any) -> str:

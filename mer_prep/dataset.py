@@ -154,6 +154,7 @@ class Statistics:
             raise LeakError(
                 f"The normalisation was taken from clips that are tested: {', '.join(shared[:5])}.",
                 why="the model would know something of the test subject",
+                hint="take the statistics of the fold's training clips",
             )
 
     def normalise(self, frames: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Writes the pages of label maps and protocols in ``docs``: ``python -m mer_prep.docs_pages``.
+"""Writes pages of ``docs`` that are made from data and code: ``python -m mer_prep.docs_pages``.
 
 Nothing on these pages is written by hand; a test compares them with what is made here.
 """
@@ -15,6 +15,9 @@ from mer_prep.labels import label_map_names, read_label_map
 from mer_prep.protocols import PROTOCOLS, ProtocolCard
 from mer_prep.resources import data_folder
 from mer_prep.sources.facts import corpus_facts
+
+#: Puts all pages of a folder into the contents at the side.
+_MEMBERS = "```{toctree}\n:hidden:\n:glob:\n\n*\n```"
 
 _MADE = "<!-- Made from manifests/labels by `python -m mer_prep.docs_pages`; edit it there. -->"
 
@@ -44,7 +47,8 @@ def label_index(maps: Iterable[LabelMap]) -> str:
         "A label map says which class every clip of a corpus gets, which clips are left out and "
         "why, and what must come out. `mer-prep composite --labels NAME` applies one and compares "
         "the counts, and where a list is published its digest, with these.",
-        _table(("label map", "title", "classes", "clips", "subjects"), rows),
+        table(("label map", "title", "classes", "clips", "subjects"), rows),
+        _MEMBERS,
         "Counts are those of the source. `-` stands for what is not published. Of a balanced map "
         "the clips drawn stand before those there are to draw from.",
     )
@@ -87,7 +91,7 @@ def _classes(labels: LabelMap) -> str:
         head = (*head, "drawn")
         sizes = [drawn] * len(labels.classes) + [drawn * len(labels.classes)]
         rows = [(*row, str(size)) for row, size in zip(rows, sizes, strict=True)]
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _notes(labels: LabelMap) -> Iterable[str]:
@@ -125,7 +129,7 @@ def _corpus(corpus: str, part: CorpusLabels, classes: Sequence[str]) -> Iterable
     rows.append(("all", "", *(str(one.clips) for one in part.expected)))
     if any(one.subjects is not None for one in part.expected):
         rows.append(("subjects", "", *(_or_unknown(one.subjects) for one in part.expected)))
-    yield _table(("class", "made of", *columns), rows)
+    yield table(("class", "made of", *columns), rows)
     for one in part.expected:
         if one.sha256:
             yield f"SHA-256 of the clip list: `{one.sha256}`"
@@ -162,7 +166,8 @@ def _or_unknown(count: int | None) -> str:
     return "-" if count is None else str(count)
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -222,7 +227,7 @@ def protocol_pages() -> dict[str, str]:
         "NAME` splits the clips and freezes the folds in `folds.json` with a digest; `mer-prep "
         "train` takes a protocol, or such a file by `--folds-file`, and refuses one that was "
         "changed.",
-        _table(("protocol", "title", "a person on both sides"), rows),
+        table(("protocol", "title", "a person on both sides"), rows),
         "Whatever the protocol, folds are refused (`LeakError`) if a clip, an augmented copy of it "
         "(by its name: `EP02_01f_flip`) or the same frames under another name are in training and "
         "test, and, but for lovo, if a person is: `sub01`, `SUB1` and `1` of one corpus are one "
@@ -232,9 +237,10 @@ def protocol_pages() -> dict[str, str]:
         "The folds of `mer-prep composite`, in the workspace or where `--out` says; `mer-prep "
         "export --composite` puts a copy beside the files, and into its `index.csv` the fold that "
         "tests a clip.",
-        _table(("key", "what it holds"), _FOLDS_KEYS),
+        table(("key", "what it holds"), _FOLDS_KEYS),
         "To train outside of mer-prep on the same folds:",
         f"```python\n{FOLDS_EXAMPLE}```",
+        _MEMBERS,
     )
     return {"README.md": index} | {
         f"{name}.md": _protocol_page(name, card) for name, card in PROTOCOLS.items()
@@ -257,8 +263,8 @@ def _protocol_page(name: str, card: ProtocolCard) -> str:
     )
 
 
-def write_pages(folder: Path, pages: Mapping[str, str]) -> list[Path]:
-    """Write pages, by file name, into a folder, and remove others.
+def write_pages(folder: Path, pages: Mapping[str, str], *, only: bool = True) -> list[Path]:
+    """Write pages, by file name, into a folder, and remove others if it is theirs only.
 
     Returns
     -------
@@ -266,7 +272,7 @@ def write_pages(folder: Path, pages: Mapping[str, str]) -> list[Path]:
         The pages.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.glob("*.md"):
+    for path in folder.glob("*.md") if only else ():
         if path.name not in pages:
             path.unlink()
     for name, text in pages.items():
@@ -279,8 +285,11 @@ def main() -> None:
     root = data_folder("manifests").parent
     if not (root / "pyproject.toml").is_file():
         raise ConfigError("The pages belong to a checkout, and this is an installed package.")
-    for name, made in (("labels", label_pages()), ("protocols", protocol_pages())):
-        pages = write_pages(root / "docs" / name, made)
+    from mer_prep.docs_reference import reference_pages
+
+    made = {"labels": label_pages(), "protocols": protocol_pages(), "reference": reference_pages()}
+    for name, texts in made.items():
+        pages = write_pages(root / "docs" / name, texts, only=name != "reference")
         sys.stdout.write(f"{len(pages)} pages in {pages[0].parent}\n")
 
 

@@ -34,7 +34,7 @@ def draw_clip(clip: Clip, results: Sequence[Mapping[str, Any]], out: Path) -> No
     ShardError
         If landmarks, aligned frames and flow are not all there.
     """
-    chain, result = _chain(results, clip)
+    chain, result = shards_of_flow(results, clip)
     with ExitStack() as files:
         flow, flow_facts = files.enter_context(open_clip(chain["flow"], clip.clip_id))
         aligned, align_facts = files.enter_context(open_clip(chain["align"], clip.clip_id))
@@ -83,10 +83,16 @@ def _key_indices(clip: Clip, numbers: list[int], first: int, second: int) -> dic
     return shown
 
 
-def _chain(
+def shards_of_flow(
     results: Sequence[Mapping[str, Any]], clip: Clip
 ) -> tuple[dict[str, Path], Mapping[str, Any]]:
-    """Return the shards of a flow and of the stages it was made from, and the flow's result."""
+    """Return the shards of a flow and of the stages it was made from, and the flow's result.
+
+    Raises
+    ------
+    ShardError
+        If landmarks, aligned frames and flow are not all there.
+    """
     flows = [one for one in results if one["stage"] == "flow"]
     # Current results first, and among them those of the default parameters.
     for flow in sorted(flows, key=lambda one: (not one["current"], one["settings"] != "defaults")):

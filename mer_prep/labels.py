@@ -70,7 +70,9 @@ def read_label_file(path: Path) -> LabelMap:
     try:
         return _label_map(path.stem, data)
     except ConfigError as error:
-        raise ConfigError(error.what, where=path, why=error.why, hint=error.hint) from None
+        example = data_file("manifests", "labels", "megc2019-3.toml")
+        hint = error.hint or f"a map that may serve as a pattern: {example}"
+        raise ConfigError(error.what[:1000], where=path, why=error.why, hint=hint) from None
 
 
 def _label_map(name: str, data: Mapping[str, Any]) -> LabelMap:

@@ -14,9 +14,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from types import NoneType
 from typing import Any
 
-from mer_prep.errors import ManifestError
+from mer_prep.config import make_params, parse_json, parse_json_object
+from mer_prep.errors import ConfigError, ManifestError
 from mer_prep.store import disk
 from mer_prep.store.text import write_atomic
 
@@ -225,47 +227,51 @@ def clip_from_json(line: str, *, where: str) -> Clip:
         paths that are absolute, climb out of the root or hold a NUL.
     """
     try:
-        record = json.loads(line, object_pairs_hook=_no_duplicate_keys, parse_constant=_no_constant)
+        record = parse_json(line, object_pairs_hook=_no_duplicate_keys, parse_constant=_no_constant)
     except ValueError as error:
-        raise ManifestError(
-            f"A manifest line is not valid JSON: {error}.",
-            where=where,
-            hint="import the corpus again; manifests are not meant to be edited by hand",
-        ) from None
+        raise _refused(f"A manifest line is not valid JSON: {error}.", where) from None
     if not isinstance(record, dict):
-        raise ManifestError("A manifest line is not a JSON object.", where=where)
+        raise _refused("A manifest line is not a JSON object.", where)
     schema = record.pop("schema", None)
     if schema != SCHEMA:
         raise ManifestError(
-            f"The manifest has schema {schema!r}; this mer-prep reads schema {SCHEMA}.",
+            f"The manifest has schema {schema!r:.60}; this mer-prep reads schema {SCHEMA}.",
             where=where,
             hint="import the corpus again with this version, or update mer-prep",
         )
     unknown = sorted(set(record) - set(_CLIP_FIELDS))
     missing = sorted(_REQUIRED - set(record))
     if unknown or missing:
-        raise ManifestError(
-            f"The clip's fields do not fit: unknown {unknown}, missing {missing}.", where=where
+        raise _refused(
+            f"The clip's fields do not fit: unknown {unknown!s:.300}, missing {missing}.", where
         )
     for name, value in record.items():
         record[name] = _checked(name, value, where)
     clip = Clip(**record)
     if bool(clip.video) == bool(clip.frames):
-        raise ManifestError("A clip has either frames or a video.", where=where)
+        raise _refused("A clip has either frames or a video.", where)
     if clip.frames and len(clip.frames) != len(clip.frame_numbers):
-        raise ManifestError("A clip's frames and frame numbers differ in count.", where=where)
+        raise _refused("A clip's frames and frame numbers differ in count.", where)
     if any(b <= a for a, b in zip(clip.frame_numbers, clip.frame_numbers[1:], strict=False)):
-        raise ManifestError("A clip's frame numbers do not ascend.", where=where)
+        raise _refused("A clip's frame numbers do not ascend.", where)
     if (clip.apex is None) != (clip.apex_source is None) or (
         clip.apex_source is not None and clip.apex_source not in APEX_SOURCES
     ):
-        raise ManifestError(
-            f"Apex {clip.apex!r} and its source {clip.apex_source!r} do not fit.", where=where
+        raise _refused(
+            f"Apex {clip.apex!r} and its source {clip.apex_source!r:.60} do not fit.", where
         )
     if clip.expression_type not in EXPRESSION_TYPES:
-        raise ManifestError(f"A clip is {clip.expression_type!r}, not micro or macro.", where=where)
+        raise _refused(f"A clip is {clip.expression_type!r:.60}, not micro or macro.", where)
     _check_names(clip, where)
     return clip
+
+
+def _refused(what: str, where: str) -> ManifestError:
+    return ManifestError(
+        what,
+        where=where,
+        hint="import the corpus again; manifests are not meant to be edited by hand",
+    )
 
 
 def _no_constant(name: str) -> None:
@@ -277,28 +283,32 @@ def _check_names(clip: Clip, where: str) -> None:
     names = (clip.corpus, clip.subject, clip.clip)
     ids = (make_clip_id(*names), make_clip_id(*names, clip.onset))
     if clip.clip_id not in ids or any(name in ("", ".", "..") for name in names):
-        raise ManifestError(f"Clip id {clip.clip_id!r} does not fit {names}.", where=where)
+        raise _refused(f"Clip id {clip.clip_id!r:.120} does not fit {names!s:.300}.", where)
     numbers = clip.frame_numbers
     if not numbers or numbers[0] < 0 or numbers[-1] > _LARGEST:
-        raise ManifestError("A clip's frame numbers are missing or out of range.", where=where)
+        raise _refused("A clip's frame numbers are missing or out of range.", where)
+    for name in ("onset", "apex", "offset", "objective_class"):
+        value = getattr(clip, name)
+        if value is not None and abs(value) > _LARGEST:
+            raise _refused(f"A clip's {name} is out of range.", where)
     if clip.fps is not None and not 0 < clip.fps < 1e6:
-        raise ManifestError(f"A clip has {clip.fps} frames per second.", where=where)
+        raise _refused(f"A clip has {clip.fps!s:.60} frames per second.", where)
     absolute = PurePosixPath(clip.root).is_absolute() and ".." not in PurePosixPath(clip.root).parts
     if not absolute or any(ord(one) < 32 or 0xD800 <= ord(one) < 0xE000 for one in clip.root):
-        raise ManifestError(f"The root {clip.root!r:.120} is not an absolute path.", where=where)
+        raise _refused(f"The root {clip.root!r:.120} is not an absolute path.", where)
 
 
 def _no_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     counts = Counter(key for key, _ in pairs)
     twice = [key for key, count in counts.items() if count > 1]
     if twice:
-        raise ValueError(f"key {twice[0]!r} stands twice")
+        raise ValueError(f"key {twice[0]!r:.60} stands twice")
     return dict(pairs)
 
 
 def _checked(name: str, value: Any, where: str) -> Any:
     def bad(expected: str) -> ManifestError:
-        return ManifestError(f"Field '{name}' must be {expected}, not {value!r:.80}.", where=where)
+        return _refused(f"Field '{name}' must be {expected}, not {_shown(value)}.", where)
 
     if name in _TUPLES:
         kind: type = int if name in {"frame_numbers", "action_units"} else str
@@ -318,6 +328,11 @@ def _checked(name: str, value: Any, where: str) -> Any:
     if name == "video":
         check_relative(str(value), where=where)
     return value
+
+
+def _shown(value: Any) -> str:
+    # A number of thousands of digits has no decimal text in Python.
+    return "a huge number" if isinstance(value, int) and abs(value) > 10**80 else f"{value!r:.80}"
 
 
 def check_relative(path: str, *, where: str) -> str:
@@ -382,7 +397,7 @@ def check_unique(clips: Iterable[Clip], *, where: str | None = None) -> None:
     for row, clip in enumerate(clips, start=1):
         if clip.clip_id in seen:
             raise ManifestError(
-                f"Clip id {clip.clip_id} stands twice (clips {seen[clip.clip_id]} and {row}).",
+                f"Clip id {clip.clip_id:.120} stands twice (clips {seen[clip.clip_id]} and {row}).",
                 where=where or clip.root,
                 why="results are stored and scored by clip id",
                 hint="remove the duplicate row or folder",
@@ -510,8 +525,9 @@ def read_manifest(path: Path) -> list[Clip]:
                 clip = clip_from_json(line, where=place)
                 if clip.corpus != path.stem:
                     raise ManifestError(
-                        f"A clip of corpus '{clip.corpus}' stands in the manifest {path.name}.",
+                        f"A clip of corpus '{clip.corpus:.60}' stands in the manifest {path.name}.",
                         where=place,
+                        hint="import both corpora again",
                     )
                 clips.append(clip)
     except FileNotFoundError:
@@ -521,7 +537,11 @@ def read_manifest(path: Path) -> list[Clip]:
             hint=f"run `mer-prep import {path.stem} FOLDER` first",
         ) from None
     except UnicodeDecodeError as error:
-        raise ManifestError(f"The manifest is not UTF-8: {error}.", where=path) from None
+        raise _refused(f"The manifest is not UTF-8: {error}.", str(path)) from None
+    except OSError as error:
+        raise ManifestError(
+            f"The manifest cannot be read: {error.strerror}.", where=path, hint="check the disk"
+        ) from None
     check_unique(clips, where=str(path))
     return clips
 
@@ -530,16 +550,53 @@ def read_record(path: Path) -> ImportRecord:
     """Read the import record beside a manifest (`path` is the ``.jsonl`` or the ``.json``)."""
     path = path.with_suffix(".json")
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-        names = {f.name for f in dataclasses.fields(ImportRecord)}
-        facts = {key: value for key, value in facts.items() if key in names}
-        facts["findings"] = tuple(Finding(**entry) for entry in facts.get("findings", ()))
-        facts["errata"] = tuple(facts.get("errata", ()))
-        facts["recordings"] = tuple(Recording(**entry) for entry in facts.get("recordings", ()))
-        return ImportRecord(**facts)
-    except (OSError, ValueError, TypeError) as error:
+        return _record_from(parse_json_object(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, ConfigError) as error:
+        what = error.what if isinstance(error, ConfigError) else error
         raise ManifestError(
-            f"The import record cannot be read: {error}.",
+            f"The import record cannot be read: {what!s:.200}.",
             where=path,
             hint="import the corpus again",
         ) from None
+
+
+#: Fields of an import record that are plain values; the others hold several.
+_PLAIN = {
+    **dict.fromkeys(("corpus", "source", "root"), (str,)),
+    **dict.fromkeys(("variant", "annotations", "annotations_sha256"), (str, NoneType)),
+    **dict.fromkeys(("annotation_version", "manifest_sha256"), (str, NoneType)),
+    "synthetic": (bool,),
+}
+
+
+def _record_from(facts: Mapping[str, Any]) -> ImportRecord:
+    """Return an import record from its JSON; raises `TypeError` or `ConfigError` for another."""
+    values = {name: facts[name] for name in _PLAIN if name in facts}
+    for name, value in values.items():
+        if not isinstance(value, _PLAIN[name]):
+            raise TypeError(f"'{name}' is {value!r:.60}")
+    findings = (make_params(Finding, one, where="finding") for one in _listed(facts, "findings"))
+    found = (make_params(Recording, one, where="recording") for one in _listed(facts, "recordings"))
+    options = facts.get("options", {})
+    if not isinstance(options, dict):
+        raise TypeError(f"'options' is {options!r:.60}")
+    return ImportRecord(
+        **values,
+        errata=_texts((*facts.get("errata", ()),)),
+        options=dict(zip(options, _texts(tuple(options.values())), strict=True)),
+        findings=tuple(findings),
+        recordings=tuple(found),
+    )
+
+
+def _listed(facts: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    values = facts.get(name, [])
+    if not isinstance(values, list) or not all(isinstance(one, dict) for one in values):
+        raise TypeError(f"'{name}' is no list of objects")
+    return values
+
+
+def _texts(values: tuple[Any, ...]) -> tuple[str, ...]:
+    if not all(isinstance(one, str) for one in values):
+        raise TypeError(f"{values!r:.60} are not all texts")
+    return values

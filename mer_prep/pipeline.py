@@ -63,18 +63,32 @@ def read_pipeline(name: str) -> Pipeline:
             )
         path = data_file("pipelines", f"{name}.toml")
     data = read_toml(path)
+    texts = ("title", "description", "reference")
     stages = data.get("stages")
-    if not isinstance(stages, list) or not stages or not isinstance(data.get("title"), str):
+    is_list = isinstance(stages, list) and all(isinstance(one, str) for one in stages)
+    if (
+        not is_list
+        or not stages
+        or "title" not in data
+        or not all(isinstance(data.get(key, ""), str) for key in texts)
+    ):
         raise ConfigError(
             "A pipeline file needs a title and a list of stages.",
             where=path,
             hint='for example: title = "..." and stages = ["landmarks", "align", "flow"]',
         )
+    for key in ("description", "reference"):
+        if not isinstance(data.get(key, ""), str):
+            raise ConfigError(
+                f"'{key}' of a pipeline file must be text, not {data[key]!r:.60}.",
+                where=path,
+                hint=f'write {key} = "..."',
+            )
     settings = {key: value for key, value in data.items() if key not in _WORDS}
     for key, value in settings.items():
         if not isinstance(value, dict):
             raise ConfigError(
-                f"Unknown key '{key}' in a pipeline file.{suggest(key, _WORDS)}",
+                f"Unknown key '{key:.60}' in a pipeline file.{suggest(key, _WORDS)}",
                 where=path,
                 hint="parameters stand in a table named as their stage, e.g. [align]",
             )
@@ -83,6 +97,6 @@ def read_pipeline(name: str) -> Pipeline:
         title=data["title"],
         description=data.get("description", ""),
         reference=data.get("reference", ""),
-        stages=tuple(str(stage) for stage in stages),
+        stages=tuple(stages),
         settings=settings,
     )

@@ -105,7 +105,7 @@ def write_shards(workspace: Path) -> Path:
         for stage, arrays in stages.items():
             with h5py.File(workspace / shard_name(stage, clip), "a") as file:
                 group = file.create_group(group_name(clip.clip_id))
-                for name, array in arrays.items():
+                for name, array in (*arrays.items(), ("frame_numbers", np.arange(8))):
                     group[name] = array
     return workspace
 

@@ -125,6 +125,27 @@ def test_results_do_not_depend_on_the_number_of_processes(
                 np.testing.assert_array_equal(array, second[key])
 
 
+def test_inspect_films_a_clip(run: Run, prepared: Workspace, tmp_path: Path) -> None:
+    (clip, *_) = prepared.clips("casme2")
+    film = tmp_path / "clip.mp4"
+    said = run("inspect", clip.clip_id, "--video", film).output
+    video = cv2.VideoCapture(str(film))
+    frames = []
+    while (read := video.read())[0]:
+        frames.append(read[1])
+    video.release()
+    shown = clip.offset - clip.onset + 1
+    assert f"film: {shown} frames" in said
+    assert len(frames) == shown
+    # The flow's part is white at the onset, and is not at the apex.
+    onset, apex = frames[0], frames[clip.apex - clip.onset]
+    assert onset[110:380, 640:910].mean() > 250
+    assert (apex[110:380, 640:910].min(axis=-1) < 200).mean() > 0.01
+    assert [path.name for path in tmp_path.glob("clip*")] == ["clip.mp4"]
+    with pytest.raises(MerPrepError, match="writes MP4 or AVI"):
+        run("inspect", clip.clip_id, "--video", tmp_path / "clip.mov")
+
+
 def test_inspect_shows_clips_and_shards(run: Run, prepared: Workspace, tmp_path: Path) -> None:
     clip_id = prepared.clips("casme2")[0].clip_id
     picture = tmp_path / "clip.png"

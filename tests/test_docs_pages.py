@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
 import pytest
 
 from mer_prep.docs_pages import FOLDS_EXAMPLE, label_pages, protocol_pages, write_pages
+from mer_prep.docs_reference import reference_pages
 from mer_prep.labels import label_map_names
 from mer_prep.protocols import PROTOCOLS, Fold, FrozenFolds, Protocol, write_folds
+from mer_prep.stages import all_stages
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -18,6 +21,16 @@ def test_the_committed_pages_are_up_to_date() -> None:
     for name, made in (("labels", label_pages()), ("protocols", protocol_pages())):
         committed = {path.name: path.read_text("utf-8") for path in DOCS.glob(f"{name}/*.md")}
         assert committed == made, "run `python -m mer_prep.docs_pages`"
+    for name, text in reference_pages().items():
+        assert (DOCS / "reference" / name).read_text("utf-8") == text
+
+
+def test_the_page_of_the_stages_has_every_parameter() -> None:
+    page = reference_pages()["stages.md"]
+    for kind in all_stages().values():
+        for field in dataclasses.fields(kind.Params):
+            assert f"| `{kind.name}.{field.name}` |" in page
+    assert "| `flow` | float32 | pair channel y x | u v | px |" in page
 
 
 def test_there_is_a_page_of_every_protocol() -> None:

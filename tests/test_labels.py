@@ -1,4 +1,4 @@
-"""Label maps of one's own, and the one in the README."""
+"""Label maps of one's own, and those in the documentation."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from mer_prep.labels import _CORPUS_KEYS, read_label_map
 from mer_prep.workspace import Workspace
 from tests.conftest import MakeClip, store_manifest
 
-README = Path(__file__).parent.parent / "README.md"
+DOCS = Path(__file__).parent.parent / "docs"
 
 
-def test_the_example_of_the_readme_works(toy_clip: MakeClip, tmp_path: Path) -> None:
-    (example,) = re.findall(r"```toml\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+def test_the_example_of_the_how_to_works(toy_clip: MakeClip, tmp_path: Path) -> None:
+    (example,) = re.findall(
+        r"```toml\n(.*?)```", (DOCS / "how-to" / "composite.md").read_text("utf-8"), re.DOTALL
+    )
     path = tmp_path / "mine.toml"
     path.write_text(example)
     clips = [
@@ -34,7 +36,7 @@ def test_the_example_of_the_readme_works(toy_clip: MakeClip, tmp_path: Path) -> 
 
 
 def test_the_examples_of_the_documentation_work(tmp_path: Path) -> None:
-    page = README.parent / "docs" / "label-map-files.md"
+    page = DOCS / "label-map-files.md"
     first, second = re.findall(r"```toml\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
     path = tmp_path / "mine.toml"
     path.write_text(first + second)

@@ -14,7 +14,7 @@ PACKAGE = Path(mer_prep.__file__).parent
 
 #: Rooms and modules by storey; a storey imports from itself and from those below.
 STOREYS: tuple[tuple[str, ...], ...] = (
-    ("errors", "checks", "config", "resources", "progress", "__init__"),
+    ("errors", "checks", "config", "resources", "docstrings", "progress", "__init__"),
     (
         "manifest",
         "label_map",
@@ -32,13 +32,13 @@ STOREYS: tuple[tuple[str, ...], ...] = (
         "ops",
         "store",
     ),
-    ("pictures", "evaluation", "models"),
+    ("pictures", "videos", "evaluation", "models"),
     ("dataset",),
     ("sources",),
     ("synth", "stages"),
     (
-        *("inspection", "truth_check", "doctor", "docs_pages", "export", "spotting"),
-        *("reports", "training"),
+        *("inspection", "truth_check", "doctor", "film", "docs_pages", "docs_reference"),
+        *("export", "reports", "spotting", "training"),
     ),
     ("commands",),
     ("cli",),

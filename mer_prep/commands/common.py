@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +30,45 @@ class _WorkspaceType(click.ParamType):
         if path.exists() and not path.is_dir():
             self.fail(f"{path} is a file, not a folder", param, ctx)
         return Workspace(path)
+
+
+#: Seeds of every kind.
+SEED = click.IntRange(0, 2**63 - 1)
+
+
+class FiniteRange(click.FloatRange):
+    """A number within a range; what is no number, or not finite, is out of any."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number, or refuse it."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
+class _RunNameType(click.ParamType):
+    name = "name"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value)
+        if text in (".", "..") or any(one in "/\\" or not one.isprintable() for one in text):
+            self.fail(f"{text!r} is no name of a folder: it has no /, as run-2", param, ctx)
+        if len(os.fsencode(text)) > 200:
+            self.fail(f"{text[:20]!r}... is longer than 200 bytes", param, ctx)
+        return text
+
+
+def run_name_option(command: Command) -> Command:
+    """Add ``--run`` of what is trained; the command gets `run_name`."""
+    return click.option(
+        "--run",
+        "run_name",
+        type=_RunNameType(),
+        help="Name of the run's folder; made from the rest by default.",
+    )(command)
 
 
 def workspace_option(command: Command) -> Command:
@@ -86,7 +126,7 @@ def jobs_option(command: Command) -> Command:
     return click.option(
         "--jobs",
         "-j",
-        type=click.IntRange(0),
+        type=click.IntRange(0, 4096),
         default=0,
         show_default="one per core",
         help="Worker processes.",
@@ -128,8 +168,12 @@ def protocol_options(command: Command) -> Command:
             metavar="CORPUS",
             help="Corpus that cross-corpus trains on. May be given again.",
         ),
-        click.option("--fold-seed", type=int, help="Seed of k-fold; 0 by default."),
-        click.option("--folds", type=int, help="Number of folds of k-fold; 5 by default."),
+        click.option("--fold-seed", type=SEED, help="Seed of k-fold; 0 by default."),
+        click.option(
+            "--folds",
+            type=click.IntRange(2, 10_000),
+            help="Number of folds of k-fold; 5 by default.",
+        ),
         click.option(
             "--protocol", default="loso", show_default=True, help="See `mer-prep protocols`."
         ),
@@ -166,7 +210,7 @@ def run_options(command: Command) -> Command:
             click.option(
                 "--wait",
                 "patience",
-                type=click.IntRange(0),
+                type=click.IntRange(0, 10**7),
                 default=600,
                 show_default=True,
                 metavar="SECONDS",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mer_prep.commands.common import (
+    SEED,
     corpora_argument,
     json_option,
     plural,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--seed",
-    type=click.IntRange(0),
+    type=SEED,
     help="Seed of the draw, for a label map that balances its classes; 0 by default.",
 )
 @click.option(

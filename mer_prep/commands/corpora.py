@@ -9,6 +9,8 @@ from pathlib import Path
 import click
 
 from mer_prep.commands.common import (
+    SEED,
+    FiniteRange,
     corpora_argument,
     jobs_option,
     json_option,
@@ -43,19 +45,23 @@ _SYNTHETIC = (
 )
 @click.option(
     "--subjects",
-    type=click.IntRange(1),
+    type=click.IntRange(1, 10_000),
     default=3,
     show_default=True,
     help="Subjects of each corpus.",
 )
 @click.option(
-    "--clips", type=click.IntRange(1), default=4, show_default=True, help="Clips of each subject."
+    "--clips",
+    type=click.IntRange(1, 10_000),
+    default=4,
+    show_default=True,
+    help="Clips of each subject.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same bytes.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Same seed, same bytes.")
 @click.option("--variant", help="Form of the corpus, e.g. raw or cropped for casme2.")
 @click.option(
     "--amplitude",
-    type=(float, float),
+    type=(FiniteRange(0, 100), FiniteRange(0, 100)),
     default=(0.7, 1.5),
     show_default=True,
     metavar="MIN MAX",
@@ -63,7 +69,7 @@ _SYNTHETIC = (
 )
 @click.option(
     "--head-motion",
-    type=click.FloatRange(0),
+    type=FiniteRange(0, 100),
     default=1.0,
     show_default=True,
     help="Scale of the rigid head motion; 0 for none.",
@@ -181,12 +187,12 @@ def synth(
 )
 @click.option(
     "--min-frames",
-    type=click.IntRange(2),
+    type=click.IntRange(2, 10**6),
     help="affwild2: shortest stretch of one expression that becomes a clip.  [default: 16]",
 )
 @click.option(
     "--max-frames",
-    type=click.IntRange(3),
+    type=click.IntRange(3, 10**6),
     help="affwild2: longest clip; longer stretches are split into equal parts.  [default: 64]",
 )
 @click.option(

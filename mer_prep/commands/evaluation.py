@@ -181,8 +181,12 @@ def _compare(workspace: Workspace, first: str, second: str, as_json: bool) -> No
 @click.option("--run", required=True, help="Name of a trained run, or its folder.")
 @click.option("--fold", metavar="NAME", help="Take the weights of this fold.")
 @click.option("--ensemble", is_flag=True, help="Take the mean of all folds.")
-@click.option("--onset", type=click.IntRange(0), help="First frame of the expression, for a path.")
-@click.option("--offset", type=click.IntRange(0), help="Last frame of the expression, for a path.")
+@click.option(
+    "--onset", type=click.IntRange(0, 10**9), help="First frame of the expression, for a path."
+)
+@click.option(
+    "--offset", type=click.IntRange(0, 10**9), help="Last frame of the expression, for a path."
+)
 @click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from mer_prep.commands.common import (
+    FiniteRange,
     corpora_argument,
     json_option,
     plural,
@@ -41,7 +42,7 @@ from mer_prep.workspace import Workspace
 @click.option(
     "--range",
     "largest",
-    type=float,
+    type=FiniteRange(0, min_open=True),
     help="Largest magnitude that PNG codes, e.g. 4 px, for all clips; by default each clip's own.",
 )
 @click.option(
@@ -53,7 +54,7 @@ from mer_prep.workspace import Workspace
 @click.option("--composite", is_flag=True, help="Only the clips of the composite, with labels.")
 @click.option(
     "--samples-per-shard",
-    type=click.IntRange(1),
+    type=click.IntRange(1, 10**9),
     default=100,
     show_default=True,
     help="Clips of one WebDataset shard.",

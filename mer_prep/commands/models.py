@@ -18,8 +18,8 @@ def models(name: str | None, as_json: bool) -> None:
     from mer_prep.checks import soft_import
 
     soft_import("torch", purpose="is needed to build the models", install="mer-prep[train]")
+    from mer_prep.training.cards import MODELS, model_card
     from mer_prep.training.methods import METHODS
-    from mer_prep.training.recipes import MODELS, model_card
 
     if name is None:
         if as_json:

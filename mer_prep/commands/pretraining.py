@@ -14,6 +14,7 @@ from mer_prep.commands.common import (
     json_option,
     plural,
     print_json,
+    run_name_option,
     workspace_option,
 )
 from mer_prep.commands.training import machine_options, require_torch, study_options
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     "--labels", default="affwild2-7", show_default=True, help="Label map; see `mer-prep labels`."
 )
 @machine_options
-@click.option("--run", "run_name", help="Name of the run's folder; made from the rest by default.")
+@run_name_option
 @workspace_option
 @jobs_option
 @json_option

@@ -12,6 +12,7 @@ import click
 
 from mer_prep.checks import suggest
 from mer_prep.commands.common import (
+    FiniteRange,
     corpora_argument,
     json_option,
     plural,
@@ -128,7 +129,7 @@ def spotting_truth(
 @_truth_options
 @click.option(
     "--iou",
-    type=float,
+    type=FiniteRange(0, 1, min_open=True),
     default=0.5,
     show_default=True,
     help="Smallest intersection over union of a match.",

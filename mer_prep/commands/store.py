@@ -92,9 +92,16 @@ def status(failed: bool, workspace: Workspace, as_json: bool) -> None:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write a picture (.png) of the clip: frames, landmarks, aligned faces, flow.",
 )
+@click.option(
+    "--video",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write a film (.mp4, .avi) of the clip: source, aligned and flow side by side.",
+)
 @workspace_option
 @json_option
-def inspect(target: str, show: Path | None, workspace: Workspace, as_json: bool) -> None:
+def inspect(
+    target: str, show: Path | None, video: Path | None, workspace: Workspace, as_json: bool
+) -> None:
     """Show what is in a shard or known of a clip.
 
     TARGET is a .h5 file, or a clip id such as casme2/sub01/EP02_01f.
@@ -102,14 +109,20 @@ def inspect(target: str, show: Path | None, workspace: Workspace, as_json: bool)
     path = Path(target)
     if show and show.suffix.lower() != ".png":
         raise ConfigError(f"--show writes PNG, and {show.name} is no .png.", hint="name it .png")
+    if video and video.suffix.lower() not in (".mp4", ".avi"):
+        raise ConfigError(
+            f"--video writes MP4 or AVI, and {video.name} is neither.", hint="name it .mp4"
+        )
     if target.endswith(".h5"):
-        if show:
-            raise ConfigError("--show draws a clip; give a clip id instead of a shard.")
+        if show or video:
+            raise ConfigError(
+                "--show and --video draw a clip, and this is a shard.", hint="give a clip id"
+            )
         _inspect_shard(path, as_json)
     elif path.is_file():
         raise _no_shard(path)
     else:
-        _inspect_clip(workspace, target, show, as_json)
+        _inspect_clip(workspace, target, show, video, as_json)
 
 
 #: What the files are that lie in a workspace and are no shards.
@@ -169,7 +182,9 @@ def _inspect_shard(path: Path, as_json: bool) -> None:
         click.echo(f"  quarantined {failure['clip_id']}: {failure['error']}: {failure['message']}")
 
 
-def _inspect_clip(workspace: Workspace, clip_id: str, show: Path | None, as_json: bool) -> None:
+def _inspect_clip(
+    workspace: Workspace, clip_id: str, show: Path | None, video: Path | None, as_json: bool
+) -> None:
     import dataclasses
 
     from mer_prep.composite_files import place_in_composite
@@ -199,6 +214,11 @@ def _inspect_clip(workspace: Workspace, clip_id: str, show: Path | None, as_json
 
         draw_clip(clip, results, show)
         click.echo(f"picture: {show}", err=as_json)
+    if video:
+        from mer_prep.film import film_clip
+
+        count = film_clip(clip, results, video)
+        click.echo(f"film: {plural(count, 'frame')}, {video}", err=as_json)
 
 
 def _place(place: dict[str, Any]) -> str:

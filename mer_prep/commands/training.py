@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mer_prep.commands.common import (
+    SEED,
     Command,
+    FiniteRange,
     corpora_argument,
     jobs_option,
     json_option,
     plural,
     print_json,
     protocol_options,
+    run_name_option,
     share_option,
     table,
     workspace_option,
@@ -39,21 +42,31 @@ def study_options(command: Command) -> Command:
                 "--preset", default="paper", show_default=True, help="paper, tiny or, of mol, code."
             ),
             click.option(
-                "--seed", default=1, show_default=True, help="Decides weights, samples and crops."
+                "--seed",
+                type=SEED,
+                default=1,
+                show_default=True,
+                help="Decides weights, samples and crops.",
             ),
             click.option(
-                "--steps", type=click.IntRange(1), help="Steps a fold, instead of the preset's."
+                "--steps",
+                type=click.IntRange(1, 10**9),
+                help="Steps a fold, instead of the preset's.",
             ),
             click.option(
                 "--pre-steps",
-                type=click.IntRange(0),
+                type=click.IntRange(0, 10**9),
                 help="frl-dgt: steps before these that only rebuild the apex, instead of the "
                 "preset's.",
             ),
-            click.option("--batch", type=click.IntRange(1), help="Samples a step."),
-            click.option("--learning-rate", type=float, help="Instead of the preset's."),
+            click.option("--batch", type=click.IntRange(1, 10**6), help="Samples a step."),
             click.option(
-                "--clip-gradient", type=float, help="Largest norm of the gradient; 0 for no limit."
+                "--learning-rate", type=FiniteRange(1e-9, 10), help="Instead of the preset's."
+            ),
+            click.option(
+                "--clip-gradient",
+                type=FiniteRange(0),
+                help="Largest norm of the gradient; 0 for no limit.",
             ),
             click.option(
                 "--set",
@@ -123,7 +136,7 @@ def machine_options(command: Command) -> Command:
 )
 @click.option(
     "--draw-seed",
-    type=click.IntRange(0),
+    type=SEED,
     help="Seed of the draw of clips, for a label map that balances its classes; 0 by default.",
 )
 @click.option(
@@ -142,7 +155,7 @@ def machine_options(command: Command) -> Command:
 )
 @click.option(
     "--evaluations",
-    type=click.IntRange(1),
+    type=click.IntRange(1, 10**6),
     default=10,
     show_default=True,
     help="How often the model is tried for --selection inner.",
@@ -156,13 +169,13 @@ def machine_options(command: Command) -> Command:
 @machine_options
 @click.option(
     "--folds-per-gpu",
-    type=click.IntRange(1),
+    type=click.IntRange(1, 64),
     default=1,
     show_default=True,
     help="Folds that one GPU trains at a time.",
 )
 @share_option("Only folds i, i + n, ... of the run, to spread over machines or GPUs.")
-@click.option("--run", "run_name", help="Name of the run's folder; made from the rest by default.")
+@run_name_option
 @workspace_option
 @jobs_option
 @json_option
@@ -210,12 +223,12 @@ def train(
     require_torch()
     from mer_prep.config import parse_settings
     from mer_prep.progress import Progress, duration
+    from mer_prep.training.cards import model_card
     from mer_prep.training.folds import Crew, train_folds, unfinished
     from mer_prep.training.initial import keep_copy
     from mer_prep.training.inputs import keep_recipe
     from mer_prep.training.machine import choose_device, choose_precision
     from mer_prep.training.prepare import prepare_study
-    from mer_prep.training.recipes import model_card
     from mer_prep.training.results import write_results
     from mer_prep.training.selection import LEAKY, LEAKY_WARNING, Selection
     from mer_prep.training.study import open_run

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from mer_prep.config import parse_json
 from mer_prep.errors import DecodeError, MerPrepError
 from mer_prep.export.coding import IDENTITY, Coding, decode, encode
 from mer_prep.stages.base import Field
@@ -160,18 +161,22 @@ def read_png(path: Path | str) -> np.ndarray:
     path = Path(path)
     sidecar = path.with_name(SIDECAR)
     try:
-        facts = json.loads(sidecar.read_text(encoding="utf-8"))["pictures"][path.name]
+        facts = parse_json(sidecar.read_text(encoding="utf-8"))["pictures"][path.name]
+        coding = Coding(float(facts["offset"]), float(facts["step"]), int(facts["clipped"]))
+        if not (math.isfinite(coding.offset) and math.isfinite(coding.step)):
+            raise ValueError(f"{coding} is no scale")
         data = np.frombuffer(path.read_bytes(), np.uint8)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise DecodeError(
-            f"The picture or its scale cannot be read: {error}.",
+            f"The picture or its scale cannot be read: {error!s:.200}.",
             where=path,
             hint=f"keep pictures together with their {SIDECAR}",
         ) from None
     codes = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
     if codes is None:
-        raise DecodeError("The picture cannot be decoded.", where=path)
+        raise DecodeError(
+            "The picture cannot be decoded.", where=path, hint="export the stage again"
+        )
     if codes.ndim == 3:
         codes = np.ascontiguousarray(codes[..., ::-1])
-    coding = Coding(facts["offset"], facts["step"], facts["clipped"])
     return codes if coding == IDENTITY else decode(codes, coding).astype(np.float32)

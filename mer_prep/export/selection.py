@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any
 from mer_prep.checks import check_option, suggest
 from mer_prep.composite import build_composite
 from mer_prep.composite_files import check_lines, read_composite_facts
-from mer_prep.config import read_toml
+from mer_prep.config import parse_json, parse_json_object, read_toml
 from mer_prep.errors import ConfigError, ManifestError, ShardError
 from mer_prep.export.coding import SCALINGS
 from mer_prep.labels import read_label_map
@@ -329,10 +328,10 @@ def _composite_labels(
     """Return (label map, classes, labels by clip id) of the composite's clips of some corpora."""
     path = workspace.root / "composite.jsonl"
     try:
-        facts = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        facts = parse_json_object(path.with_suffix(".json").read_text(encoding="utf-8"))
         text = path.read_bytes()
         check_lines(text, facts, where=path)
-        lines = [json.loads(line) for line in text.decode().splitlines()]
+        lines = [parse_json(line) for line in text.decode().split("\n")[:-1]]
         stored = {
             one["clip_id"]: (str(one["source_digest"]), one["emotion"], one["objective_class"])
             for one in lines
@@ -347,9 +346,11 @@ def _composite_labels(
         raise ManifestError(
             "The workspace has no composite.", where=path, hint="run `mer-prep composite` first"
         ) from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise ManifestError(
-            f"The composite cannot be read: {error}.", where=path, hint="run `mer-prep composite`"
+            f"The composite cannot be read: {error!s:.200}.",
+            where=path,
+            hint="run `mer-prep composite` again",
         ) from None
     found = {
         clip.clip_id: (clip.source_digest, clip.emotion, clip.objective_class)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import json
 import os
 import re
 import uuid
@@ -12,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mer_prep.config import parse_json
 from mer_prep.errors import ConfigError, LockedError
 from mer_prep.export.pictures import SIDECAR
 from mer_prep.manifest import SYNTHETIC_MARK
@@ -125,7 +125,7 @@ def _indexed(path: Path) -> set[str]:
 def _files_of_clip(out: Path, path: str) -> set[str]:
     names = {SIDECAR}
     try:
-        facts = json.loads((out / path / SIDECAR).read_text(encoding="utf-8"))
+        facts = parse_json((out / path / SIDECAR).read_text(encoding="utf-8"))
         names |= {*facts.get("pictures", ()), *facts.get("arrays", ())}
     except (OSError, ValueError, AttributeError, TypeError):
         pass  # what cannot be told to be the export's own is kept

@@ -84,17 +84,18 @@ class MolConfig:
     dropout: float = 0.5
 
     def __post_init__(self) -> None:
-        check_range("frames", self.frames, low=2)
-        check_range("side", self.side, low=SIDE_MULTIPLE)
-        check_range("channels", self.channels, low=8)
+        check_range("frames", self.frames, low=2, high=64)
+        check_range("side", self.side, low=SIDE_MULTIPLE, high=1024)
+        check_range("channels", self.channels, low=8, high=4096)
         check_option("fcc", self.fcc, FCC_VARIANTS)
         check_option("ccc", self.ccc, CCC_VARIANTS)
         check_range("neighbours", self.neighbours, low=1, high=self.channels - 1)
-        check_range("blocks", self.blocks, low=0)
+        check_range("blocks", self.blocks, low=0, high=64)
         check_option("fusion", self.fusion, FUSIONS)
         check_range("flow_scale", self.flow_scale, low=0.01, high=4)
-        check_range("patch", self.patch, low=1)
-        check_range("dilation", self.dilation, low=1)
+        check_range("patch", self.patch, low=1, high=255)
+        check_range("dilation", self.dilation, low=1, high=64)
+        check_range("hidden", self.hidden, low=1, high=65_536)
         check_range("dropout", self.dropout, low=0, high=0.95)
         for name, multiple in (("side", SIDE_MULTIPLE), ("channels", 8)):
             if getattr(self, name) % multiple:

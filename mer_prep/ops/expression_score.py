@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
+from mer_prep.errors import MotionError
 from mer_prep.ops.flow import optical_flow
 from mer_prep.ops.images import to_grey
 from mer_prep.ops.robust import robust_sigma
@@ -66,6 +67,11 @@ def flow_score(
         Larger where the expression is stronger; zero on average, in units of the noise of the
         flow. All zero if nothing moves, or for fewer than three frames.
 
+    Raises
+    ------
+    MotionError
+        If a flow is not finite.
+
     Notes
     -----
     Light is levelled (`level_light`) and the eyes are covered (`cover_eyes`) first: lids travel
@@ -88,7 +94,19 @@ def flow_score(
         if index != reference:
             flow = optical_flow(covered[reference], covered[index], method=method, engine=engine)
             flows[index] = [_average(channel) for channel in flow]
+    _check_flows(flows)
     return main_course(flows[:, :, inside].reshape(len(grey), -1).astype(np.float64))
+
+
+def _check_flows(flows: np.ndarray) -> None:
+    bad = np.flatnonzero(~np.isfinite(flows).all(axis=(1, 2, 3)))
+    if bad.size:
+        raise MotionError(
+            f"The flow to {bad.size} of {len(flows)} frames is not finite; the first is frame "
+            f"{bad[0]}, counted from 0.",
+            hint="look at the aligned frames, or spot the apex with --set "
+            "apex.method=frame-difference",
+        )
 
 
 def main_course(values: np.ndarray) -> np.ndarray:

@@ -72,9 +72,14 @@ def resizing(before: int, after: int) -> str:
 
 
 def stretched(image: np.ndarray) -> np.ndarray:
-    """Return channels (C, H, W) stretched to 0 ... 1 one by one; those `CONSTANT` are zero."""
+    """Return channels (C, H, W) stretched to 0 ... 1 one by one; those `CONSTANT` are zero.
+
+    A channel with values that are not finite is not a number throughout, so that whoever stores it
+    sees them.
+    """
     values = image.astype(np.float64)
+    values[~np.isfinite(values).all(axis=(1, 2))] = np.nan
     low = values.min(axis=(1, 2), keepdims=True)
     extent = values.max(axis=(1, 2), keepdims=True) - low
-    varies = extent > CONSTANT * np.abs(values).max(axis=(1, 2), keepdims=True)
-    return np.where(varies, (values - low) / np.where(varies, extent, 1), 0).astype(np.float32)
+    constant = extent <= CONSTANT * np.abs(values).max(axis=(1, 2), keepdims=True)
+    return np.where(constant, 0, (values - low) / np.where(constant, 1, extent)).astype(np.float32)

@@ -53,7 +53,9 @@ def predictor_file(explicit: str | Path | None = None) -> Path:
             path = Path(name).expanduser()
             if not path.is_file():
                 raise DependencyError(
-                    f"The landmark model named by {origin} is not a file.", where=path
+                    f"The landmark model named by {origin} is not a file.",
+                    where=path,
+                    hint=f"name the file {FILE_NAME}, or leave it out for the one installed",
                 )
             return path
     if DEBIAN_FILE.is_file():

@@ -209,7 +209,10 @@ def _rank(points: np.ndarray, cost: float) -> np.ndarray:
         gained, direction, value = value - reached, moved, reached
         if same or gained <= 1e-14 * value:
             return direction
-    raise MotionError(f"Exact rank pooling did not converge in {MAX_STEPS} steps.")
+    raise MotionError(
+        f"Exact rank pooling did not converge in {MAX_STEPS} steps.",
+        hint="use --set dynamic-image.method=approximate, or a lower --set dynamic-image.cost",
+    )
 
 
 def pool(features: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:

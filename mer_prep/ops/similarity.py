@@ -26,6 +26,9 @@ FINE_ENOUGH = 0.8
 #: Largest oversampling then; 8 covers faces up to 1,440 px at 144 px.
 MAX_OVERSAMPLING = 8
 
+#: What to do about a face that cannot be placed.
+_LOOK = "look at the frame; if it shows no face, correct the onset or leave the clip out"
+
 #: Smallest distance between the eye centres that is believed, in source px.
 MIN_EYE_DISTANCE = 6.0
 
@@ -116,10 +119,10 @@ def face_transform(landmarks: np.ndarray, *, size: int = 144, enlarge: float = 2
     """
     points = five_points(landmarks)
     if not np.isfinite(points).all():
-        raise NoFaceError("The landmarks that place the face are not finite.")
+        raise NoFaceError("The landmarks that place the face are not finite.", hint=_LOOK)
     across = points[1] - points[0]
     if float(np.hypot(*across)) < 1e-9:
-        raise NoFaceError(f"The eye centres coincide at ({points[0, 0]:.1f}, {points[0, 1]:.1f}).")
+        raise NoFaceError(f"The eye centres coincide at {_text(points[0])}.", hint=_LOOK)
     angle = math.atan2(across[1], across[0])
     rotation = np.array(
         [[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]], np.float64
@@ -268,7 +271,8 @@ def _source_part(
     if right - left < 1 or bottom - top < 1:
         raise NoFaceError(
             f"The aligned square lies outside the {width}x{height} px picture "
-            f"(its corners are at {np.round(seen).astype(int).tolist()})."
+            f"(its corners are at {np.round(seen).astype(int).tolist()}).",
+            hint=_LOOK,
         )
     return image[top:bottom, left:right], np.array([left, top], np.float64)
 
@@ -305,7 +309,7 @@ def fit_similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
             f"not {source.shape} and {target.shape}"
         )
     if not (np.isfinite(source).all() and np.isfinite(target).all()):
-        raise NoFaceError("Points to fit a similarity to are not finite.")
+        raise NoFaceError("Points to fit a similarity to are not finite.", hint=_LOOK)
     source_mean, target_mean = source.mean(axis=0), target.mean(axis=0)
     source_centred, target_centred = source - source_mean, target - target_mean
     spread = float((source_centred**2).sum())
@@ -313,13 +317,15 @@ def fit_similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     if min(spread, target_spread) < 1e-12:
         raise NoFaceError(
             "A similarity cannot be fitted to points that coincide "
-            f"(squared spread {spread:.3g} and {target_spread:.3g} px^2)."
+            f"(squared spread {spread:.3g} and {target_spread:.3g} px^2).",
+            hint=_LOOK,
         )
     covariance = source_centred.T @ target_centred
     determinant = float(np.linalg.det(covariance)) / (spread * target_spread)
     if determinant < -1e-9:
         raise NoFaceError(
-            f"The points are the mirror image of each other (determinant {determinant:.3g})."
+            f"The points are the mirror image of each other (determinant {determinant:.3g}).",
+            hint=_LOOK,
         )
     # In the plane the best rotation and scale are the two numbers of one complex factor.
     cosine = (covariance[0, 0] + covariance[1, 1]) / spread
@@ -376,7 +382,9 @@ def check_face_shape(landmarks: np.ndarray, image_size: tuple[int, int]) -> None
     landmarks = np.asarray(landmarks, np.float64)
     if not np.isfinite(landmarks).all():
         bad = np.flatnonzero(~np.isfinite(landmarks).all(axis=1))
-        raise NoFaceError(f"{len(bad)} landmarks are not finite; the first is point {bad[0]}.")
+        raise NoFaceError(
+            f"{len(bad)} landmarks are not finite; the first is point {bad[0]}.", hint=_LOOK
+        )
     points = five_points(landmarks)
     across = points[1] - points[0]
     distance = float(np.hypot(*across))
@@ -384,6 +392,7 @@ def check_face_shape(landmarks: np.ndarray, image_size: tuple[int, int]) -> None
         raise NoFaceError(
             f"The eye centres are {distance:.1f} px apart, less than {MIN_EYE_DISTANCE:g} px.",
             why="scale and angle of the face cannot be measured",
+            hint=_LOOK,
         )
     down = points[3:].mean(axis=0) - points[:2].mean(axis=0)
     turned = float(across[0] * down[1] - across[1] * down[0])
@@ -393,6 +402,7 @@ def check_face_shape(landmarks: np.ndarray, image_size: tuple[int, int]) -> None
             "The landmarks are those of a mirrored face: eyes at "
             f"{_text(points[0])} and {_text(points[1])}, mouth at {mouth}.",
             why="left and right would be exchanged in everything that follows",
+            hint=_LOOK,
         )
     roll = math.degrees(math.atan2(across[1], across[0]))
     if abs(roll) > 90:
@@ -413,7 +423,8 @@ def _check_inside(
     if outside[worst] > margin:
         raise NoFaceError(
             f"The face leaves the {image_size[0]}x{image_size[1]} px picture: {name} is at "
-            f"{_text(points[worst])}, {outside[worst]:.0f} px outside (at most {margin:.0f} px)."
+            f"{_text(points[worst])}, {outside[worst]:.0f} px outside (at most {margin:.0f} px).",
+            hint=_LOOK,
         )
 
 

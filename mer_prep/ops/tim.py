@@ -158,6 +158,7 @@ def _check_count(count: int) -> None:
         raise MotionError(
             f"Temporal interpolation needs 2 frames, and there is {count}.",
             why="one frame has no course in time",
+            hint="give more of the recording",
         )
 
 

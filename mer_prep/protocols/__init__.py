@@ -2,7 +2,7 @@
 
 from mer_prep.protocols.folds import Fold, Member, folds_digest
 from mer_prep.protocols.frozen import FrozenFolds, read_folds, write_folds
-from mer_prep.protocols.leaks import check_folds, original, person
+from mer_prep.protocols.leaks import check_folds, original, person, person_of
 from mer_prep.protocols.protocol import (
     PROTOCOLS,
     Protocol,
@@ -25,6 +25,7 @@ __all__ = [
     "make_folds",
     "original",
     "person",
+    "person_of",
     "protocol_card",
     "read_folds",
     "write_folds",

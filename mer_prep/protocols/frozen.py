@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mer_prep.errors import ConfigError
+from mer_prep.config import parse_json_object
+from mer_prep.errors import ConfigError, MerPrepError
 from mer_prep.protocols.folds import Fold, folds_digest
 from mer_prep.protocols.protocol import Protocol
 from mer_prep.store.key import digest
@@ -85,10 +86,11 @@ def read_folds(path: Path) -> FrozenFolds:
         If there is no such file, it has another form, or it was changed since.
     """
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts = parse_json_object(path.read_text(encoding="utf-8"))
         if facts["schema"] != SCHEMA:
             raise ConfigError(
-                f"The folds are written in form {facts['schema']}, this version reads {SCHEMA}.",
+                f"The folds are written in form {facts['schema']!r:.60}, this version reads "
+                f"{SCHEMA}.",
                 where=path,
                 hint="write them anew: mer-prep composite --protocol NAME",
             )
@@ -107,7 +109,10 @@ def read_folds(path: Path) -> FrozenFolds:
         ) from None
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise ConfigError(
-            "This is no file of folds.", where=path, why=f"{type(error).__name__}: {error}"
+            "This is no file of folds.",
+            where=path,
+            why=f"{type(error).__name__}: {error!s:.200}",
+            hint="take the original file, or write folds anew: mer-prep composite --protocol NAME",
         ) from None
     if frozen.digest() != stated:
         raise ConfigError(
@@ -124,7 +129,10 @@ def _protocol(facts: Mapping[str, Any]) -> Protocol:
     for side in ("train", "test"):
         if side in values:
             values[side] = _texts(values[side])
-    return Protocol(**values)
+    try:
+        return Protocol(**values)
+    except MerPrepError as error:
+        raise ValueError(error.what) from None
 
 
 def _fold(facts: Mapping[str, Any], clips: Sequence[str]) -> Fold:

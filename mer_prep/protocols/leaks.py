@@ -17,7 +17,7 @@ _NUMBERED = re.compile(r"(?:s|sub|subj|subject|sp|spno)?[\s._-]*0*(\d+)")
 
 #: What augmentation scripts add to the name of a clip.
 _COPY = re.compile(
-    r"[\s._-]+\(?(?:h?flip(?:ped)?|mirror(?:ed)?|aug(?:mented)?|copy|rot(?:ated|ation)?|noisy?"
+    r"[\s._-]+\(?(?:h?flip(?:ped)?|mirror(?:ed)?|aug(?:mented)?|copy|rot(?:ated|ation)?|nois[ey]"
     r"|mag(?:nified)?|blur(?:red)?|crop(?:ped)?|shift(?:ed)?|bright|dark)[\s._+-]*\(?\d*\)?$",
     re.IGNORECASE,
 )
@@ -29,8 +29,13 @@ def person(member: Member) -> str:
     Case, leading zeros and a word for "subject" do not make another person, nor does another name
     of the corpus in the workspace, and the people of SAMM Long Videos are those of SAMM.
     """
-    corpus, _, subject = member.subject.partition("/")
-    shown = member.population or corpus
+    return person_of(member.subject, population=member.population)
+
+
+def person_of(name: str, *, population: str = "") -> str:
+    """Return who a subject ``<corpus>/<subject>`` is; see `person`."""
+    corpus, _, subject = name.partition("/")
+    shown = population or corpus
     return f"{SAME_PEOPLE.get(shown, shown)}/{person_name(subject)}"
 
 
@@ -96,6 +101,7 @@ def check_folds(
                 raise LeakError(
                     f"Clip {clip} is tested in folds {tested[clip]} and {fold.name}.",
                     why="it would be counted twice",
+                    hint="test every clip in one fold: mer-prep composite --protocol NAME",
                 )
             tested[clip] = fold.name
     untested = [clip for clip in by_id if clip not in tested]

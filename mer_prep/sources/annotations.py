@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import csv
 import difflib
+import functools
 import hashlib
 import io
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,15 +21,13 @@ from typing import Any
 from python_calamine import CalamineError, CalamineWorkbook
 
 from mer_prep.errors import AnnotationError
-from mer_prep.sources.workbooks import MAX_CELLS, cell_name, check_extent, too_wide
+from mer_prep.sources.old_workbooks import read_old_workbook
+from mer_prep.sources.workbooks import MAX_CELLS, MAX_ROWS, cell_name, check_extent, too_wide
 
 WORKBOOK_SUFFIXES = (".xlsx", ".xlsm", ".xls", ".ods", ".csv")
 
 #: Rows searched for the headings; the longest preamble known has 13.
 HEADER_ROWS = 60
-
-#: More rows than any corpus has; a workbook beyond it is not an annotation.
-MAX_ROWS = 200_000
 
 #: What annotators write for "none".
 BLANKS = frozenset({"", "/", "\\", "-", "nan", "na", "null", "none", "n/a", "#n/a"})
@@ -167,7 +166,7 @@ class Row:
                 )
             return number
         raise AnnotationError(
-            f"'{column}' must be a whole number, not {text!r}.",
+            f"'{column}' must be a whole number, not {text!r:.80}.",
             where=self.where(column),
             why="key frames are frame numbers",
             hint="correct the cell"
@@ -240,11 +239,18 @@ def cell_text(value: Any, *, where: str) -> str:
     Raises
     ------
     AnnotationError
-        For dates and times, which spreadsheets make out of entries such as ``1-2``.
+        For dates and times, which spreadsheets make out of entries such as ``1-2``, and for
+        numbers of hundreds of digits, which no name and no frame has.
     """
     if value is None:
         return ""
     if isinstance(value, str):
+        if len(value) > 300 and re.search(r"\d{300}", value):
+            raise AnnotationError(
+                f"The cell holds a number of hundreds of digits ({value[:20]}...).",
+                where=where,
+                hint="correct the cell",
+            )
         return value.replace("\u00a0", " ").replace("\ufeff", "").strip()
     if isinstance(value, bool):
         return str(value).upper()
@@ -290,27 +296,53 @@ def read_sheets(path: Path) -> list[Sheet]:
         return [read_csv(path)]
     check_extent(path)
     try:
-        with CalamineWorkbook.from_path(path) as book:
-            sheets = []
-            for name in book.sheet_names:
-                sheet = book.get_sheet_by_name(name)
-                if sheet.total_height > MAX_ROWS:
-                    raise AnnotationError(
-                        f"The sheet has {sheet.total_height:,} rows, more than any corpus.",
-                        where=f"{path}, {name}",
-                    )
-                if sheet.total_height * sheet.total_width > MAX_CELLS:
-                    raise too_wide(
-                        f"{path}, {name}", cell_name(sheet.total_height, sheet.total_width - 1)
-                    )
-                sheets.append(Sheet(path, name, sheet.to_python(skip_empty_area=False)))
-            return sheets
-    except (CalamineError, OSError) as error:
+        sheets = [_sheet(path, *one) for one in _tables(path)]
+    except AnnotationError:
+        raise
+    except BaseException as error:
+        # What the library, written in Rust, did not expect ends in a panic, which is no Exception.
+        panic = type(error).__name__ == "PanicException"
+        if not panic and not isinstance(error, (CalamineError, OSError, ValueError, MemoryError)):
+            raise
+        told = "it is damaged" if panic else str(error)[:300]
         raise AnnotationError(
-            f"The annotation file cannot be read as a workbook: {error}.",
+            f"The annotation file cannot be read as a workbook: {told}.",
             where=path,
             hint="copy it again from the corpus; remove a password, if it has one",
         ) from None
+    if not sheets:
+        raise AnnotationError(
+            "The workbook has no sheet.", where=path, hint="copy it again from the corpus"
+        )
+    return sheets
+
+
+def _tables(path: Path) -> Iterator[tuple[str, tuple[int, int], Callable[[], list[list[Any]]]]]:
+    """Yield name, size (rows, columns), and what gives the cells, of every sheet."""
+    if path.suffix.lower() == ".xls":
+        for name, size, rows in read_old_workbook(path, max_cells=MAX_CELLS):
+            yield name, size, lambda rows=rows: rows  # type: ignore[misc]
+        return
+    with CalamineWorkbook.from_path(path) as book:
+        for name in book.sheet_names:
+            sheet = book.get_sheet_by_name(name)
+            size = (sheet.total_height, sheet.total_width)
+            yield name, size, functools.partial(sheet.to_python, skip_empty_area=False)
+
+
+def _sheet(
+    path: Path, name: str, size: tuple[int, int], cells: Callable[[], list[list[Any]]]
+) -> Sheet:
+    height, width = size
+    if height > MAX_ROWS:
+        raise AnnotationError(
+            f"The sheet has {height:,} rows, more than any corpus.",
+            where=f"{path}, {name}",
+            hint="check that this is the annotation; remove other sheets",
+        )
+    if height * width > MAX_CELLS:
+        raise too_wide(f"{path}, {name}", cell_name(height, width - 1))
+    return Sheet(path, name, cells())
 
 
 def read_csv(path: Path) -> Sheet:

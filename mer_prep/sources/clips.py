@@ -60,6 +60,9 @@ UNKNOWN_SUBJECT = "unknown"
 #: Frame rates a container may state and be believed, in frames per second.
 SANE_FPS = (1.0, 10_000.0)
 
+#: What to do about a video that OpenCV cannot read.
+_CONVERT = "convert it to H.264 MP4 or to a folder of frames"
+
 
 @dataclass(frozen=True, slots=True)
 class FoundClip:
@@ -219,7 +222,7 @@ def measure_video(path: Path) -> tuple[int, int, float | None]:
     """
     count = sum(1 for _ in iterate_video(path))
     if not count:
-        raise DecodeError("The video has no frame that can be decoded.", where=path)
+        raise DecodeError("The video has no frame that can be decoded.", where=path, hint=_CONVERT)
     return count, *stated_length(path)
 
 
@@ -234,7 +237,7 @@ def stated_length(path: Path) -> tuple[int, float | None]:
     capture = cv2.VideoCapture(str(path))
     try:
         if not capture.isOpened():
-            raise DecodeError("The video cannot be opened.", where=path)
+            raise DecodeError("The video cannot be opened.", where=path, hint=_CONVERT)
         fps = float(capture.get(cv2.CAP_PROP_FPS))
         stated = capture.get(cv2.CAP_PROP_FRAME_COUNT)
     finally:

@@ -46,7 +46,7 @@ def parse_action_units(text: str) -> tuple[int, ...]:
     Sides (L, R), strengths (A to E), alternatives and remarks are left out: ``(R6 or R12)+R15``
     gives (6, 12, 15), ``10A/B`` gives (10,), ``?`` gives ().
     """
-    return tuple(sorted({int(number) for number in re.findall(r"\d+", text)}))
+    return tuple(sorted({int(number) for number in re.findall(r"\d+", text) if len(number) <= 9}))
 
 
 class Remark(NamedTuple):

@@ -98,8 +98,17 @@ def list_frames(folder: Path) -> list[tuple[int, str]]:
     return sorted(found.items())
 
 
-def source_path(clip: Clip, relative: str) -> Path:
+def source_path(clip: Clip, relative: str, *, where: str | None = None) -> Path:
     """Return the path of a source file, refusing whatever does not lie below the clip's root.
+
+    Parameters
+    ----------
+    clip : Clip
+        The clip.
+    relative : str
+        Path of one of its files below its root.
+    where : str, optional
+        What is named in errors; the clip by default.
 
     Raises
     ------
@@ -108,7 +117,7 @@ def source_path(clip: Clip, relative: str) -> Path:
     DecodeError
         For missing files and for anything but a regular file.
     """
-    return path_below(clip.root, relative, where=clip.clip_id)
+    return path_below(clip.root, relative, where=where or clip.clip_id)
 
 
 def path_below(root: str | os.PathLike[str], relative: str, *, where: str) -> Path:
@@ -135,13 +144,17 @@ def path_below(root: str | os.PathLike[str], relative: str, *, where: str) -> Pa
             hint="restore the file, or import the corpus again if it has moved",
         ) from None
     if not stat.S_ISREG(mode):
-        raise DecodeError("The source is not a regular file.", where=path)
+        raise DecodeError(
+            "The source is not a regular file.",
+            where=f"{where}, {path}",
+            hint="restore the file from the corpus",
+        )
     return Path(path)
 
 
-def read_bytes(clip: Clip, relative: str) -> bytes:
-    """Return the bytes of one source file of a clip."""
-    path = source_path(clip, relative)
+def read_bytes(clip: Clip, relative: str, *, where: str | None = None) -> bytes:
+    """Return the bytes of one source file of a clip; parameters are those of `source_path`."""
+    path = source_path(clip, relative, where=where)
     try:
         return path.read_bytes()
     except OSError as error:
@@ -160,7 +173,7 @@ def decode_image(data: bytes, *, where: str, max_pixels: int = MAX_PIXELS) -> np
     """Decode a whole picture.
 
     Grey pictures give three equal channels; transparency is dropped; a rotation noted in the
-    file (EXIF) is applied; CMYK is converted.
+    file (EXIF) is applied; CMYK is converted, and taken as Adobe writes it: 255 is no ink.
 
     Returns
     -------
@@ -173,13 +186,16 @@ def decode_image(data: bytes, *, where: str, max_pixels: int = MAX_PIXELS) -> np
         If the file is truncated, damaged, of more than 8 bits a channel or too large.
     """
     check_complete(data, where=where, max_pixels=max_pixels)
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    except cv2.error:
+        image = None
     if image is None:
         raise DecodeError("The frame cannot be decoded.", where=where, hint="copy it again")
     return np.asarray(image)
 
 
-def iterate_video(path: Path) -> Iterator[np.ndarray]:
+def iterate_video(path: Path, *, max_pixels: int = MAX_PIXELS) -> Iterator[np.ndarray]:
     """Yield the frames of a video file in order, (H, W, 3) uint8 RGB.
 
     Frames are counted by decoding; the container's own count is not believed.
@@ -187,7 +203,7 @@ def iterate_video(path: Path) -> Iterator[np.ndarray]:
     Raises
     ------
     DecodeError
-        If the file cannot be opened as a video.
+        If the file cannot be opened as a video, or its frames are too large.
     """
     capture = cv2.VideoCapture(str(path))
     try:
@@ -196,6 +212,16 @@ def iterate_video(path: Path) -> Iterator[np.ndarray]:
                 "The video cannot be opened.",
                 where=path,
                 hint="convert it to H.264 MP4 or to a folder of frames",
+            )
+        width, height = (
+            int(capture.get(side)) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+        )
+        if width * height > max_pixels:
+            raise DecodeError(
+                f"The video claims frames of {width}x{height} px, more than {max_pixels:,} px.",
+                where=path,
+                why="decoding them would take too much memory",
+                hint="if they are real, scale the recording down first",
             )
         while True:
             found, image = capture.read()
@@ -281,7 +307,7 @@ class ClipFrames(Sequence[np.ndarray]):
         path = source_path(self.clip, str(self.clip.video))
         wanted = {number: index for index, number in enumerate(self.numbers)}
         done = 0
-        for number, image in enumerate(iterate_video(path)):
+        for number, image in enumerate(iterate_video(path, max_pixels=self._max_pixels)):
             index = wanted.get(number)
             if index is None:
                 continue
@@ -298,9 +324,8 @@ class ClipFrames(Sequence[np.ndarray]):
     def _decode_file(self, index: int) -> np.ndarray:
         relative = self.clip.frames[self.start + index]
         where = f"{self.clip.clip_id}, frame {self.numbers[index]}, {relative}"
-        return decode_image(
-            read_bytes(self.clip, relative), where=where, max_pixels=self._max_pixels
-        )
+        data = read_bytes(self.clip, relative, where=where)
+        return decode_image(data, where=where, max_pixels=self._max_pixels)
 
     def _keep(self, index: int, image: np.ndarray) -> np.ndarray:
         self.decoded += 1
@@ -313,6 +338,7 @@ class ClipFrames(Sequence[np.ndarray]):
                 f"are {self._size[1]}x{self._size[0]} px.",
                 where=self.clip.clip_id,
                 why="landmarks and motion are measured in the pixels of one camera",
+                hint="look at the clip's frames: `mer-prep validate` lists those of another size",
             )
         if len(self) <= KEPT_FRAMES and len(self) * image.nbytes <= self._memory:
             image.flags.writeable = False

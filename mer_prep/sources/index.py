@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from mer_prep.config import parse_json_object
 from mer_prep.errors import MerPrepError
 from mer_prep.manifest import UNREADABLE, Clip
 from mer_prep.sources.frames import source_digest, source_files, stat_signature
@@ -83,10 +85,20 @@ def _newest(clip: Clip) -> int:
 
 def _read(index: Path) -> dict[str, list[str]]:
     try:
-        loaded = json.loads(index.read_text(encoding="utf-8"))
+        loaded = parse_json_object(index.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return loaded if isinstance(loaded, dict) else {}
+    return {clip_id: known for clip_id, known in loaded.items() if _is_entry(known)}
+
+
+def _is_entry(known: object) -> bool:
+    """Return whether something may stand for the signature and the digest of a clip."""
+    return (
+        isinstance(known, list)
+        and len(known) == 2
+        and all(isinstance(one, str) for one in known)
+        and re.fullmatch(r"[0-9a-f]{64}", known[1]) is not None
+    )
 
 
 def _write(index: Path, entries: dict[str, list[str]]) -> None:

@@ -334,7 +334,7 @@ def read_rows(
             elif row.filled(onset):
                 what = subject if number is None else clip
                 raise AnnotationError(
-                    f"The row has an onset, but its '{what}' is {row.text(what)!r}.",
+                    f"The row has an onset, but its '{what}' is {row.text(what)!r:.80}.",
                     where=row.where(what),
                 )
             else:
@@ -365,7 +365,7 @@ def note_refused(reading: Reading, refused: Sequence[AnnotationError], *, total:
             f"{len(refused)} of {total} rows cannot be read. The first: {first.what}",
             where=first.where,
             why=first.why,
-            hint=first.hint,
+            hint=first.hint or "correct the cells, or take the workbook as it was released",
         )
     for error in refused:
         message = f"{error.what} The row is left out."

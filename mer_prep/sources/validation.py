@@ -13,7 +13,7 @@ from mer_prep.protocols.leaks import person_name
 from mer_prep.resources import data_names
 from mer_prep.sources.facts import UNKNOWN, Version, corpus_facts
 from mer_prep.sources.frames import source_files, source_path
-from mer_prep.sources.images import check_complete, image_header
+from mer_prep.sources.images import check_complete, check_header, image_header
 
 #: How frame files may be looked at.
 LOOKS = ("exist", "headers", "whole")
@@ -284,5 +284,10 @@ def _frame_size(path: os.PathLike[str], *, whole: bool) -> tuple[int, int]:
                     raise
                 header = image_header(data + rest, where=str(path))
     except OSError as error:
-        raise DecodeError(f"The file cannot be read: {error.strerror}.", where=path) from None
+        raise DecodeError(
+            f"The file cannot be read: {error.strerror}.",
+            where=path,
+            hint="check the disk or the network folder, then validate again",
+        ) from None
+    check_header(header, where=str(path))
     return header.width, header.height

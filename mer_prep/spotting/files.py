@@ -177,7 +177,9 @@ def read_truth(path: Path) -> Truth:
 
     def parse(row: Row) -> Interval | None:
         if not any(row.text(name) for name in _OF_A_VIDEO):
-            notes.extend([row.text("note")] if row.text("note") else [])
+            # What cannot be printed would not be written again.
+            note = "".join(one if one.isprintable() else " " for one in row.text("note")).strip()
+            notes.extend([note] if note else [])
             return None
         video = _listed_video(row, videos)
         if row.optional_whole("onset") is None and row.optional_whole("offset") is None:
@@ -192,22 +194,35 @@ def read_truth(path: Path) -> Truth:
 def _listed_video(row: Row, videos: dict[str, Video]) -> Video:
     """Return the video of a row of a ground truth, and list it; every row says the same of it."""
     name = row.text("video")
+    for what in ("video", "subject", "emotion"):
+        if not row.text(what).isprintable():
+            raise AnnotationError(
+                f"The {what} {row.text(what)!r:.80} holds characters that cannot be printed.",
+                where=row.where(what),
+                hint="type the cell again",
+            )
     if not _VIDEO.fullmatch(name):
-        message = f"{name!r} is no name of a video: it is blank, or holds a blank."
-        raise AnnotationError(message, where=row.where("video"))
+        message = f"{name!r:.80} is no name of a video: it is blank, or holds a blank."
+        raise AnnotationError(
+            message,
+            where=row.where("video"),
+            hint="write the name of the recording, without blanks",
+        )
     first, last = (row.optional_whole(end) for end in ("first", "last"))
     video = Video(name, row.text("subject"), first, last)
     listed = videos.setdefault(name, video)
     if listed.subject != video.subject:
         raise AnnotationError(
-            f"Video '{name}' is given to subject '{video.subject}', further up to "
-            f"'{listed.subject}'.",
+            f"Video '{name:.80}' is given to subject '{video.subject:.80}', further up to "
+            f"'{listed.subject:.80}'.",
             where=row.where("subject"),
+            hint="every row of a video names one subject",
         )
     if listed != video:
         raise AnnotationError(
             f"Video '{name}' has frames {_frames(video)}, further up {_frames(listed)}.",
             where=row.where("first"),
+            hint="every row of a video says the same of its frames, or nothing",
         )
     return video
 
@@ -278,7 +293,7 @@ def _table(path: Path, columns: Sequence[Column]) -> Table:
         near = difflib.get_close_matches(key, lacking, n=1, cutoff=0.8)
         if near and key not in known:
             raise AnnotationError(
-                f"Unknown column '{heading}'. Did you mean '{near[0]}'?",
+                f"Unknown column '{heading:.80}'. Did you mean '{near[0]}'?",
                 where=f"{path}, {table.sheet.place(table.header_row)}",
                 hint=f"columns: {', '.join(column.name for column in columns)}",
             )
@@ -341,7 +356,11 @@ def _all_refused(refused: Sequence[tuple[Row, AnnotationError]]) -> AnnotationEr
 def _interval(row: Row, video: str, kind: str) -> Interval:
     onset, offset = row.whole("onset"), row.whole("offset")
     if onset < 0:
-        raise AnnotationError(f"The onset {onset} is below zero.", where=row.where("onset"))
+        raise AnnotationError(
+            f"The onset {onset} is below zero.",
+            where=row.where("onset"),
+            hint="frames count from 0 or more; correct the cell",
+        )
     if onset > offset:
         raise AnnotationError(
             f"The onset {onset} lies after the offset {offset}.",
@@ -356,7 +375,9 @@ def _type(row: Row) -> str:
     match = _TYPE.fullmatch(row.text("type"))
     if match is None:
         raise AnnotationError(
-            f"{row.text('type')!r} is neither micro nor macro.", where=row.where("type")
+            f"{row.text('type')!r:.80} is neither micro nor macro.",
+            where=row.where("type"),
+            hint="write micro or macro",
         )
     return match[1].lower()
 
@@ -377,14 +398,14 @@ def _video(row: Row, names: Mapping[str, list[str]], elsewhere: Collection[str] 
         return found[0]
     if found:
         raise AnnotationError(
-            f"The video '{text}' is not unique: {', '.join(found)}.",
+            f"The video '{text:.80}' is not unique: {', '.join(found)}.",
             where=row.where("video"),
             hint="write the corpus before it",
         )
     corpus = text.partition("/")[0]
     if "/" in text and corpus in elsewhere:
         raise AnnotationError(
-            f"'{text}' is of corpus '{corpus}', which is imported and is not scored here.",
+            f"'{text:.80}' is of corpus '{corpus}', which is imported and is not scored here.",
             where=row.where("video"),
             why="what is spotted in it would count for nothing",
             hint=f"name {corpus} as well, or name no corpus to score all that are imported",
@@ -392,7 +413,7 @@ def _video(row: Row, names: Mapping[str, list[str]], elsewhere: Collection[str] 
     spelled = {name: one[0] for name, one in names.items()}
     near = suggest(text.casefold(), spelled)
     raise AnnotationError(
-        f"The ground truth has no video '{text}'.{near}",
+        f"The ground truth has no video '{text:.80}'.{near}",
         where=row.where("video"),
         why="what is spotted in it would count for nothing",
         hint="`mer-prep spotting-truth` lists the videos",

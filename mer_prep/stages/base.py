@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -13,6 +12,7 @@ import numpy as np
 
 from mer_prep.checks import check_option, suggest
 from mer_prep.config import canonical_json, make_params
+from mer_prep.docstrings import parameter_texts
 from mer_prep.errors import ConfigError
 from mer_prep.manifest import Clip
 from mer_prep.sources.frames import ClipFrames
@@ -260,7 +260,7 @@ def describe_source() -> dict[str, Any]:
 
 
 def _describe_parameters(kind: type) -> list[dict[str, str]]:
-    abouts = _parameter_texts(kind.__doc__ or "")
+    abouts = parameter_texts(kind)
     return [
         {
             "name": field.name,
@@ -269,20 +269,6 @@ def _describe_parameters(kind: type) -> list[dict[str, str]]:
         }
         for field in dataclasses.fields(kind)
     ]
-
-
-def _parameter_texts(docstring: str) -> dict[str, str]:
-    """Return the description of every parameter of a numpydoc docstring, as one line each."""
-    texts: dict[str, list[str]] = {}
-    name = ""
-    section = inspect.cleandoc(docstring).partition("Parameters\n----------\n")[2]
-    for line in section.splitlines():
-        if line and not line.startswith(" "):
-            name = line.partition(" :")[0]
-            texts[name] = [line.partition(" : ")[2] + "."]
-        elif name and line.strip():
-            texts[name].append(line.strip())
-    return {key: " ".join(parts) for key, parts in texts.items()}
 
 
 def build_stages(

@@ -156,7 +156,10 @@ class DynamicImage(Stage):
         count = len(inputs["align"]["frames"])
         if count < 2:
             raise MotionError(
-                f"Dynamic-image needs 2 frames, and the clip has {count}.", where=clip.clip_id
+                f"Dynamic-image needs 2 frames, and the clip has {count}.",
+                where=clip.clip_id,
+                hint="check onset and offset, or see the whole recording with --set "
+                "source.frames=all and --set dynamic-image.span=all",
             )
         first, last, facts = self._span(clip, frames, count, inputs.get("apex"))
         pooled = _Pooled(self.params.input, inputs, first, last)
@@ -168,7 +171,9 @@ class DynamicImage(Stage):
             warnings = (f"The apex is the onset frame {frames.numbers[first]}; nothing is pooled.",)
         elif len(pooled) < 2:
             raise MotionError(
-                f"Dynamic-image needs 2 flows, and there is {len(pooled)}.", where=clip.clip_id
+                f"Dynamic-image needs 2 flows, and there is {len(pooled)}.",
+                where=clip.clip_id,
+                hint="pool frames with --set dynamic-image.input=rgb, or a longer span",
             )
         else:
             weights = self._weights(pooled, clip.clip_id)

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from mer_prep.config import parse_json_object
 from mer_prep.errors import LockedError
 from mer_prep.stages.plan import Recipe, SubjectPlan, settings_key
 from mer_prep.stages.runner import RunSummary
@@ -18,18 +19,22 @@ from mer_prep.workspace import Workspace
 
 
 def read_failures(path: Path) -> list[dict[str, Any]]:
-    """Return the entries of a failures file; none if there is no file. Torn lines are skipped."""
+    """Return the entries of a failures file; none if there is no file.
+
+    Torn lines are skipped, and such whose values are not texts.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
+        stored = path.read_bytes()
     except OSError:
         return []
     entries = []
-    for line in text.splitlines():
+    # Messages may hold characters at which Python, but not JSON lines, would end a line.
+    for line in stored.split(b"\n"):
         try:
-            entry = json.loads(line)
+            entry = parse_json_object(line)
         except ValueError:
             continue
-        if isinstance(entry, dict):
+        if all(value is None or isinstance(value, str) for value in entry.values()):
             entries.append(entry)
     return entries
 

@@ -44,19 +44,19 @@ class LandmarkParams:
     recheck : int
         Frames after which a followed face is checked, 1 or more.
     predictor : str, optional
-        File of the 68-point model. It is the content of the file that enters the key (see
-        `Landmarks.identity`), so the path itself must not: hence the metadata.
+        File of the 68-point model; by default the one that is installed. Its content enters the
+        key, not its path.
     """
 
     precision: str = "fast"
     min_face: float = 0.15
     recheck: int = 8
-    predictor: str | None = field(default=None, metadata={"key": False})
+    predictor: str | None = field(default=None, metadata={"key": False})  # `identity` has it
 
     def __post_init__(self) -> None:
         check_option("landmarks.precision", self.precision, PRECISIONS)
         check_range("landmarks.min_face", self.min_face, low=0.02, high=1)
-        check_range("landmarks.recheck", self.recheck, low=1)
+        check_range("landmarks.recheck", self.recheck, low=1, high=10**6)
 
 
 class Landmarks(Stage):

@@ -91,7 +91,7 @@ class PairParams(Protocol):
 def check_pair_params(stage: str, params: PairParams) -> None:
     """Raise `ConfigError` if the parameters that choose pairs are not what they must be."""
     check_option(f"{stage}.pairs", params.pairs, PAIRS)
-    check_range(f"{stage}.lag_divisor", params.lag_divisor, low=2)
+    check_range(f"{stage}.lag_divisor", params.lag_divisor, low=2, high=10**6)
     check_option(f"{stage}.apex", params.apex, APEX_POLICIES)
     check_option(f"{stage}.onset", params.onset, BOUND_POLICIES)
 
@@ -137,7 +137,9 @@ def choose_pairs(
     """
     if count < 2:
         raise MotionError(
-            f"{stage.capitalize()} needs 2 frames, and the clip has {count}.", where=clip.clip_id
+            f"{stage.capitalize()} needs 2 frames, and the clip has {count}.",
+            where=clip.clip_id,
+            hint="check onset and offset, or see the whole recording with --set source.frames=all",
         )
     facts: dict[str, str | int | float | bool] = {}
     warnings: list[str] = []
@@ -147,7 +149,9 @@ def choose_pairs(
         try:
             indices = lagged_pairs(count, divisor=params.lag_divisor)
         except MotionError as error:
-            raise MotionError(error.what, where=clip.clip_id, why=error.why) from None
+            raise MotionError(
+                error.what, where=clip.clip_id, why=error.why, hint=error.hint
+            ) from None
     else:
         onset, source = bound_index(
             clip, frames, "onset", policy=params.onset, spotted=spotted, stage=stage
@@ -201,6 +205,8 @@ def lagged_pairs(count: int, *, divisor: int = 8) -> np.ndarray:
         raise MotionError(
             f"The lagged flow needs {divisor} frames, and the clip has {count}.",
             why=f"one sample is {divisor} different frames",
+            hint="set a smaller lag_divisor, or see the whole recording with --set "
+            "source.frames=all",
         )
     interval = count // divisor
     frames = np.arange(divisor)[None, :] * interval + np.arange(interval)[:, None]

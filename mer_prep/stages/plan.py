@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mer_prep.config import canonical_json, key_values
-from mer_prep.errors import ShardError
+from mer_prep.errors import ShardAccessError, ShardError
 from mer_prep.manifest import Clip
 from mer_prep.sources.index import current_digests
 from mer_prep.stages.base import SourceParams, Stage, library_versions
@@ -264,11 +264,18 @@ def existing_shard(
     """Return the header of a planned shard if it is there, or why it cannot be used.
 
     With `verified` a shard that is not known to be whole is read back.
+
+    Raises
+    ------
+    ShardAccessError
+        If it is there and may not be opened.
     """
     if not plan.path.exists():
         return None, ""
     try:
         header = read_header(plan.path)
+    except ShardAccessError:
+        raise
     except ShardError as error:
         return None, f"the shard is damaged: {error.what}"
     named = (header.stage, header.corpus, header.subject)
@@ -279,6 +286,8 @@ def existing_shard(
     if verified is not None:
         try:
             verified.check(plan.path)
+        except ShardAccessError:
+            raise
         except ShardError as error:
             return None, f"the shard is damaged: {error.what}"
     return header, ""

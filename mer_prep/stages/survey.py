@@ -25,7 +25,15 @@ from mer_prep.stages.failures import read_failures
 from mer_prep.stages.plan import Recipe, ShardPlan, SubjectPlan, make_plan, settings_key
 from mer_prep.stages.summary import LEFT_OUT
 from mer_prep.store.cache import Cache
-from mer_prep.store.shard import ShardHeader, open_hdf5, read_clip, read_header, read_part_header
+from mer_prep.store.shard import (
+    ShardHeader,
+    check_hard_link,
+    open_hdf5,
+    read_clip,
+    read_header,
+    read_part_header,
+    reading,
+)
 from mer_prep.workspace import Workspace
 
 
@@ -183,7 +191,7 @@ def survey(workspace: Workspace) -> Survey:
     results = [
         _group_state(group, expected)
         for _, group in sorted(
-            groups.items(), key=lambda item: (item[0][0], order.index(item[0][1]), item[0][2])
+            groups.items(), key=lambda item: (item[0][0], _place(item[0][1], order), item[0][2])
         )
     ]
     parts = cache.parts()
@@ -201,6 +209,11 @@ def survey(workspace: Workspace) -> Survey:
     failures = _failures(current, workspace)
     failed = len({failure.clip_id for failure in failures})
     return Survey(tuple(corpora), tuple(results), failed, tuple(notes), failures)
+
+
+def _place(stage: str, order: Sequence[str]) -> int:
+    """Return the place of a stage in the order of all; one of another mer-prep comes last."""
+    return order.index(stage) if stage in order else len(order)
 
 
 def _current(
@@ -374,12 +387,14 @@ def describe_shard(path: Path) -> dict[str, Any]:
     """Return everything a shard says: root attributes, and datasets and facts of every clip."""
     header = read_header(path)
     clips: dict[str, Any] = {}
-    with open_hdf5(path) as file:
+    with open_hdf5(path) as file, reading(path):
         libraries = str(file.attrs["libraries"])
         for name in file:
             group = file[name]
             if "error" in group.attrs:
                 continue
+            for key in group:
+                check_hard_link(group, key, path)
             datasets = {key: _describe(group[key]) for key in group}
             clips[str(group.attrs["clip_id"])] = {
                 "attributes": {key: _text(value) for key, value in group.attrs.items()},

@@ -86,6 +86,8 @@ class Tim(Stage):
             raise MotionError(
                 f"Temporal interpolation needs 2 frames, and the clip has {count}.",
                 where=clip.clip_id,
+                hint="check onset and offset, or use --set tim.span=all with --set "
+                "source.frames=all",
             )
         positions = equidistant_positions(count, self.params.length)
         weights = np.zeros((self.params.length, len(aligned)))

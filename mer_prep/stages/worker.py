@@ -111,6 +111,9 @@ class ClipReport:
     decoded: int = 0
 
 
+#: What to do about values that are not finite.
+_LOOK = "look at the frames with `mer-prep inspect CLIP --show out.png`"
+
 _ready = False
 _built: dict[tuple[str, Any], Stage] = {}
 
@@ -302,7 +305,8 @@ def check_output(
     Raises
     ------
     MotionError
-        If floating-point values are not finite, with their count and the first index.
+        If floating-point values are not finite, with their count and the first index, or a fact
+        is not.
     MerPrepError
         If names, types or dimensions differ from the stage's fields: a bug of the stage.
     """
@@ -317,6 +321,7 @@ def check_output(
         _check_type(stage, _field(stage, name), array)
         _check_finite(stage, name, array)
         arrays[name] = array
+    _check_facts(stage, output.facts)
     return arrays
 
 
@@ -353,5 +358,11 @@ def _check_finite(stage: Stage, name: str, array: np.ndarray, start: int = 0) ->
     raise MotionError(
         f"{stage.name}.{name} holds {len(bad)} values that are not finite, "
         f"the first at {tuple(first)}.",
-        hint="look at the frames with `mer-prep inspect CLIP --show out.png`",
+        hint=_LOOK,
     )
+
+
+def _check_facts(stage: Stage, facts: Mapping[str, Any]) -> None:
+    for name, fact in facts.items():
+        if isinstance(fact, float | np.floating) and not np.isfinite(fact):
+            raise MotionError(f"{stage.name}: {name} is {fact}, which is not finite.", hint=_LOOK)

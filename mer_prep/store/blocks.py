@@ -107,7 +107,7 @@ class StoredArray:
     def __getitem__(self, index: Any) -> Any:
         try:
             return self._dataset[index]
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, MemoryError) as error:
             raise ShardError(
                 f"Dataset {self._dataset.name} is damaged: {error}.",
                 where=self._path,

@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import h5py
@@ -59,12 +60,13 @@ def new_hdf5(
 class _PatientFile(io.RawIOBase):
     """A file for the HDF5 library that remembers the first failure instead of raising it.
 
-    On a full disk the library would raise once and then complain from every object it drops.
-    Here it goes on writing into nothing until it is asked, and there is one plain error.
+    On a full disk the library would raise once and then complain from every object it drops, and
+    an interruption would go through C code that does not stand it. Here the library goes on
+    writing into nothing until it is asked, and there is one plain error.
     """
 
     def __init__(self, raw: io.FileIO) -> None:
-        self.failure: OSError | None = None
+        self.failure: BaseException | None = None
         self._raw = raw
 
     def check(self) -> None:
@@ -72,8 +74,17 @@ class _PatientFile(io.RawIOBase):
         if self.failure is not None:
             raise self.failure
 
+    def fail(self, error: BaseException) -> None:
+        """Remember a failure, unless there was one before."""
+        if self.failure is None:
+            self.failure = error
+
     def readinto(self, buffer: Any, /) -> int | None:
-        return self._raw.readinto(buffer)
+        try:
+            return self._raw.readinto(buffer)
+        except (OSError, ValueError) as error:
+            self.fail(error)
+            return len(memoryview(buffer).cast("B"))
 
     def write(self, data: Any, /) -> int:
         rest = memoryview(data).cast("B")
@@ -81,23 +92,34 @@ class _PatientFile(io.RawIOBase):
         try:
             while self.failure is None and len(rest):
                 rest = rest[self._raw.write(rest) :]
-        except OSError as error:
-            self.failure = error
+        except (OSError, ValueError) as error:
+            self.fail(error)
         return size
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
-        return self._raw.seek(offset, whence)
+        try:
+            return self._raw.seek(offset, whence)
+        except (OSError, ValueError) as error:
+            self.fail(error)
+            return offset
 
     def tell(self) -> int:
-        return self._raw.tell()
+        try:
+            return self._raw.tell()
+        except (OSError, ValueError) as error:
+            self.fail(error)
+            return 0
 
     def truncate(self, size: int | None = None, /) -> int:
         try:
             if self.failure is None:
                 return self._raw.truncate(size)
-        except OSError as error:
-            self.failure = error
-        return self._raw.tell() if size is None else size
+        except (OSError, ValueError) as error:
+            self.fail(error)
+        return self.tell() if size is None else size
+
+    def flush(self) -> None:
+        """Do nothing: there is no buffer."""
 
     def readable(self) -> bool:
         return True
@@ -107,3 +129,34 @@ class _PatientFile(io.RawIOBase):
 
     def seekable(self) -> bool:
         return True
+
+
+_CALLED_BY_HDF5 = frozenset(
+    getattr(_PatientFile, name).__code__
+    for name in ("readinto", "write", "seek", "tell", "truncate", "flush")
+)
+
+
+def hold_back(error: BaseException, frame: FrameType | None) -> bool:
+    """Keep what a signal handler is about to raise while the HDF5 library is writing.
+
+    The library would not stand it. It is raised instead as soon as the writing is left.
+
+    Parameters
+    ----------
+    error : BaseException
+        What is to be raised.
+    frame : frame, optional
+        The frame that the handler was given.
+
+    Returns
+    -------
+    bool
+        Whether it is kept; if not, the handler may raise it.
+    """
+    while frame is not None:
+        if frame.f_code in _CALLED_BY_HDF5:
+            frame.f_locals["self"].fail(error)
+            return True
+        frame = frame.f_back
+    return False

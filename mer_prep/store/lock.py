@@ -20,8 +20,12 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mer_prep.errors import LockedError
+from mer_prep.config import make_params, parse_json_object
+from mer_prep.errors import ConfigError, LockedError
 from mer_prep.store import disk, files
+
+#: Larger ones no kernel gives.
+_LARGEST_PID = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,9 @@ class Owner:
     namespace: str = ""
 
     def __str__(self) -> str:
-        return f"process {self.pid} on {self.host}, since {self.since}: {self.command}"
+        return (
+            f"process {self.pid} on {self.host:.120}, since {self.since:.60}: {self.command:.400}"
+        )
 
 
 def process_start(pid: int) -> str | None:
@@ -99,9 +105,12 @@ def pid_namespace() -> str:
 def read_owner(path: Path) -> Owner | None:
     """Return the owner written in a lock file; None if it is gone, empty or unreadable."""
     try:
-        return Owner(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        owner: Owner = make_params(
+            Owner, parse_json_object(path.read_text(encoding="utf-8")), where="owner"
+        )
+    except (OSError, ValueError, TypeError, ConfigError):
         return None
+    return owner if 0 < owner.pid <= _LARGEST_PID else None
 
 
 def _is_here(owner: Owner) -> bool:
@@ -217,12 +226,13 @@ class Lock:
         private = self.path.with_name(f"{self.path.name}.{uuid.uuid4().hex[:12]}{files.PARTIAL}")
         try:
             disk.write_bytes(private, body, sync=True)
-            disk.link(private, self.path)
-        except FileExistsError:
-            return False
-        except OSError:
-            # A file system without hard links: exclusive creation is the next best.
-            return self._create_exclusively(body)
+            try:
+                disk.link(private, self.path)
+            except FileExistsError:
+                return False
+            except OSError:
+                # A file system without hard links: exclusive creation is the next best.
+                return self._create_exclusively(body)
         finally:
             files.discard(private)
         return True

@@ -15,6 +15,7 @@ Any HDF5 reader opens it: gzip, shuffle and Fletcher-32 checksums only, one fram
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,13 +29,19 @@ import h5py
 import numpy as np
 
 from mer_prep import __version__
-from mer_prep.config import canonical_json
-from mer_prep.errors import ShardError
+from mer_prep.config import canonical_json, parse_json, parse_json_object
+from mer_prep.errors import ShardAccessError, ShardError
 from mer_prep.store import disk, files
 from mer_prep.store.blocks import StoredArray
 from mer_prep.store.hdf5 import new_hdf5
 
 SCHEMA = 1
+
+#: Said of every file that is not what a shard is.
+_AGAIN = "delete the file and run again to recompute it"
+
+#: Bytes that one stored byte may stand for; gzip gets to 1032 where all are zero.
+_MOST_COMPRESSED = 1100
 
 
 @dataclass(frozen=True)
@@ -177,6 +184,30 @@ def _write_header(file: h5py.File, header: Header, key: str) -> None:
     attrs["mer_prep"] = __version__
 
 
+def _open_to_read(path: Path) -> h5py.File:
+    try:
+        return h5py.File(path, "r", locking=False)
+    except OSError as error:
+        if "locking flag" not in str(error):
+            raise
+        # This process has it open already, with a lock: HDF5 then wants the same again.
+        return h5py.File(path, "r")
+
+
+@contextmanager
+def reading(path: Path, what: str = "The shard") -> Iterator[None]:
+    """Turn what the HDF5 library says of a damaged or foreign file into a `ShardError`."""
+    try:
+        yield
+    except (
+        *(KeyError, ValueError, TypeError, AttributeError, IndexError),
+        *(RuntimeError, OSError, ArithmeticError, MemoryError),
+    ) as error:
+        raise ShardError(
+            f"{what} is damaged, or no file of mer-prep: {error!s:.300}.", where=path, hint=_AGAIN
+        ) from None
+
+
 @contextmanager
 def open_hdf5(path: Path) -> Iterator[h5py.File]:
     """Open a finished HDF5 file for reading.
@@ -186,12 +217,22 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
 
     Raises
     ------
+    ShardAccessError
+        If the operating system refuses it: by permissions, or by a lock that HDF5 insists on.
     ShardError
         If the file is missing or no whole HDF5 file.
     """
     try:
-        file = h5py.File(path, "r", locking=False)
+        file = _open_to_read(path)
     except OSError as error:
+        if _is_refusal(error):
+            raise ShardAccessError(
+                f"The shard cannot be opened: {error}.",
+                where=path,
+                why="it is not damaged by that, and is not made again",
+                hint="check its permissions; where locks are refused, as on network disks, "
+                "`export HDF5_USE_FILE_LOCKING=FALSE`, or take a --workspace on a local disk",
+            ) from None
         what = "is missing" if not path.exists() else f"cannot be opened: {error}"
         raise ShardError(
             f"The shard {what}.",
@@ -200,6 +241,17 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
         ) from None
     with file:
         yield file
+
+
+#: Permissions (EPERM, EACCES); locks that are held (EAGAIN) or not to be had (ENOLCK, ENOTSUPP).
+_REFUSALS = (errno.EPERM, errno.EACCES, errno.EAGAIN, errno.ENOLCK, 524)
+
+
+def _is_refusal(error: OSError) -> bool:
+    """Return whether a file was refused, whatever is in it; HDF5 may name the cause in words."""
+    return error.errno in _REFUSALS or any(
+        f"errno = {number}," in str(error) for number in _REFUSALS
+    )
 
 
 def read_header(path: Path) -> ShardHeader:
@@ -211,56 +263,51 @@ def read_header(path: Path) -> ShardHeader:
         If it is damaged, of another schema, or holds what a shard never holds (links, other
         types).
     """
-    with open_hdf5(path) as file:
-        try:
-            schema = int(file.attrs["schema"])
-            if schema != SCHEMA:
-                raise ShardError(
-                    f"The shard has schema {schema}; this mer-prep reads schema {SCHEMA}.",
-                    where=path,
-                    hint="update mer-prep" if schema > SCHEMA else "compute it again",
-                )
-            clips: dict[str, str] = {}
-            failures = []
-            for name in file:
-                _check_hard_link(file, name, path)
-                attrs = file[name].attrs
-                if "error" in attrs:
-                    failures.append(
-                        Failure(
-                            clip_id=str(attrs["clip_id"]),
-                            stage=str(attrs["failed_stage"]),
-                            error=str(attrs["error"]),
-                            message=str(attrs["message"]),
-                            clip_key=str(attrs["clip_key"]),
-                        )
-                    )
-                else:
-                    clips[str(attrs["clip_id"])] = str(attrs["clip_key"])
-            attrs = file.attrs
-            return ShardHeader(
-                path=path,
-                stage=str(attrs["stage"]),
-                stage_version=int(attrs["stage_version"]),
-                key=str(attrs["key"]),
-                corpus=str(attrs["corpus"]),
-                subject=str(attrs["subject"]),
-                params=json.loads(attrs["params"]),
-                recipe=json.loads(attrs["recipe"]),
-                requires=tuple(json.loads(attrs["requires"])),
-                created=str(attrs["created"]),
-                restricted=bool(attrs["restricted"]),
-                synthetic=bool(attrs["synthetic"]),
-                datasets=frozenset(json.loads(attrs["datasets"])),
-                clips=clips,
-                failures=tuple(failures),
-            )
-        except (KeyError, ValueError, TypeError, RuntimeError, OSError) as error:
+    with open_hdf5(path) as file, reading(path):
+        schema = int(file.attrs["schema"])
+        if schema != SCHEMA:
             raise ShardError(
-                f"The file is not a shard of mer-prep, or is damaged: {error}.",
+                f"The shard has schema {schema}; this mer-prep reads schema {SCHEMA}.",
                 where=path,
-                hint="delete it and run again",
-            ) from None
+                hint="update mer-prep" if schema > SCHEMA else "compute it again",
+            )
+        clips: dict[str, str] = {}
+        failures = []
+        for name in file:
+            check_hard_link(file, name, path)
+            attrs = file[name].attrs
+            if group_name(str(attrs["clip_id"])) != name:
+                raise ValueError(f"the group {name!r} is of another clip")
+            if "error" in attrs:
+                failures.append(
+                    Failure(
+                        clip_id=str(attrs["clip_id"]),
+                        stage=str(attrs["failed_stage"]),
+                        error=str(attrs["error"]),
+                        message=str(attrs["message"]),
+                        clip_key=str(attrs["clip_key"]),
+                    )
+                )
+            else:
+                clips[str(attrs["clip_id"])] = str(attrs["clip_key"])
+        attrs = file.attrs
+        return ShardHeader(
+            path=path,
+            stage=str(attrs["stage"]),
+            stage_version=int(attrs["stage_version"]),
+            key=str(attrs["key"]),
+            corpus=str(attrs["corpus"]),
+            subject=str(attrs["subject"]),
+            params=parse_json_object(attrs["params"]),
+            recipe=check_recipe(parse_json_object(attrs["recipe"])),
+            requires=_texts(attrs["requires"]),
+            created=str(attrs["created"]),
+            restricted=bool(attrs["restricted"]),
+            synthetic=bool(attrs["synthetic"]),
+            datasets=frozenset(_texts(attrs["datasets"])),
+            clips=clips,
+            failures=tuple(failures),
+        )
 
 
 def read_part_header(path: Path) -> tuple[str, str, str, Mapping[str, Any]]:
@@ -271,14 +318,12 @@ def read_part_header(path: Path) -> tuple[str, str, str, Mapping[str, Any]]:
     ShardError
         If it is damaged.
     """
-    with open_hdf5(path) as file:
-        try:
-            (name,) = file
-            attrs = file[name].attrs
-            recipe = json.loads(file.attrs["recipe"])
-            return str(file.attrs["stage"]), str(attrs["clip_id"]), str(attrs["clip_key"]), recipe
-        except (KeyError, ValueError, TypeError, RuntimeError, OSError) as error:
-            raise ShardError(f"The part is damaged: {error}.", where=path) from None
+    with open_hdf5(path) as file, reading(path, "The part"):
+        (name,) = file
+        check_hard_link(file, name, path)
+        attrs = file[name].attrs
+        recipe = check_recipe(parse_json_object(file.attrs["recipe"]))
+        return str(file.attrs["stage"]), str(attrs["clip_id"]), str(attrs["clip_key"]), recipe
 
 
 def clip_image(path: Path, clip_id: str) -> bytes:
@@ -290,18 +335,43 @@ def clip_image(path: Path, clip_id: str) -> bytes:
         If the file is damaged or has no such clip.
     """
     name = group_name(clip_id)
-    with open_hdf5(path) as source:
-        if name not in source:
-            raise ShardError(f"The shard has no clip {clip_id}.", where=path)
-        _check_hard_link(source, name, path)
+    with open_hdf5(path) as source, reading(path):
+        check_hard_link(source, name, path)
         with h5py.File(str(path), "w", driver="core", backing_store=False) as file:
             source.copy(source[name], file, name)
             file.flush()
             return bytes(file.id.get_file_image())
 
 
-def _check_hard_link(group: h5py.Group, name: str, path: Path) -> None:
-    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+def check_recipe(recipe: dict[str, Any]) -> dict[str, Any]:
+    """Return a recipe, whose stages all have parameters; else `KeyError` or `TypeError`."""
+    if not isinstance(recipe["source"], dict) or not all(
+        isinstance(one["params"], dict) for one in recipe["stages"].values()
+    ):
+        raise TypeError("the recipe has another form")
+    return recipe
+
+
+def _texts(text: str) -> tuple[str, ...]:
+    values = parse_json(text)
+    if not isinstance(values, list) or not all(isinstance(one, str) for one in values):
+        raise TypeError(f"{values!r:.60} is no list of texts")
+    return tuple(values)
+
+
+def check_hard_link(group: h5py.Group, name: str, path: Path) -> None:
+    """Raise `ShardError` unless a group holds something of a name itself, before it is opened.
+
+    Even asking h5py whether a name is there follows its link, into another file if need be.
+    """
+    links = group.id.links
+    if not links.exists(name.encode()):
+        raise ShardError(
+            f"{group.name!r} of the file holds no {name!r}; it has {sorted(group)!s:.200}.",
+            where=path,
+            hint=_AGAIN,
+        )
+    if links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
         raise ShardError(
             f"The shard holds a link to somewhere else ({name!r}).",
             where=path,
@@ -339,14 +409,21 @@ def open_clip(
         while it is read, if a checksum is wrong.
     """
     with open_hdf5(path) as file:
-        group = file.get(group_name(clip_id))
-        if group is None:
-            raise ShardError(f"The shard has no clip {clip_id}.", where=path)
-        attributes = {name: _plain(value) for name, value in group.attrs.items()}
-        if "error" in attributes:
-            raise ShardError(f"Clip {clip_id} was quarantined: {attributes['message']}", where=path)
-        wanted = group if names is None else names
-        yield {name: _stored_array(group, name, path) for name in wanted}, attributes
+        with reading(path):
+            if not file.id.links.exists(group_name(clip_id).encode()):
+                raise ShardError(f"The shard has no clip {clip_id}.", where=path, hint=_AGAIN)
+            check_hard_link(file, group_name(clip_id), path)
+            group = file[group_name(clip_id)]
+            attributes = {name: _plain(value) for name, value in group.attrs.items()}
+            if "error" in attributes:
+                raise ShardError(
+                    f"Clip {clip_id} was quarantined: {attributes['message']}",
+                    where=path,
+                    hint="correct what is wrong with the clip, then run again",
+                )
+            wanted = group if names is None else names
+            arrays = {name: _stored_array(group, name, path) for name in wanted}
+        yield arrays, attributes
 
 
 def read_clip(
@@ -380,12 +457,7 @@ def _plain(value: Any) -> Any:
 
 
 def _stored_array(group: h5py.Group, name: str, path: Path) -> StoredArray:
-    if name not in group:
-        raise ShardError(
-            f"Clip group {group.name!r} has no dataset {name!r}; it has {sorted(group)}.",
-            where=path,
-        )
-    _check_hard_link(group, name, path)
+    check_hard_link(group, name, path)
     dataset = group[name]
     if (
         not isinstance(dataset, h5py.Dataset)
@@ -398,7 +470,25 @@ def _stored_array(group: h5py.Group, name: str, path: Path) -> StoredArray:
             where=path,
             hint="do not use this file",
         )
+    _check_stored(dataset, path)
     return StoredArray(dataset, path)
+
+
+def _check_stored(dataset: h5py.Dataset, path: Path) -> None:
+    """Raise `ShardError` if a dataset claims more than its bytes in the file can be."""
+    stored = min(dataset.id.get_storage_size(), path.stat().st_size)
+    claimed = dataset.size
+    if dataset.chunks is not None:
+        # A chunk is unpacked as a whole, even where the dataset ends within it.
+        claimed = max(claimed, math.prod(dataset.chunks))
+    if claimed * dataset.dtype.itemsize > _MOST_COMPRESSED * stored:
+        raise ShardError(
+            f"Dataset {dataset.name} claims to be {dataset.dtype} {dataset.shape}, of which "
+            f"{stored:,} bytes are stored.",
+            where=path,
+            why="reading it would take any amount of memory or time",
+            hint=_AGAIN,
+        )
 
 
 def check_shard(path: Path, *, clips: set[str] | None = None, key: str | None = None) -> None:
@@ -420,10 +510,14 @@ def check_shard(path: Path, *, clips: set[str] | None = None, key: str | None = 
     """
     header = read_header(path)
     if key is not None and header.key != key:
-        raise ShardError(f"The shard states key {header.key[:16]}, not {key[:16]}.", where=path)
+        raise ShardError(
+            f"The shard states key {header.key[:16]}, not {key[:16]}.", where=path, hint=_AGAIN
+        )
     if clips is not None and set(header.clips) != clips:
         differing = sorted(set(header.clips) ^ clips)
-        raise ShardError(f"The shard's clips differ: {', '.join(differing[:5])}.", where=path)
+        raise ShardError(
+            f"The shard's clips differ: {', '.join(differing[:5])}.", where=path, hint=_AGAIN
+        )
     if path.parent.name != header.key[:16]:
         raise ShardError(
             f"The shard of key {header.key[:16]} lies in folder {path.parent.name}.",
@@ -454,14 +548,16 @@ def check_clip(path: Path, clip_id: str, *, datasets: frozenset[str] | None = No
     with open_clip(path, clip_id) as (arrays, _):
         if datasets is not None and arrays.keys() != datasets:
             names = ", ".join(sorted(arrays.keys() ^ datasets))
-            raise ShardError(f"The datasets of {clip_id} differ: {names}.", where=path)
-        frames = len(arrays["frame_numbers"])
+            raise ShardError(f"The datasets of {clip_id} differ: {names}.", where=path, hint=_AGAIN)
+        numbers = arrays.get("frame_numbers")
+        frames = len(numbers) if numbers is not None and numbers.ndim == 1 else 0
         for name, array in arrays.items():
             bad = sum(np.count_nonzero(~np.isfinite(block)) for block in array.blocks())
             if bad:
                 raise ShardError(
                     f"Dataset {name} of {clip_id} holds {bad} values that are not finite.",
                     where=path,
+                    hint=_AGAIN,
                 )
             if frames == 0 or math.prod(array.shape) == 0:
-                raise ShardError(f"Dataset {name} of {clip_id} is empty.", where=path)
+                raise ShardError(f"Dataset {name} of {clip_id} is empty.", where=path, hint=_AGAIN)

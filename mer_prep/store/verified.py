@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from mer_prep.config import parse_json_object
 from mer_prep.store.shard import check_shard
 from mer_prep.store.text import write_atomic
 
@@ -59,7 +60,7 @@ class Verified:
         if not self._fresh:
             return
         entries = {**self._read(), **self._fresh}
-        entries = {name: of for name, of in entries.items() if (self._folder / name).exists()}
+        entries = {name: of for name, of in entries.items() if _is_there(self._folder, name)}
         try:
             write_atomic(self._index, json.dumps(entries, indent=0))
         except OSError:
@@ -71,10 +72,16 @@ class Verified:
 
     def _read(self) -> dict[str, str]:
         try:
-            loaded = json.loads(self._index.read_text(encoding="utf-8"))
+            return parse_json_object(self._index.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
-        return loaded if isinstance(loaded, dict) else {}
+
+
+def _is_there(folder: Path, name: str) -> bool:
+    try:
+        return (folder / name).exists()
+    except (OSError, ValueError):
+        return False  # no name that a file can have
 
 
 def _signature(path: Path) -> str | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +18,10 @@ from torch import Tensor, nn
 from mer_prep.errors import TrainingError
 from mer_prep.store import disk, files
 
-FORMAT = "mer-prep checkpoint 1"
+FORMAT = "mer-prep checkpoint 2"
+
+#: The form before: it has no checksum.
+UNCHECKED = "mer-prep checkpoint 1"
 
 #: Names that pickled weights go by.
 PICKLED = frozenset({".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
@@ -52,6 +57,7 @@ def save_checkpoint(
                 tensors[f"optimiser.{number}.{name}"] = torch.as_tensor(value)
     tensors = {name: one.detach().cpu().contiguous() for name, one in tensors.items()}
     metadata = {"format": FORMAT, "step": str(step), "facts": json.dumps(facts, sort_keys=True)}
+    metadata["sha256"] = _digest(tensors, metadata)
     disk.make_folder(path.parent)
     partial = path.with_name(path.name + ".partial")
     disk.library_writes(partial)
@@ -65,11 +71,14 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], int, dict[str, Any]]
     Raises
     ------
     TrainingError
-        If the file is missing, damaged, or no checkpoint of mer-prep; pickled ones are refused,
-        because reading them can run any code.
+        If the file is missing, damaged, or no checkpoint of mer-prep; if a number in it is not
+        finite. Pickled ones are refused, because reading them can run any code.
     """
     with _opened(path) as (file, step, facts):
-        return {name: file.get_tensor(name) for name in file.keys()}, step, facts  # noqa: SIM118
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        _check_digest(path, tensors, file.metadata())
+    _check_finite(path, tensors)
+    return tensors, step, facts
 
 
 def read_facts(path: Path) -> tuple[int, dict[str, Any]]:
@@ -86,21 +95,81 @@ def read_facts(path: Path) -> tuple[int, dict[str, Any]]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[Any, int, dict[str, Any]]]:
+    _check_regular(path)
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                raise TrainingError("This is no checkpoint of mer-prep.", where=path)
-            yield file, int(metadata["step"]), json.loads(metadata["facts"])
-    except FileNotFoundError:
-        raise TrainingError("There is no checkpoint.", where=path) from None
-    except (SafetensorError, OSError) as error:
+            yield file, *_described(path, file.metadata() or {})
+    except (SafetensorError, OSError, ValueError, TypeError, RuntimeError) as error:
         _refuse_pickle(path)
         raise TrainingError(
-            f"The checkpoint cannot be read: {error}.",
+            f"The checkpoint cannot be read: {error!s:.200}.",
             where=path,
             hint="delete the file, and the fold is trained again",
         ) from None
+
+
+def _check_regular(path: Path) -> None:
+    """Raise `TrainingError` unless it is a file; a pipe would be waited for, without an end."""
+    if not path.is_file():
+        there = path.exists() or path.is_symlink()
+        raise TrainingError(
+            "This is no regular file." if there else "There is no checkpoint.",
+            where=path,
+            hint="name a .safetensors file, of a fold of a run or of `mer-prep pretrain`",
+        )
+
+
+def _described(path: Path, metadata: dict[str, str]) -> tuple[int, dict[str, Any]]:
+    """Return the step and the facts that stand in the header of a checkpoint."""
+    if metadata.get("format") not in (FORMAT, UNCHECKED):
+        raise TrainingError(
+            "This is no checkpoint of mer-prep.",
+            where=path,
+            hint="take the weights of `mer-prep train` or `mer-prep pretrain`; others do not say "
+            "whom they were trained on",
+        )
+    try:
+        step, facts = metadata["step"], json.loads(metadata["facts"])
+        if not (step.isascii() and step.isdigit() and isinstance(facts, dict)):
+            raise ValueError(f"step {step:.20}, facts {metadata['facts']:.20}")
+        return int(step), facts
+    except (KeyError, ValueError, RecursionError) as error:
+        raise TrainingError(
+            f"The header of the checkpoint is damaged: {error}.",
+            where=path,
+            hint="delete the file, and the fold is trained again",
+        ) from None
+
+
+def _digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
+    """Return a SHA-256 over step, facts and tensors."""
+    found = hashlib.sha256(f"{metadata['step']} {metadata['facts']}".encode())
+    for name in sorted(tensors):
+        found.update(f"{name} {_form(tensors[name])} ".encode())
+        found.update(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
+def _check_digest(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    if metadata["format"] != UNCHECKED and _digest(tensors, metadata) != metadata.get("sha256"):
+        raise TrainingError(
+            "The checkpoint is damaged: its checksum differs.",
+            where=path,
+            why="a single bit can spoil all that is computed with it",
+            hint="delete the file, and the fold is trained again; weights from elsewhere are to "
+            "be copied again",
+        )
+
+
+def _check_finite(path: Path, tensors: dict[str, Tensor]) -> None:
+    for name, one in tensors.items():
+        if one.is_floating_point() and not bool(torch.isfinite(one).all()):
+            raise TrainingError(
+                f"The checkpoint holds numbers that are not finite, the first in {name}.",
+                where=path,
+                why="every answer of such a model is meaningless",
+                hint="delete the file, and the fold is trained again; other weights cannot be used",
+            )
 
 
 def load_model(path: Path, model: nn.Module, *, expected: dict[str, Any]) -> dict[str, Any]:
@@ -134,14 +203,36 @@ def resume(
     weights = _part(tensors, "model.")
     _check_fit(path, weights, model)
     model.load_state_dict(weights)
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in _part(tensors, "optimiser.").items():
-        number, key = name.split(".", 1)
-        state.setdefault(int(number), {})[key] = tensor
     optimiser.load_state_dict(
-        {"state": state, "param_groups": optimiser.state_dict()["param_groups"]}
+        {
+            "state": _optimiser_state(path, _part(tensors, "optimiser."), optimiser),
+            "param_groups": optimiser.state_dict()["param_groups"],
+        }
     )
     return step, facts
+
+
+def _optimiser_state(
+    path: Path, tensors: dict[str, Tensor], optimiser: torch.optim.Optimizer
+) -> dict[int, dict[str, Tensor]]:
+    """Return the optimiser's state by the number of the parameter; refuse one that does not fit."""
+    parameters = [one for group in optimiser.param_groups for one in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        number, _, key = name.partition(".")
+        known = re.fullmatch("[0-9]{1,8}", number) and int(number) < len(parameters)
+        shape = parameters[int(number)].shape if known and key != "step" else torch.Size()
+        if not known or tensor.shape != shape:
+            state.clear()
+            break
+        state.setdefault(int(number), {})[key] = tensor
+    if not state:
+        raise TrainingError(
+            "The checkpoint does not hold the optimiser that training went on with.",
+            where=path,
+            hint="delete the file, and the fold is trained again",
+        )
+    return state
 
 
 def check_facts(path: Path, facts: dict[str, Any], expected: dict[str, Any]) -> None:
@@ -149,8 +240,8 @@ def check_facts(path: Path, facts: dict[str, Any], expected: dict[str, Any]) -> 
     for name, value in expected.items():
         if facts.get(name) != value:
             raise TrainingError(
-                f"The checkpoint is of another training: its {name} is {facts.get(name)!r}, "
-                f"not {value!r}.",
+                f"The checkpoint is of another training: its {name} is {facts.get(name)!r:.80}, "
+                f"not {value!r:.80}.",
                 where=path,
                 hint="choose another --run, or delete the run to train it again",
             )
@@ -180,8 +271,8 @@ def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _check_fit(path: Path, weights: dict[str, Tensor], model: nn.Module) -> None:
-    wanted = {name: tuple(one.shape) for name, one in model.state_dict().items()}
-    found = {name: tuple(one.shape) for name, one in weights.items()}
+    wanted = {name: _form(one) for name, one in model.state_dict().items()}
+    found = {name: _form(one) for name, one in weights.items()}
     if wanted == found:
         return
     differing = sorted(
@@ -194,3 +285,8 @@ def _check_fit(path: Path, weights: dict[str, Tensor], model: nn.Module) -> None
         where=path,
         hint="use the model and preset it was trained with",
     )
+
+
+def _form(tensor: Tensor) -> str:
+    """Return type and shape of a tensor, such as ``float32 [8, 3]``."""
+    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"

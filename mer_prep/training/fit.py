@@ -8,9 +8,10 @@ had never stopped.
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,16 +23,21 @@ from mer_prep.dataset import Batch, ClipSource
 from mer_prep.errors import TrainingError
 from mer_prep.models.output import ModelOutput
 from mer_prep.store import disk
+from mer_prep.store.text import write_atomic
 from mer_prep.training.checkpoints import load_model, resume, save_checkpoint
 from mer_prep.training.distributed import mean_over_all
 from mer_prep.training.loading import Draw, View, batches
-from mer_prep.training.machine import Machine
+from mer_prep.training.machine import Machine, memory_errors
 from mer_prep.training.methods import Method
 from mer_prep.training.recipes import TrainingSettings
 from mer_prep.training.seeds import seed_of
 from mer_prep.training.selection import Evaluation, best_evaluation, evaluation_facts
 
 __all__ = ["Machine", "Trial", "View", "fit", "make_optimiser", "predict", "rate_at", "seed_of"]
+
+
+#: In the folder of a fold whose loss was no number: the step, and the clips that it drew.
+STOPPED = "stopped.json"
 
 
 @dataclass(frozen=True)
@@ -143,6 +149,9 @@ def fit(
         If the loss or its gradient is no number, or memory is short.
     """
     facts = {} if facts is None else facts
+    stopped = None if checkpoint is None else checkpoint.with_name(STOPPED)
+    if stopped is not None and machine.rank == 0 and stopped.is_file():
+        disk.remove(stopped)
     optimiser = make_optimiser(model, settings, rates=method.rates(settings))
     weights = method.weights(settings)
     begin, tried = 0, _Tried(trial, checkpoint, facts)
@@ -159,12 +168,12 @@ def fit(
             for group in optimiser.param_groups:
                 group["lr"] = group["factor"] * rate_at(step, settings)
             torch.manual_seed(_dropout_seed(seed, name, step, machine))
-            with _memory_errors(settings.batch):
+            with _memory_for(batch):
                 losses = step_losses(batch, objective)
                 optimiser.zero_grad(set_to_none=True)
-                _check_finite(losses, step, drawn, store)
+                _check_finite(losses, step, drawn, store, stopped)
                 _weighted(losses, weights).backward()
-                _limit_gradient(model, settings, step, drawn, store)
+                _limit_gradient(model, settings, step, drawn, store, stopped)
                 optimiser.step()
             on_step(step + 1, mean_over_all(losses, machine.world))
             tried.after(step + 1, model)
@@ -289,23 +298,37 @@ def _weighted(losses: dict[str, Tensor], weights: Mapping[str, float]) -> Tensor
     return torch.stack([weights[name] * one for name, one in losses.items()]).sum()
 
 
-def _check_finite(losses: dict[str, Tensor], step: int, draw: Draw, store: ClipSource) -> None:
+def _check_finite(
+    losses: dict[str, Tensor], step: int, draw: Draw, store: ClipSource, stopped: Path | None
+) -> None:
     bad = [name for name, one in losses.items() if not bool(torch.isfinite(one))]
     if bad:
-        raise _not_finite(f"The loss '{bad[0]}'", step, draw, store)
+        raise _not_finite(f"The loss '{bad[0]}'", step, draw, store, stopped)
 
 
 def _limit_gradient(
-    model: nn.Module, settings: TrainingSettings, step: int, draw: Draw, store: ClipSource
+    model: nn.Module,
+    settings: TrainingSettings,
+    step: int,
+    draw: Draw,
+    store: ClipSource,
+    stopped: Path | None,
 ) -> None:
     """Clip the gradient if settings say so; refuse one that is no number in any case."""
     limit = settings.clip_gradient or math.inf
     norm = nn.utils.clip_grad_norm_(model.parameters(), limit)
     if not bool(torch.isfinite(norm)):
-        raise _not_finite("The gradient", step, draw, store)
+        raise _not_finite("The gradient", step, draw, store, stopped)
 
 
-def _not_finite(what: str, step: int, draw: Draw, store: ClipSource) -> TrainingError:
+def _not_finite(
+    what: str, step: int, draw: Draw, store: ClipSource, stopped: Path | None
+) -> TrainingError:
+    """Return the error, and leave the clips of the step beside the checkpoint."""
+    if stopped is not None and not draw.rank:
+        facts = {"what": what, "fold": draw.name, "step": step + 1}
+        facts["clips"] = draw.clips(store, step)
+        write_atomic(stopped, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
     return TrainingError(
         f"{what} is not a finite number in step {step + 1} of fold {draw.name}.",
         where=f"the clips of that step: {', '.join(draw.clips(store, step))}",
@@ -315,20 +338,14 @@ def _not_finite(what: str, step: int, draw: Draw, store: ClipSource) -> Training
     )
 
 
-@contextmanager
-def _memory_errors(batch: int) -> Iterator[None]:
-    """Turn PyTorch's out-of-memory error into one that says what to do."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        short = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        if not short and "can't allocate memory" not in str(error):
-            raise
-        raise TrainingError(
-            f"Memory is short for a batch of {batch} samples.",
-            hint="lower --folds-per-gpu (on the CPU --jobs), or --batch, which makes another run; "
-            "checkpoints so far are kept",
-        ) from None
+def _memory_for(batch: Batch) -> AbstractContextManager[None]:
+    """Return the context in which too little memory for a batch is explained, with its shapes."""
+    shapes = [
+        f"{one.name} {list(tensor.shape)}"
+        for one, tensor in zip(dataclasses.fields(batch), batch.tensors(), strict=True)
+        if tensor is not None
+    ]
+    return memory_errors(f"a batch of {len(batch.labels)} samples ({', '.join(shapes)})")
 
 
 @torch.no_grad()
@@ -374,8 +391,8 @@ def predict(
         outputs = found.setdefault(clip_id, [])
         for start in range(0, len(samples), batch):
             given = view.centre(store.batch(samples[start : start + batch]))
-            given = given.to(torch.device(machine.device))
-            with _memory_errors(batch), machine.autocast():
+            with _memory_for(given), machine.autocast():
+                given = given.to(torch.device(machine.device))
                 output = method.apply(model, given)
             outputs.append((output.on_cpu(), given.to(torch.device("cpu"))))
     return found

@@ -7,11 +7,12 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from torch import nn
 
 from mer_prep.errors import LeakError, TrainingError
+from mer_prep.protocols import person_of
 from mer_prep.store import disk, files
 from mer_prep.training.checkpoints import read_checkpoint, read_facts
 
@@ -51,8 +52,8 @@ class Loaded:
     tensors, parameters : int
         Tensors taken over, and the numbers in them.
     kept : tuple of str
-        Tensors of the model that keep their random values, because the file has none of that name
-        and shape.
+        Tensors of the model that keep their random values, because the file has none of that name,
+        shape and type.
     unused : tuple of str
         Tensors of the file that the model has no place for.
     """
@@ -99,7 +100,9 @@ def read_init(path: Path) -> tuple[Init, dict[str, list[str]]]:
     """
     _, facts = read_facts(path)
     seen = facts.get("lineage")
-    if not seen:
+    if not _is_lineage(seen) or not all(
+        isinstance(facts.get(one), str) for one in ("model", "preset")
+    ):
         raise TrainingError(
             "The weights do not say whom they were trained on.",
             where=path,
@@ -110,6 +113,18 @@ def read_init(path: Path) -> tuple[Init, dict[str, list[str]]]:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     corpora = tuple(seen["corpora"])
     return Init(sha256, facts["model"], facts["preset"], corpora, len(seen["subjects"])), seen
+
+
+def _is_lineage(seen: object) -> TypeGuard[dict[str, list[str]]]:
+    """Return whether something is as `lineage` gives it, and names anybody."""
+    return (
+        isinstance(seen, dict)
+        and all(
+            isinstance(seen.get(name), list) and all(isinstance(one, str) for one in seen[name])
+            for name in ("corpora", "subjects", "sources")
+        )
+        and bool(seen["subjects"])
+    )
 
 
 def check_unseen(
@@ -126,7 +141,9 @@ def check_unseen(
     tested : mapping of str to (str, str)
         Subject and digest of the source of every clip that is tested in some fold, by clip id.
     """
-    subjects = sorted({subject for subject, _ in tested.values()} & set(seen["subjects"]))
+    # The same people may have another spelling, or be in another corpus.
+    people = {person_of(subject) for subject in seen["subjects"]}
+    subjects = sorted({subject for subject, _ in tested.values() if person_of(subject) in people})
     sources = set(seen["sources"])
     clips = sorted(one for one, (_, source) in tested.items() if _short(source) in sources)
     if subjects or clips:
@@ -169,14 +186,18 @@ def load_init(path: Path, model: nn.Module, *, name: str) -> Loaded:
     tensors, _, facts = read_checkpoint(path)
     if facts.get("model") != name:
         raise TrainingError(
-            f"The weights are of the model '{facts.get('model')}', not '{name}'.", where=path
+            f"The weights are of the model '{facts.get('model')!s:.80}', not '{name}'.",
+            where=path,
+            hint=f"take weights of {name}, or train the other model by --model",
         )
     wanted = model.state_dict()
     found = {
         key.removeprefix("model."): one for key, one in tensors.items() if key.startswith("model.")
     }
     fitting = {
-        key: one for key, one in found.items() if key in wanted and wanted[key].shape == one.shape
+        key: one
+        for key, one in found.items()
+        if key in wanted and (wanted[key].shape, wanted[key].dtype) == (one.shape, one.dtype)
     }
     if not fitting:
         raise TrainingError(

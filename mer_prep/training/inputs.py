@@ -16,8 +16,16 @@ from typing import Any
 import numpy as np
 
 from mer_prep.checks import suggest
+from mer_prep.config import parse_json_object
 from mer_prep.dataset import PreparedClip
-from mer_prep.errors import ConfigError, ManifestError, MotionError, NoFaceError, ShardError
+from mer_prep.errors import (
+    ConfigError,
+    ManifestError,
+    MotionError,
+    NoFaceError,
+    ShardError,
+    TrainingError,
+)
 from mer_prep.manifest import SYNTHETIC_MARK, Clip
 from mer_prep.protocols import Member
 from mer_prep.sources.clips import measure_video
@@ -31,7 +39,7 @@ from mer_prep.stages import all_stages
 from mer_prep.stages.base import Arrays, build_stages
 from mer_prep.stages.plan import Recipe
 from mer_prep.stages.worker import check_output
-from mer_prep.store.shard import read_clip, read_header
+from mer_prep.store.shard import check_recipe, read_clip, read_header
 from mer_prep.store.text import write_atomic
 from mer_prep.training.methods import Method
 from mer_prep.training.study import ClipEntry, Study, load_clips
@@ -151,6 +159,30 @@ def _shard_recipe(workspace: Workspace, study: Study) -> Mapping[str, Any]:
     return recipe
 
 
+def _kept_recipe(path: Path) -> Mapping[str, Any]:
+    """Return the parameters of the stages that lie in a run.
+
+    Raises
+    ------
+    TrainingError
+        If the file is damaged.
+    """
+    try:
+        facts = check_recipe(parse_json_object(path.read_text(encoding="utf-8")))
+        for name in ("pairs", "apex"):
+            if not isinstance(facts["stages"]["flow"]["params"].get(name, ""), str):
+                raise TypeError(f"'{name}' of the flow is no text")
+        for one in facts["stages"].values():
+            one["version"], one["identity"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise TrainingError(
+            f"The stages of the run cannot be read: {error!s:.200}.",
+            where=path,
+            hint="delete the file: its shards tell the same, as long as they are there",
+        ) from None
+    return facts
+
+
 def recipe_of(workspace: Workspace, run: Path, study: Study) -> tuple[Recipe, tuple[str, ...]]:
     """Return the stages with the parameters that a study was prepared with.
 
@@ -169,20 +201,27 @@ def recipe_of(workspace: Workspace, run: Path, study: Study) -> tuple[Recipe, tu
         If neither the run nor any of its shards tells the parameters.
     """
     kept = run / RECIPE
-    if kept.is_file():
-        facts: Mapping[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
-    else:
-        facts = _shard_recipe(workspace, study)
+    facts = _kept_recipe(kept) if kept.is_file() else _shard_recipe(workspace, study)
     settings: dict[str, Any] = {name: one["params"] for name, one in facts["stages"].items()}
     settings["flow"] = {**settings["flow"]}
     if not study.method.sees_flow:
         settings["flow"]["engine"] = "auto"
     settings["source"] = facts["source"]
     notes = []
-    if settings["flow"].get("apex") == "annotated" and settings["flow"]["pairs"] == "onset-apex":
+    if (
+        settings["flow"].get("apex") == "annotated"
+        and settings["flow"].get("pairs") == "onset-apex"
+    ):
         # A video or a folder has no annotation.
         settings["flow"]["apex"] = "annotated-or-spotted"
-    recipe = Recipe(*build_stages(all_stages(), study.method.stages(), settings))
+    try:
+        recipe = Recipe(*build_stages(all_stages(), study.method.stages(), settings))
+    except ConfigError as error:
+        raise TrainingError(
+            f"The clips of the run were prepared as this mer-prep cannot: {error.what}",
+            where=kept,
+            hint="use the version of mer-prep that the run was trained with",
+        ) from None
     for name, stage in recipe.stages.items():
         before = facts["stages"].get(name)
         if before is None:

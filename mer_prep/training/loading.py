@@ -38,7 +38,7 @@ from mer_prep.dataset import (
 )
 from mer_prep.errors import MerPrepError
 from mer_prep.store.shard import open_clip, read_clip
-from mer_prep.training.machine import LOADERS, Machine, fits
+from mer_prep.training.machine import LOADERS, Machine, fits, memory_errors
 from mer_prep.training.methods import Method
 from mer_prep.training.methods.base import Labelled
 from mer_prep.training.seeds import seed_of
@@ -282,9 +282,10 @@ def open_clips(
     """Return the clips of a study, in memory on a device or in their shards."""
     if loader == "stream":
         return StreamedClips(entries, workspace=workspace, method=method)
-    return ClipStore(
-        (load_clip(workspace, entry, method) for entry in entries), device=torch.device(device)
-    )
+    with memory_errors(f"{len(entries)} clips on {device}, all at a time"):
+        return ClipStore(
+            (load_clip(workspace, entry, method) for entry in entries), device=torch.device(device)
+        )
 
 
 class _Steps(Dataset[Any]):

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from mer_prep.checks import check_option
-from mer_prep.errors import ConfigError, DependencyError
+from mer_prep.errors import ConfigError, DependencyError, TrainingError
 
 PRECISIONS = ("float32", "bf16")
 LOADERS = ("auto", "resident", "stream")
@@ -64,7 +64,8 @@ class Machine:
 
     def place(self, model: ModuleT) -> ModuleT:
         """Return the model on the device; on CUDA its pictures have their channels last."""
-        model = model.to(self.device)
+        with memory_errors(f"the model on {self.device}"):
+            model = model.to(self.device)
         if self.cuda:
             for parameter in model.parameters():
                 if parameter.dim() == 4:
@@ -109,6 +110,33 @@ class Machine:
             "compiled": self.compiled,
             "deterministic": self.deterministic,
         }
+
+
+@contextlib.contextmanager
+def memory_errors(what: str) -> Iterator[None]:
+    """Turn an error of too little memory into one that says what to do.
+
+    Parameters
+    ----------
+    what : str
+        What memory is short for, as the end of the sentence.
+
+    Raises
+    ------
+    TrainingError
+        If memory is short within the context.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        short = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not short and "can't allocate memory" not in str(error):
+            raise
+        raise TrainingError(
+            f"Memory is short for {what}.",
+            hint="lower --folds-per-gpu (on the CPU --jobs), take --loader stream, or lower "
+            "--batch, which makes another run; checkpoints so far are kept",
+        ) from None
 
 
 def choose_device(name: str) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from mer_prep.config import parse_json_object
 from mer_prep.dataset import Batch
 from mer_prep.errors import TrainingError
 from mer_prep.metrics import FAILURE_LIMIT, landmark_errors
@@ -117,15 +119,23 @@ class LossLog:
         kept = [",".join(("step", *self.names))]
         if self.path.exists():
             # A process that was killed may have left the last line cut off.
-            lines = self.path.read_text(encoding="utf-8").split("\n")[1:-1]
-            kept += [line for line in lines if int(line.split(",")[0]) < step]
+            kept += [line for line in self._lines() if int(line.partition(",")[0]) < step]
         write_atomic(self.path, "\n".join(kept) + "\n")
+
+    def _lines(self) -> list[str]:
+        """Return the lines that hold a step and its losses; others are no loss to anyone."""
+        text = self.path.read_text(encoding="utf-8", errors="replace")
+        number = r"([+-]?(\d+(\.\d+)?(e[+-]?\d+)?|inf|nan))?"
+        line = re.compile(rf"\d{{1,9}}(,{number}){{{len(self.names)}}}", re.ASCII)
+        return [one for one in text.split("\n")[1:-1] if line.fullmatch(one)]
 
     def last(self, count: int) -> dict[str, float]:
         """Return the mean losses of the last steps by name."""
-        with self.path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))[-count:]
-        found = {name: [float(row[name]) for row in rows if row[name]] for name in self.names}
+        rows = [line.split(",")[1:] for line in self._lines()][-count:]
+        found = {
+            name: [float(row[column]) for row in rows if row[column]]
+            for column, name in enumerate(self.names)
+        }
         return {name: sum(values) / len(values) for name, values in found.items() if values}
 
 
@@ -143,11 +153,21 @@ def read_fold(path: Path) -> dict[str, Any]:
         If the file is missing or damaged.
     """
     try:
-        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        facts = parse_json_object(path.read_text(encoding="utf-8"))
+        for name, kind in _FACTS_OF_A_FOLD.items():
+            if not isinstance(facts[name], kind) or isinstance(facts[name], bool):
+                raise TypeError(f"'{name}' is {facts[name]!r:.60}")
+        for name in ("inner_subjects", "absent_classes"):
+            if not all(isinstance(one, str) for one in facts[name]):
+                raise TypeError(f"'{name}' is {facts[name]!r:.60}")
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise TrainingError(
-            f"The facts of a fold cannot be read: {error}.",
+            f"The facts of a fold cannot be read: {error!s:.200}.",
             where=path,
             hint="delete the folder of the fold, and it is trained again",
         ) from None
     return facts
+
+
+#: What the scores of a run take of the facts of its folds.
+_FACTS_OF_A_FOLD = {"step": int, "inner_subjects": list, "absent_classes": list, "computed": dict}

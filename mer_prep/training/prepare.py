@@ -21,10 +21,11 @@ from mer_prep.stages.base import build_stages
 from mer_prep.stages.plan import Recipe, SubjectPlan, make_plan
 from mer_prep.stages.runner import Runner
 from mer_prep.store.shard import read_clip, read_header
+from mer_prep.training.cards import model_card
 from mer_prep.training.initial import check_unseen, read_init
 from mer_prep.training.methods import Method, method_of
 from mer_prep.training.methods import architecture as architecture_of
-from mer_prep.training.recipes import model_card, with_changes
+from mer_prep.training.recipes import with_changes
 from mer_prep.training.seeds import seed_of
 from mer_prep.training.selection import Selection
 from mer_prep.training.study import ClipEntry, Study

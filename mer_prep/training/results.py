@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,8 +21,9 @@ from mer_prep.stages.base import library_versions
 from mer_prep.store.key import digest
 from mer_prep.store.text import write_atomic
 from mer_prep.training.auxiliary import auxiliary_of, auxiliary_scores, parts_of
+from mer_prep.training.cards import model_card
 from mer_prep.training.predictions import read_fold
-from mer_prep.training.recipes import Published, model_card
+from mer_prep.training.recipes import Published
 from mer_prep.training.selection import LEAKY_WARNING
 from mer_prep.training.study import Study, finished, fold_folder
 
@@ -48,23 +50,82 @@ def read_predictions(run: Path, study: Study) -> list[Row]:
     rows: list[Row] = []
     for fold in study.folds:
         path = fold_folder(run, fold) / "predictions.csv"
-        with path.open(newline="", encoding="utf-8") as file:
-            rows += csv.DictReader(file)
+        rows += _rows(path, study)
     found = [row["clip_id"] for row in rows]
     wanted = [clip_id for fold in study.folds for clip_id in fold.test]
     if sorted(found) != sorted(wanted):
         raise TrainingError(
-            "The predictions are not those of the clips that the folds test.", where=run
+            "The predictions are not those of the clips that the folds test.",
+            where=run,
+            hint="the files were changed; delete the folder `folds` and train again",
         )
-    labels = {one.clip_id: one.label for one in study.clips}
+    entries = {one.clip_id: one for one in study.clips}
+    fields = {tuple(row) for row in rows}
     for row in rows:
-        if row["label"] != str(labels[row["clip_id"]]):
+        entry = entries[row["clip_id"]]
+        if (row["corpus"], row["subject"]) != (entry.corpus, entry.subject) or len(fields) > 1:
+            raise TrainingError(
+                f"The predictions say another corpus, subject or column of {entry.clip_id} than "
+                "the study and the other folds.",
+                where=run,
+                hint="the files were changed; delete the folder of that fold and train it again",
+            )
+        if row["label"] != str(entry.label):
             raise TrainingError(
                 f"The predictions have another label of {row['clip_id']} than the study.",
                 where=run,
                 hint="the files were changed; delete the folder of that fold and train it again",
             )
     return rows
+
+
+#: Columns that every prediction has, and those of numbers, where it has them.
+_TEXTS = ("clip_id", "corpus", "subject", "fold", "label", "predicted")
+_NUMBERS = ("flow_endpoint_error_px", "landmark_error_eye_centres")
+_COUNTS = ("landmark_failures", "frames")
+
+
+def _rows(path: Path, study: Study) -> list[Row]:
+    """Return the predictions of one fold, checked.
+
+    Raises
+    ------
+    TrainingError
+        If the file is damaged or was changed.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows: list[Row] = list(csv.DictReader(file, strict=True))
+        for number, row in enumerate(rows, start=1):
+            try:
+                _check_row(row, study)
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(f"clip {number}: {error}") from None
+    except (OSError, ValueError, csv.Error) as error:
+        raise TrainingError(
+            f"The predictions of a fold cannot be read: {error!s:.200}.",
+            where=path,
+            hint="delete the folder of the fold, and it is trained again",
+        ) from None
+    return rows
+
+
+def _check_row(row: Mapping[Any, Any], study: Study) -> None:
+    if not all(isinstance(value, str) for value in row.values()) or None in row:
+        raise ValueError("it has other cells than the heading")
+    for name in _TEXTS:
+        if not row[name]:
+            raise ValueError(f"it has no {name}")
+    chances = [f"p_{name}" for name in study.classes if f"p_{name}" in row]
+    if not all(0 <= float(row[name]) <= 1 for name in chances):
+        raise ValueError("a probability is none")
+    if row["predicted"] not in {str(number) for number in range(len(study.classes))}:
+        raise ValueError(f"its class is {row['predicted']!r}")
+    for name in _NUMBERS:
+        float(row.get(name) or 0)
+    for name in _COUNTS:
+        if not re.fullmatch(r"\d{1,9}", row.get(name, "0"), re.ASCII):
+            raise ValueError(f"its {name} is {row[name]!r:.60}")
 
 
 def write_results(run: Path, study: Study) -> dict[str, Any]:

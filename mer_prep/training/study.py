@@ -17,9 +17,16 @@ from urllib.parse import quote
 
 from torch import nn
 
-from mer_prep.config import canonical_json, key_values
+from mer_prep.config import (
+    canonical_json,
+    check_plain,
+    key_values,
+    make_params,
+    parse_json_object,
+)
 from mer_prep.dataset import ClipSource, PreparedClip, Statistics
-from mer_prep.errors import ConfigError, TrainingError
+from mer_prep.errors import ConfigError, MerPrepError, TrainingError
+from mer_prep.manifest import check_relative
 from mer_prep.protocols import Fold
 from mer_prep.store import disk
 from mer_prep.store.key import digest
@@ -40,6 +47,9 @@ from mer_prep.training.start import (
     start_model,
     study_view,
 )
+
+#: What is told of a study and decides nothing.
+_UNDIGESTED = frozenset({"findings", "apex"})
 
 
 @dataclass(frozen=True)
@@ -160,7 +170,7 @@ class Study:
 
     def digest(self) -> str:
         """Return the SHA-256 of everything that decides the result."""
-        facts = {key: one for key, one in self.facts().items() if key not in {"findings", "apex"}}
+        facts = {key: one for key, one in self.facts().items() if key not in _UNDIGESTED}
         facts["training"] = key_values(self.training)
         return digest(facts)
 
@@ -168,19 +178,60 @@ class Study:
 def study_from(facts: Mapping[str, Any]) -> Study:
     """Return the study that `Study.facts` described."""
     values = dict(facts)
-    values["architecture"] = METHODS[values["model"]].Config(**values["architecture"])
-    values["training"] = TrainingSettings(**values["training"])
-    values["classes"] = tuple(values["classes"])
-    values["findings"] = tuple(values.get("findings", ()))
-    values["clips"] = tuple(ClipEntry(**one) for one in values["clips"])
+    check_plain(Study, values, where="study")
+    config = METHODS[values["model"]].Config
+    check_plain(config, values["architecture"], where="architecture")
+    values["architecture"] = config(**values["architecture"])
+    values["training"] = make_params(TrainingSettings, values["training"], where="training")
+    values["classes"] = _texts(values["classes"])
+    values["findings"] = _texts(values.get("findings", []))
+    values["clips"] = tuple(_entry(one) for one in values["clips"])
     values["folds"] = tuple(
-        Fold(one["name"], tuple(one["train"]), tuple(one["test"])) for one in values["folds"]
+        Fold(_text(one["name"]), _texts(one["train"]), _texts(one["test"]))
+        for one in values["folds"]
     )
-    values["selection"] = Selection(**values.get("selection", {}))
+    values["selection"] = make_params(Selection, values.get("selection", {}), where="selection")
     if values.get("init"):
         init = values["init"]
-        values["init"] = Init(**(init | {"corpora": tuple(init["corpora"])}))
-    return Study(**values)
+        check_plain(Init, init, where="init")
+        values["init"] = Init(**(init | {"corpora": _texts(init["corpora"])}))
+    study = Study(**values)
+    _check_study(study)
+    return study
+
+
+def _entry(facts: Mapping[str, Any]) -> ClipEntry:
+    check_plain(ClipEntry, facts, where="clip")
+    for stage, path in facts["shards"].items():
+        _text(stage)
+        check_relative(_text(path), where=f"shard of {facts['clip_id']:.80}")
+    return ClipEntry(**facts)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r:.60} is no text")
+    return value
+
+
+def _texts(values: Any) -> tuple[str, ...]:
+    if not isinstance(values, list) or not all(isinstance(one, str) for one in values):
+        raise TypeError(f"{values!r:.60} is no list of texts")
+    return tuple(values)
+
+
+def _check_study(study: Study) -> None:
+    """Raise `ValueError` if clips, classes and folds of a study do not belong together."""
+    known = {one.clip_id for one in study.clips}
+    if len(known) < len(study.clips) or not known or not study.folds:
+        raise ValueError("clips stand twice, or there are none")
+    if not all(0 <= one.label < len(study.classes) for one in study.clips):
+        raise ValueError("a label is of no class")
+    if not all({*fold.train, *fold.test} <= known for fold in study.folds):
+        raise ValueError("a fold holds clips that are none of the study")
+    for name in ("clip_lists", "annotations", "left_out", "apex"):
+        if not isinstance(getattr(study, name), dict):
+            raise ValueError(f"'{name}' is no table")
 
 
 def open_run(folder: Path, study: Study) -> None:
@@ -199,24 +250,55 @@ def open_run(folder: Path, study: Study) -> None:
     before = read_study(folder)
     if before.digest() != study.digest():
         old, new = before.facts(), study.facts()
-        names = [name for name in new if old.get(name) != new[name]]
+        names = [one for one in _differing(old, new) if one.partition(".")[0] not in _UNDIGESTED]
+        more = f" and {len(names) - 8} more" if len(names) > 8 else ""
         raise ConfigError(
-            f"The run holds another study: {', '.join(names)} differ.",
+            f"The run holds another study: {', '.join(names[:8])}{more} differ.",
             where=folder,
             why="folds of two studies would be scored as one",
             hint="choose another name by --run, or delete the folder",
         )
 
 
+def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Return the keys whose values differ, those of tables as ``training.steps``."""
+    names: list[str] = []
+    for key in sorted(old.keys() | new.keys()):
+        before, now = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(now, dict):
+            names += [f"{key}.{one}" for one in _differing(before, now)]
+        elif before != now:
+            names.append(key)
+    return names
+
+
 def read_study(folder: Path) -> Study:
-    """Return the study of a run's folder."""
+    """Return the study of a run's folder.
+
+    Raises
+    ------
+    ConfigError
+        If the folder holds no run.
+    TrainingError
+        If its configuration is damaged, or names shards outside of the workspace.
+    """
     path = folder / "config.json"
     try:
-        return study_from(json.loads(path.read_text(encoding="utf-8")))
+        return study_from(parse_json_object(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise ConfigError("There is no run here.", where=folder) from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise TrainingError(f"The configuration cannot be read: {error}.", where=path) from None
+        raise ConfigError(
+            "There is no run here.", where=folder, hint="train one by `mer-prep train`"
+        ) from None
+    except (
+        *(OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError),
+        MerPrepError,
+    ) as error:
+        what = error.what if isinstance(error, MerPrepError) else f"{type(error).__name__}: {error}"
+        raise TrainingError(
+            f"The configuration cannot be read: {what!s:.300}.",
+            where=path,
+            hint="copy the run again from where it was made, or delete its folder and train again",
+        ) from None
 
 
 def load_clips(workspace: Path, study: Study) -> list[PreparedClip]:
@@ -305,7 +387,7 @@ def run_fold(
             "fold": fold.name,
             "selection": study.selection.kind,
             "step": read_facts(path)[0],
-            "evaluations": done["evaluations"],
+            "evaluations": done.get("evaluations", []),
             "inner_subjects": list(held_out),
             "training_clips": len(fitted),
             "absent_classes": absent_classes(study, fitted),

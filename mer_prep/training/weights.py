@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mer_prep.checks import suggest
+from mer_prep.config import parse_json_object
 from mer_prep.dataset import Statistics
 from mer_prep.errors import ConfigError, LeakError, TrainingError
 from mer_prep.protocols import Fold, Member, check_folds, protocol_card
@@ -63,14 +63,13 @@ def read_results(run: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        return parse_json_object(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise TrainingError(
-            f"The results cannot be read: {error}.",
+            f"The results cannot be read: {error!s:.200}.",
             where=path,
             hint="run the same `mer-prep train` again; it only scores a finished run",
         ) from None
-    return results
 
 
 def check_weights(run: Path, folds: Sequence[Fold]) -> None:

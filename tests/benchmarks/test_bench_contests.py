@@ -14,7 +14,7 @@ from mer_prep.errors import DecodeError
 from mer_prep.ops.similarity import compose, face_transform, invert
 from mer_prep.stages.landmarks import LandmarkParams
 from mer_prep.synth.clips import scene_truth
-from mer_prep.synth.video import write_video
+from mer_prep.videos import write_video
 
 SMALL = (200, 160)
 

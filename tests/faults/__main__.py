@@ -1,66 +1,60 @@
-"""Sweep the operations with faults and print a table: ``python -m tests.faults [NAME ...]``."""
+"""Try every fault in full and print a table: ``python -m tests.faults [WORD ...]``."""
 
 from __future__ import annotations
 
-import itertools
+import os
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
-from tests.faults.faulty import KINDS
-from tests.faults.operations import OPERATIONS
-from tests.faults.sweep import Sweep
+from tests.faults.catalogue import catalogue, try_case
 
-_WORDS = {"done": "went on", "error": "stopped with an error", "killed": "died"}
+_ROW = "{number:>2}  {title:<58} {tried:>6} {seconds:>8}  {outcome}"
 
 
-def main(names: Sequence[str]) -> int:
-    """Sweep the named operations, or all; return the exit code."""
-    unknown = sorted(set(names) - set(OPERATIONS))
-    if unknown:
-        print(f"unknown: {', '.join(unknown)}; there are {', '.join(OPERATIONS)}", file=sys.stderr)
+def main(words: Sequence[str]) -> int:
+    """Try the faults whose number, name or title has one of the words, or all."""
+    cases = {
+        name: case
+        for name, case in catalogue().items()
+        if not words or any(_fits(word, name, case.title) for word in words)
+    }
+    if not cases:
+        print(f"no fault has {', '.join(words)} in its name", file=sys.stderr)
         return 2
-    print(f"{'operation':<18} {'fault':<10} {'tried':>5} {'lost':>5} {'seconds':>8}  outcome")
-    lost = 0
-    for name in names or OPERATIONS:
-        with tempfile.TemporaryDirectory() as folder:
-            lost += _sweep(name, Path(folder))
-    print("nothing was lost" if not lost else f"SOMETHING WAS LOST {lost} times")
-    return 1 if lost else 0
+    print(_ROW.format(number="#", title="fault", tried="tried", seconds="seconds", outcome=""))
+    started, total, failed = time.monotonic(), 0, 0
+    context = get_context("spawn")
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), context, max_tasks_per_child=8) as pool:
+        for name, (tried, seconds, problem) in zip(cases, pool.map(try_case, cases), strict=True):
+            case = cases[name]
+            number = len(case.without)
+            good = f"stood; {number} of {number} protections missed when taken away"
+            title = case.title if len(case.title) <= 58 else case.title[:57] + "…"
+            print(
+                _ROW.format(
+                    number=case.number,
+                    title=title,
+                    tried=f"{tried:,}",
+                    seconds=f"{seconds:.1f}",
+                    outcome=problem or good,
+                ),
+                flush=True,
+            )
+            total += tried
+            failed += bool(problem)
+    minutes = (time.monotonic() - started) / 60
+    end = f"{failed} FAULTS WERE NOT STOOD" if failed else "all were stood"
+    print(f"{len(cases)} faults, tried {total:,} times in {minutes:.1f} min: {end}")
+    return 1 if failed else 0
 
 
-def _sweep(name: str, folder: Path) -> int:
-    for one in ("sources", "work"):
-        (folder / one).mkdir()
-    sweep = Sweep(OPERATIONS[name](folder / "sources"), folder / "work")
-    lost = 0
-    for kind in KINDS:
-        started = time.monotonic()
-        tried, problems, outcomes = 0, [], {}
-        for number in itertools.count(1):
-            try:
-                tally = sweep.run(kind, [number])
-            except AssertionError as problem:
-                problems.append(str(problem))
-                outcomes["LOST"] = len(problems)
-            else:
-                if not tally.tried:
-                    break
-                for how in tally.outcomes:
-                    outcomes[_WORDS[how]] = outcomes.get(_WORDS[how], 0) + 1
-            tried += 1
-        said = ", ".join(f"{count} {how}" for how, count in outcomes.items())
-        seconds = time.monotonic() - started
-        print(
-            f"{name:<18} {kind:<10} {tried:>5} {len(problems):>5} {seconds:>8.1f}  {said}",
-            flush=True,
-        )
-        for problem in problems[:5]:
-            print(f"    {problem}")
-        lost += len(problems)
-    return lost
+def _fits(word: str, name: str, title: str) -> bool:
+    if word.isdecimal():
+        return name.startswith(f"{int(word):02d}-")
+    return word in name or word in title
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import itertools
 import os
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, redirect_stderr
@@ -22,6 +23,7 @@ from pkgutil import iter_modules
 from typing import TypeVar
 from unittest import mock
 
+from mer_prep import cli  # here, so that processes to come find it ready
 from mer_prep.errors import MerPrepError
 
 T = TypeVar("T")
@@ -74,20 +76,22 @@ class Case:
         Tries it; raises if the program does not stand it.
     without : mapping of str to callable
         By name, makers of contexts in which a protection is gone.
+    name : str
+        Number and name, for lists.
     needs : tuple of str
         Modules without which it cannot be tried.
+    seldom : bool
+        Whether a sample may miss what a missing protection does: the proof then takes all tries,
+        and is left to ``make faults``.
     """
 
     number: int
     title: str
     function: Callable[[Tries], None]
     without: Mapping[str, Removal]
+    name: str
     needs: tuple[str, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """Return the number and the function's name."""
-        return f"{self.number:02d}-{self.function.__name__}"
+    seldom: bool = False
 
     def can_run(self) -> bool:
         """Return whether all it needs is installed."""
@@ -112,7 +116,7 @@ class Case:
         with ExitStack() as stack:
             stack.enter_context(self.without[protection]())
             try:
-                self.run(quick=True)
+                self.run(quick=not self.seldom)
             except Exception:
                 return
         raise AssertionError(f"{self.title}: passes without {protection}")
@@ -122,17 +126,23 @@ _CASES: dict[str, Case] = {}
 
 
 def fault(
-    number: int, title: str, *, without: Mapping[str, Removal], needs: Sequence[str] = ()
+    number: int,
+    title: str,
+    *,
+    without: Mapping[str, Removal],
+    needs: Sequence[str] = (),
+    name: str | None = None,
+    seldom: bool = False,
 ) -> Callable[[Callable[[Tries], None]], Callable[[Tries], None]]:
     """Enter a function into the catalogue of faults; see `Case`."""
     if not without:
         raise ValueError(f"{title}: no protection is named")
 
     def enter(function: Callable[[Tries], None]) -> Callable[[Tries], None]:
-        case = Case(number, title, function, without, tuple(needs))
-        if case.name in _CASES:
-            raise ValueError(f"{case.name} is there twice")
-        _CASES[case.name] = case
+        full = f"{number:02d}-{name or function.__name__}"
+        if full in _CASES:
+            raise ValueError(f"{full} is there twice")
+        _CASES[full] = Case(number, title, function, without, full, tuple(needs), seldom)
         return function
 
     return enter
@@ -145,6 +155,20 @@ def catalogue() -> dict[str, Case]:
     for module in iter_modules(cases.__path__):
         import_module(f"{cases.__name__}.{module.name}")
     return dict(sorted(_CASES.items()))
+
+
+def try_case(name: str) -> tuple[int, float, str]:
+    """Return (tries, seconds, what went wrong) of a case and of the removals it names."""
+    case, started, tried, problem = catalogue()[name], time.monotonic(), 0, ""
+    try:
+        if not case.can_run():
+            return 0, 0.0, f"NOT TRIED: it needs {', '.join(case.needs)}"
+        tried = case.run(quick=False)
+        for protection in case.without:
+            case.run_without(protection)
+    except Exception as error:
+        problem = f"NOT STOOD: {type(error).__name__}: {error}"
+    return tried, time.monotonic() - started, problem
 
 
 def instead(target: str, replacement: object) -> Removal:
@@ -170,14 +194,14 @@ def refused(kind: type[MerPrepError], *words: str) -> Iterator[None]:
     """Expect an error made for people: of this kind, with these words, and saying what to do."""
     try:
         yield
-    except kind as error:
-        missing = [word for word in words if word not in str(error)]
-        assert not missing, f"{missing} not in: {error}"
-        assert error.hint, f"what to do is not said: {error}"
     except MerPrepError as error:
-        raise AssertionError(f"{type(error).__name__}, not {kind.__name__}: {error}") from error
+        found = error
     else:
         raise AssertionError("it was accepted")
+    assert isinstance(found, kind), f"{type(found).__name__}, not {kind.__name__}: {found}"
+    missing = [word for word in words if word not in str(found)]
+    assert not missing, f"{missing} not in: {found}"
+    assert found.hint, f"what to do is not said: {found}"
 
 
 @dataclass(frozen=True)
@@ -187,6 +211,14 @@ class Said:
     code: int
     out: str
     err: str
+
+    def for_people(self, code: int | None = None) -> Said:
+        """Return this if it shows no traceback, no bug, and ended with the code asked for."""
+        assert "Traceback" not in self.out + self.err, self
+        assert "unexpected" not in self.err, self.err
+        if code is not None:
+            assert self.code == code, f"exit {self.code}: {self.out}\n{self.err}"
+        return self
 
 
 def program(*arguments: object, code: int | None = None) -> Said:
@@ -204,17 +236,18 @@ def program(*arguments: object, code: int | None = None) -> Said:
     words = [str(one) for one in arguments]
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder, "out"), Path(folder, "err")
-        status = in_process(lambda: _run_program(words, out, err))
+        status = in_process(lambda: run_program(words, out, err))
         said = Said(status, _read(out), _read(err))
-    assert "Traceback" not in said.out + said.err, said
-    assert "unexpected" not in said.err, said.err
-    if code is not None:
-        assert said.code == code, f"exit {said.code}: {said.out}\n{said.err}"
-    return said
+    return said.for_people(code)
 
 
 def in_process(work: Callable[[], int]) -> int:
     """Do something in a forked process and return its exit code, or minus the signal it died of."""
+    return os.waitstatus_to_exitcode(os.waitpid(forked(work), 0)[1])
+
+
+def forked(work: Callable[[], int]) -> int:
+    """Begin something in a forked process, which exits with its result, and return its id."""
     sys.stdout.flush()
     sys.stderr.flush()
     import warnings
@@ -230,12 +263,11 @@ def in_process(work: Callable[[], int]) -> int:
             traceback.print_exc()
         finally:
             os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return child
 
 
-def _run_program(words: Sequence[str], out: Path, err: Path) -> int:
-    from mer_prep import cli
-
+def run_program(words: Sequence[str], out: Path, err: Path) -> int:
+    """Run mer-prep in this process, which is to end then; what it prints goes to two files."""
     sys.argv = ["mer-prep", *words]
     with (
         open(out, "w", encoding="utf-8", errors="surrogateescape") as said,
@@ -243,6 +275,8 @@ def _run_program(words: Sequence[str], out: Path, err: Path) -> int:
         redirect(said),
         redirect_stderr(wrong),
     ):
+        os.dup2(said.fileno(), 1)  # for libraries in C, and for processes started from here
+        os.dup2(wrong.fileno(), 2)
         try:
             cli.main()
         except SystemExit as end:
@@ -271,9 +305,12 @@ __all__ = [
     "catalogue",
     "damaged",
     "fault",
+    "forked",
     "in_process",
     "instead",
     "nothing",
     "program",
     "refused",
+    "run_program",
+    "try_case",
 ]

@@ -7,7 +7,9 @@ import pytest
 from tests.faults.catalogue import Case, catalogue
 
 CASES = catalogue()
-REMOVALS = [(case, protection) for case in CASES.values() for protection in case.without]
+REMOVALS = [
+    (case, protection) for case in CASES.values() for protection in case.without if not case.seldom
+]
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))

@@ -15,7 +15,7 @@ from mer_prep.sources.affwild2 import read_labels, runs_of_one_class, split_even
 from mer_prep.sources.corpus import import_corpus
 from mer_prep.sources.facts import corpus_facts
 from mer_prep.sources.frames import ClipFrames
-from mer_prep.synth.video import write_video
+from mer_prep.videos import write_video
 
 HEADER = "Neutral,Anger,Disgust,Fear,Happiness,Sadness,Surprise"
 ANNOTATIONS = "EXPR_Recognition_Challenge/Train_Set"

@@ -10,11 +10,11 @@ import pytest
 from corpus_trees import clip_named, codes, only, write_frame
 
 import mer_prep
+from mer_prep import videos
 from mer_prep.errors import AnnotationError, ConfigError, ManifestError
 from mer_prep.manifest import read_manifest, read_record, write_manifest
 from mer_prep.sources.corpus import import_corpus
 from mer_prep.sources.frames import ClipFrames
-from mer_prep.synth import video
 
 
 def write_clip(folder: Path, numbers: range, *, tint: int = 0) -> None:
@@ -121,9 +121,9 @@ def test_several_expressions_of_one_clip(root):
     ]
 
 
-def test_the_example_of_the_readme_is_read(tmp_path):
-    readme = Path(mer_prep.__file__).parent.parent / "README.md"
-    (example,) = re.findall(r"```csv\n(.*?)```", readme.read_text(encoding="utf-8"), re.DOTALL)
+def test_the_example_of_the_how_to_is_read(tmp_path):
+    page = Path(mer_prep.__file__).parent.parent / "docs" / "how-to" / "own-videos.md"
+    (example,) = re.findall(r"```text\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
     for name in ("EP01", "EP02", "EP03"):
         for number in range(1, 42):
             write_frame(tmp_path / "clips" / name / f"img{number}.jpg", number)
@@ -395,7 +395,7 @@ def test_a_damaged_video_is_noticed(root):
     path = root / "carl" / "film.mp4"
     path.parent.mkdir()
     images = np.random.default_rng(0).integers(0, 255, (40, 48, 64, 3), dtype=np.uint8)
-    video.write_video(path, images, fps=25.0)
+    videos.write_video(path, images, fps=25.0)
     data = bytearray(path.read_bytes())
     start = len(data) // 4
     data[start : 2 * start] = bytes(start)

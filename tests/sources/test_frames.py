@@ -26,7 +26,7 @@ from mer_prep.sources.frames import (
     stat_signature,
 )
 from mer_prep.sources.index import current_digests
-from mer_prep.synth.video import write_video
+from mer_prep.videos import write_video
 from tests.conftest import MakeClip, write_frame
 
 

@@ -97,7 +97,7 @@ def test_a_quarantined_clip_says_why_when_it_is_read(shard: Path) -> None:
 def test_an_unknown_clip_and_dataset_are_named(shard: Path) -> None:
     with pytest.raises(ShardError, match="no clip toy/sub01/EP77"):
         read_clip(shard, "toy/sub01/EP77")
-    with pytest.raises(ShardError, match="no dataset 'strain'"):
+    with pytest.raises(ShardError, match="holds no 'strain'"):
         read_clip(shard, "toy/sub01/EP01_01", ["strain"])
 
 

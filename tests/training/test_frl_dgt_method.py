@@ -15,11 +15,12 @@ from mer_prep.dataset import TESTED, Batch, ClipStore, flip  # noqa: E402
 from mer_prep.errors import ConfigError, TrainingError  # noqa: E402
 from mer_prep.models.frl_dgt import warp  # noqa: E402
 from mer_prep.store.shard import group_name  # noqa: E402
+from mer_prep.training.cards import model_card  # noqa: E402
 from mer_prep.training.fit import Machine, View, fit, make_optimiser, predict  # noqa: E402
 from mer_prep.training.loading import Draw, load_clip, open_clips, resident_bytes  # noqa: E402
 from mer_prep.training.methods import architecture, method_of  # noqa: E402
 from mer_prep.training.methods.frl_dgt import ANY, NEAR, any_pairs, near_pairs  # noqa: E402
-from mer_prep.training.recipes import TrainingSettings, model_card  # noqa: E402
+from mer_prep.training.recipes import TrainingSettings  # noqa: E402
 from mer_prep.training.study import fold_folder, open_run, run_fold  # noqa: E402
 from tests.bars import CLIPS, FOLDS, one_thread, shard_name, study  # noqa: E402
 

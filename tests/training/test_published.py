@@ -8,8 +8,8 @@ import pytest
 
 from mer_prep.models.mol import PRESETS
 from mer_prep.protocols import Fold
+from mer_prep.training.cards import model_card
 from mer_prep.training.methods import architecture
-from mer_prep.training.recipes import model_card
 from mer_prep.training.results import _published
 from mer_prep.training.selection import LEAKY, Selection
 from mer_prep.training.study import ClipEntry, Study

@@ -14,12 +14,13 @@ from mer_prep.dataset import Batch, ClipStore  # noqa: E402
 from mer_prep.errors import ConfigError, TrainingError  # noqa: E402
 from mer_prep.models.mol import PRESETS, Mol  # noqa: E402
 from mer_prep.models.output import ModelOutput  # noqa: E402
+from mer_prep.training.cards import MODELS, model_card  # noqa: E402
 from mer_prep.training.checkpoints import read_checkpoint, save_checkpoint  # noqa: E402
 from mer_prep.training.fit import Machine, rate_at  # noqa: E402
 from mer_prep.training.losses import landmark_loss, mol_losses, ocular_distance  # noqa: E402
 from mer_prep.training.methods import METHODS  # noqa: E402
 from mer_prep.training.predictions import LossLog  # noqa: E402
-from mer_prep.training.recipes import MODELS, TrainingSettings, model_card  # noqa: E402
+from mer_prep.training.recipes import TrainingSettings  # noqa: E402
 from mer_prep.training.study import (  # noqa: E402
     finished,
     fold_folder,

@@ -94,17 +94,17 @@ class FrlDgtConfig:
     head_dropout: float = 0.5
 
     def __post_init__(self) -> None:
-        check_range("side", self.side, low=SIDE_MULTIPLE)
+        check_range("side", self.side, low=SIDE_MULTIPLE, high=1024)
         check_option("displacement", self.displacement, DISPLACEMENTS)
         check_option("fusion", self.fusion, FUSIONS)
         check_option("regions", self.regions, REGION_KINDS)
         check_option("feature", self.feature, FEATURES)
         check_range("scale", self.scale, low=0.01, high=4)
-        check_range("largest", self.largest, low=0, open_low=True)
-        check_range("region_size", self.region_size, low=REGION_MULTIPLE)
-        check_range("width", self.width, low=4)
-        check_range("heads", self.heads, low=1)
-        check_range("layers", self.layers, low=1)
+        check_range("largest", self.largest, low=0, high=1000, open_low=True)
+        check_range("region_size", self.region_size, low=REGION_MULTIPLE, high=1024)
+        check_range("width", self.width, low=4, high=8192)
+        check_range("heads", self.heads, low=1, high=64)
+        check_range("layers", self.layers, low=1, high=64)
         check_range("dropout", self.dropout, low=0, high=0.95)
         check_range("head_dropout", self.head_dropout, low=0, high=0.95)
         for name, multiple in (

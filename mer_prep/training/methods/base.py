@@ -72,7 +72,7 @@ class Method(ABC):
         Its architecture, an instance of `Config`.
     """
 
-    #: Its name, as in `mer_prep.training.recipes.MODELS`.
+    #: Its name, as in `mer_prep.training.cards.MODELS`.
     name: ClassVar[str]
     #: Class of its architecture.
     Config: ClassVar[type]

@@ -1,4 +1,4 @@
-"""Commands that write reports: qc."""
+"""The command qc: pages of prepared corpora."""
 
 from __future__ import annotations
 

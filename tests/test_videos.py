@@ -5,7 +5,7 @@ import pytest
 
 from mer_prep.errors import ConfigError
 from mer_prep.sources.frames import iterate_video
-from mer_prep.synth.video import write_video
+from mer_prep.videos import write_video
 
 
 def frames(count, *, grey=False):

@@ -1,0 +1,150 @@
+"""Scores of a run as parts of a page: tables, confusion matrices, subjects, losses."""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mer_prep.metrics import score
+from mer_prep.reports.charts import Line, line_chart
+from mer_prep.reports.markup import Html, render
+from mer_prep.training.cards import model_card
+from mer_prep.training.study import Study, fold_folder
+
+SCORES = {"uf1": "UF1", "uar": "UAR", "acc": "Acc", "wf1": "WF1"}
+
+#: Most points of a curve of losses.
+_POINTS = 150
+
+#: Shades of a confusion matrix, see the style sheet.
+_SHADES = 10
+
+
+def scores_table(results: Mapping[str, Any]) -> Html:
+    """Return the scores of all parts with intervals, the published ones, and those of no skill."""
+    rows = [
+        (part, found["clips"], [_interval(found, name) for name in SCORES])
+        for part, found in results["scores"].items()
+    ]
+    published = [
+        (one["part"], one["source"], [one["scores"].get(name) for name in SCORES])
+        for one in results["published"]
+    ]
+    return render(
+        "run_scores.html",
+        names=list(SCORES.values()),
+        rows=rows,
+        published=published,
+        reference=model_card(results["model"]).reference,
+        left_out=results["published_left_out"],
+        largest=_largest_class(results["scores"]["all"], results["classes"]),
+        lacking=results["scores"]["all"]["draws_lacking_class"],
+    )
+
+
+def _interval(found: Mapping[str, Any], name: str) -> tuple[float, float, float]:
+    low, high = found["interval_95"][name]
+    return found[name], low, high
+
+
+def _largest_class(found: Mapping[str, Any], classes: Sequence[str]) -> tuple[str, list[float]]:
+    """Return the largest class, and the scores of always saying it."""
+    counts = [sum(row) for row in found["confusion"]]
+    largest = max(range(len(counts)), key=lambda one: counts[one])
+    labels = [one for one, count in enumerate(counts) for _ in range(count)]
+    scores = score(labels, [largest] * len(labels), classes).summary()
+    return classes[largest], [scores[name] for name in SCORES]
+
+
+def confusion_tables(results: Mapping[str, Any]) -> Html:
+    """Return a confusion matrix for all clips and for every part, with the classes' scores."""
+    parts = [
+        (part, _confusion(found["confusion"], results["classes"]), found["classes"])
+        for part, found in results["scores"].items()
+    ]
+    return render("run_confusion.html", parts=parts, classes=results["classes"])
+
+
+def _confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> list[tuple[str, list]]:
+    rows = []
+    for name, row in zip(classes, matrix, strict=True):
+        total = sum(row)
+        shares = [count / total if total else 0.0 for count in row]
+        cells = [
+            (count, share, round(share * _SHADES)) for count, share in zip(row, shares, strict=True)
+        ]
+        rows.append((name, cells))
+    return rows
+
+
+def subjects_table(rows: Sequence[Mapping[str, str]], study: Study) -> Html:
+    """Return clips and hits of every subject, those with the fewest hits first."""
+    by_subject: dict[str, list[Mapping[str, str]]] = defaultdict(list)
+    for row in rows:
+        by_subject[row["subject"]].append(row)
+    found = []
+    for subject, mine in by_subject.items():
+        right = sum(row["label"] == row["predicted"] for row in mine)
+        labels = [
+            sum(int(row["label"]) == one for row in mine) for one in range(len(study.classes))
+        ]
+        found.append((subject, len(mine), right, right / len(mine), labels))
+    found.sort(key=lambda one: (one[3], -one[1], one[0]))
+    return render("run_subjects.html", subjects=found, classes=study.classes)
+
+
+def loss_charts(run: Path, study: Study) -> Html:
+    """Return the course of every loss, as the mean over the folds."""
+    curves = mean_losses([fold_folder(run, fold) / "log.csv" for fold in study.folds])
+    charts = [
+        line_chart(
+            [Line(name, steps, values)],
+            title=f"Loss '{name}' over the steps, mean over {len(study.folds)} folds",
+            x_label="step",
+            y_label=f"loss: {name}",
+        )
+        for name, (steps, values) in curves.items()
+    ]
+    return render("run_losses.html", charts=charts, folds=len(study.folds))
+
+
+def mean_losses(logs: Sequence[Path]) -> dict[str, tuple[list[float], list[float]]]:
+    """Return steps and mean losses by name.
+
+    Parameters
+    ----------
+    logs : sequence of Path
+        ``log.csv`` of every fold; one that is missing is left out.
+
+    Returns
+    -------
+    dict of str to (list, list)
+        By loss its steps, at most 150 stretches of them, and the mean over stretch and folds.
+    """
+    sums: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    last = 1
+    for log in logs:
+        if not log.is_file():
+            continue
+        with log.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                step = int(row.pop("step"))
+                last = max(last, step)
+                for name, text in row.items():
+                    if text:
+                        sums[name][step].append(float(text))
+    width = -(-last // _POINTS)
+    found = {}
+    for name, by_step in sums.items():
+        stretches: dict[int, list[float]] = defaultdict(list)
+        for step, values in by_step.items():
+            stretches[(step - 1) // width] += values
+        ordered = sorted(stretches)
+        found[name] = (
+            [one * width + (width + 1) / 2 for one in ordered],
+            [sum(stretches[one]) / len(stretches[one]) for one in ordered],
+        )
+    return found

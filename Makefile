@@ -43,6 +43,7 @@ demo: $(INSTALLED)
 	@$(RUN) train --model mol --preset tiny --shuffle-labels --workspace $(DEMO)/workspace --jobs $(JOBS)
 	@$(RUN) status --workspace $(DEMO)/workspace
 	@echo
+	@echo "To look at them all: $(BIN)/mer-prep qc -w $(DEMO)/workspace"
 	@echo "To see a clip:  $(RUN) inspect casme2/sub01/EP02_01f --show clip.png -w $(DEMO)/workspace"
 
 # Folders are imported, checked, prepared and combined. Without any, synthetic ones are made.

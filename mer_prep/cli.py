@@ -16,6 +16,7 @@ from mer_prep.commands import (
     export,
     models,
     pretraining,
+    qc,
     report,
     spotting,
     stages,
@@ -82,7 +83,7 @@ def cli(context: click.Context, debug: bool) -> None:
 
 for module in (
     *(corpora, stages, composite, export, store, tools, spotting, pretraining, training, models),
-    *(evaluation, report),
+    *(evaluation, qc, report),
 ):
     for command in module.COMMANDS:
         cli.add_command(command)

@@ -13,6 +13,7 @@ from mer_prep.checks import suggest
 from mer_prep.errors import ManifestError, MerPrepError
 from mer_prep.manifest import ImportRecord
 from mer_prep.reports import qc_pictures as pictures
+from mer_prep.reports.embedded import data_uri
 from mer_prep.reports.markup import Html, counted, escaped, render
 from mer_prep.reports.page import Banner, Page, Section, write_page
 from mer_prep.reports.qc_card import Card, CardWork, draw_card
@@ -228,8 +229,8 @@ def _toolbar(records: Sequence[ClipRecord]) -> Html:
         states=states,
         figures=[(name, title) for name, (_, _, title, _) in FIGURES.items()],
         clips=len(records),
-        wheel=pictures.data_uri(pictures.wheel_picture(), quality=85),
-        ramp=pictures.data_uri(pictures.strain_scale(), quality=85),
+        wheel=data_uri(pictures.wheel_picture(), quality=85),
+        ramp=data_uri(pictures.strain_scale(), quality=85),
     )
 
 

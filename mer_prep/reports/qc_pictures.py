@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
-from mer_prep.errors import MerPrepError
 from mer_prep.pictures import (
     PAPER,
     colour_wheel,
@@ -16,6 +14,7 @@ from mer_prep.pictures import (
     flow_colours,
     zoom_to_face,
 )
+from mer_prep.reports.embedded import data_uri
 from mer_prep.reports.markup import Html, escaped
 
 #: Side of one face on a strip, px; the side of aligned frames by default.
@@ -45,21 +44,6 @@ LEAST_FLOW = 0.25
 
 #: Least strain at the end of its scale, for the same reason.
 LEAST_STRAIN = 0.01
-
-
-def data_uri(picture: np.ndarray, *, quality: int = QUALITY) -> str:
-    """Return an RGB picture, (H, W, 3) uint8, as a data URI in WebP.
-
-    Raises
-    ------
-    MerPrepError
-        If OpenCV cannot encode WebP.
-    """
-    bgr = cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2BGR)
-    good, data = cv2.imencode(".webp", bgr, [cv2.IMWRITE_WEBP_QUALITY, quality])
-    if not good:
-        raise MerPrepError("OpenCV cannot encode WebP here.", hint="`mer-prep doctor` shows OpenCV")
-    return f"data:image/webp;base64,{base64.b64encode(data.tobytes()).decode()}"
 
 
 def image(picture: np.ndarray, alt: str, *, quality: int = QUALITY) -> Html:

@@ -38,8 +38,6 @@ APEX_SOURCES = ("annotated", "spotted", "midpoint")
 
 EXPRESSION_TYPES = ("micro", "macro")
 
-LEVELS = ("error", "warning", "info")
-
 #: A file of this name in a corpus folder says that ``mer-prep synth`` made it.
 SYNTHETIC_MARK = "SYNTHETIC.txt"
 
@@ -327,29 +325,6 @@ def make_clip_id(corpus: str, subject: str, clip: str, onset: int | None = None)
     """Return the NFC-normalised clip id, with ``@onset`` if an onset is given."""
     text = f"{corpus}/{subject}/{clip}" + ("" if onset is None else f"@{onset}")
     return unicodedata.normalize("NFC", text)
-
-
-def unique_ids(clips: Sequence[Clip]) -> list[Clip]:
-    """Return the clips with ``@<onset>`` added to ids that several clips share.
-
-    Raises
-    ------
-    ManifestError
-        If two clips have the same corpus, subject, clip and onset.
-    """
-    shared = {
-        clip_id for clip_id, count in Counter(clip.clip_id for clip in clips).items() if count > 1
-    }
-    result = [
-        dataclasses.replace(
-            clip, clip_id=make_clip_id(clip.corpus, clip.subject, clip.clip, clip.onset)
-        )
-        if clip.clip_id in shared
-        else clip
-        for clip in clips
-    ]
-    check_unique(result)
-    return result
 
 
 def check_unique(clips: Iterable[Clip], *, where: str | None = None) -> None:

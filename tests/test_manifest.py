@@ -14,7 +14,6 @@ from mer_prep.manifest import (
     make_clip_id,
     read_manifest,
     read_record,
-    unique_ids,
     write_manifest,
 )
 from mer_prep.workspace import Workspace
@@ -88,17 +87,6 @@ def test_two_clips_of_one_id_are_refused_with_both_rows(
 ) -> None:
     with pytest.raises(ManifestError, match=r"stands twice \(clips 1 and 2\)"):
         store_manifest(workspace, [toy_clip(), toy_clip()])
-
-
-def test_shared_names_are_told_apart_by_onset(toy_clip: MakeClip) -> None:
-    clips = unique_ids([toy_clip(), toy_clip(onset=9), toy_clip("EP02_02")])
-    assert [clip.clip_id for clip in clips] == [
-        "toy/sub01/EP01_01@8",
-        "toy/sub01/EP01_01@9",
-        "toy/sub01/EP02_02",
-    ]
-    with pytest.raises(ManifestError, match="stands twice"):
-        unique_ids([toy_clip(), toy_clip()])
 
 
 def test_ids_are_unicode_normalised() -> None:

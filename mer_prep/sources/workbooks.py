@@ -127,14 +127,6 @@ def not_readable(path: Path, reason: object) -> AnnotationError:
     )
 
 
-def _position(match: re.Match[str]) -> tuple[int, int]:
-    """Return the row (from 1) and column (from 0) of a cell's name."""
-    column = 0
-    for letter in match[1]:
-        column = 26 * column + ord(letter) - ord("A") + 1
-    return int(match[2]), column - 1
-
-
 def too_wide(where: str, cell: str) -> AnnotationError:
     """Return the error for a sheet that reaches to a cell far away."""
     return AnnotationError(

@@ -180,11 +180,6 @@ def write_corpus(
     )
 
 
-def is_synthetic(root: Path) -> bool:
-    """Return whether a corpus folder was made by `write_corpus`."""
-    return (root / SYNTHETIC_MARK).is_file()
-
-
 def scene_of(plan: ClipPlan, layout: Layout, parameters: Mapping[str, Any]) -> Scene:
     """Return the scene of a planned clip.
 

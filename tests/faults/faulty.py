@@ -21,7 +21,7 @@ from mer_prep.errors import MerPrepError
 from mer_prep.store.disk import Call, observed
 
 #: One call fails; the disk is full from a call on; the process is killed; the power is cut.
-EIO, ENOSPC, KILLED, POWER = KINDS = ("EIO", "ENOSPC", "killed", "power cut")
+EIO, ENOSPC, KILLED, POWER = ("EIO", "ENOSPC", "killed", "power cut")
 
 _NEEDS_ROOM = frozenset({"mkdir", "create", "write", "link", "library"})
 

@@ -17,7 +17,6 @@ from mer_prep.sources.validation import expected_findings, validate_clips
 from mer_prep.synth.layouts import PlannedClip
 
 WORKBOOK = "CAS(ME)^2code_final.xlsx"
-DATE = datetime.date(2020, 4, 9)
 CODES = "CASFEcode_final"
 
 CLIPS = (

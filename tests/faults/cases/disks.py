@@ -20,6 +20,7 @@ from mer_prep.store.lock import Lock
 from mer_prep.store.shard import open_hdf5, read_header
 from tests.faults.catalogue import Tries, fault, in_process, instead, refused
 from tests.faults.toy_program import Toy, toy
+from tests.shards import changing
 
 _NOBODY = 65534
 
@@ -276,11 +277,11 @@ _NO_LOCKS = {errno.EAGAIN: "EAGAIN", errno.ENOLCK: "ENOLCK", 524: "ENOTSUPP"}
     "a file system that does not lock, or says that a file is locked",
     without={
         "asking for no lock": instead(
-            "mer_prep.store.shard.h5py.File",
+            "mer_prep.store.hdf5.h5py.File",
             lambda path, mode, **_: _locked_file(path, mode),
         ),
         "knowing a refusal from damage": instead(
-            "mer_prep.store.shard._is_refusal", lambda error: False
+            "mer_prep.store.hdf5._is_refusal", lambda error: False
         ),
     },
     needs=("h5py",),
@@ -288,6 +289,9 @@ _NO_LOCKS = {errno.EAGAIN: "EAGAIN", errno.ENOLCK: "ENOLCK", 524: "ENOTSUPP"}
 def no_locks(tries: Tries) -> None:
     one = toy(tries.fresh(), clips=1)
     one.run()
+    # HDF5 opens files without a seal by itself, and would lock them.
+    with changing(one.cache.shards()[0], sealed=False) as file:
+        file.attrs["schema"] = 1
     kept = one.bytes()
     for shard in tries.of(one.cache.shards(), quick=2):
         with _locked(shard):
@@ -299,13 +303,13 @@ def no_locks(tries: Tries) -> None:
     for number in tries.of(_NO_LOCKS, quick=3):
         problem = OSError(f"Unable to lock file, errno = {number}, error message = 'x'")
         with (
-            mock.patch("mer_prep.store.shard.h5py.File", side_effect=problem),
+            mock.patch("mer_prep.store.hdf5.h5py.File", side_effect=problem),
             refused(ShardAccessError, "HDF5_USE_FILE_LOCKING=FALSE", f"errno = {number}"),
             open_hdf5(one.cache.shards()[0]),
         ):
             pass
         # A whole shard that cannot be opened is not made again, nor taken for damaged.
-        with mock.patch("mer_prep.store.shard.h5py.File", side_effect=problem):
+        with mock.patch("mer_prep.store.hdf5.h5py.File", side_effect=problem):
             said = one.run(code=1)
         assert "HDF5_USE_FILE_LOCKING=FALSE" in said.err
         assert one.bytes() == kept

@@ -100,7 +100,7 @@ _BYTES = {
     without=_BYTES
     | {
         "files that this process has open": instead(
-            "mer_prep.store.shard._open_to_read", lambda path: _unlocked(path)
+            "mer_prep.store.hdf5._open_unsealed", lambda path: _unlocked(path)
         ),
         "a dataset that holds no open file": instead(
             "mer_prep.training.loading._Steps.__getstate__", _with_a_file

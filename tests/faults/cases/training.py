@@ -189,8 +189,7 @@ def changed_studies(tries: Tries) -> None:
     "the configuration of a run that is damaged, or names files elsewhere",
     without={
         "the look at where shards lie": instead(
-            "mer_prep.training.study.PurePosixPath",
-            lambda text: mock.Mock(is_absolute=lambda: False, parts=()),
+            "mer_prep.training.study.check_relative", nothing
         )
     },
     needs=_NEEDS,

@@ -21,7 +21,8 @@ import cv2
 import numpy as np
 
 from benchmarks.processes import peak_bytes
-from mer_prep.manifest import Clip, ImportRecord, write_manifest
+from mer_prep.manifest import Clip, ImportRecord
+from mer_prep.manifest_files import write_manifest
 from mer_prep.sources.frames import ClipFrames, source_digest
 from mer_prep.stages import all_stages
 from mer_prep.stages.base import Arrays, Stage, StageOutput, build_stages

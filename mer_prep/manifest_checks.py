@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import re
 import types
 import typing
@@ -14,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
+from mer_prep.config import parse_json
 from mer_prep.errors import ManifestError
 
 #: Control characters, of which a newline would break the lines of logs and lists.
@@ -44,10 +44,8 @@ def strict_json(text: str, *, where: str, what: str) -> dict[str, Any]:
         nests too deeply.
     """
     try:
-        found = json.loads(text, object_pairs_hook=_no_duplicate_keys, parse_constant=_no_constant)
-        if "\\u" in text:
-            json.dumps(found, ensure_ascii=False).encode()  # half of a surrogate pair is no text
-    except (ValueError, RecursionError) as error:
+        found = parse_json(text, object_pairs_hook=_no_duplicate_keys, parse_constant=_no_constant)
+    except ValueError as error:
         raise ManifestError(
             f"{what} is not valid JSON: {error}.", where=where, hint=IMPORT_AGAIN
         ) from None

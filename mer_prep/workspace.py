@@ -8,7 +8,8 @@ from pathlib import Path
 
 from mer_prep.checks import suggest
 from mer_prep.errors import ManifestError
-from mer_prep.manifest import Clip, ImportRecord, read_manifest, read_record
+from mer_prep.manifest import Clip, ImportRecord
+from mer_prep.manifest_files import read_manifest, read_record
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 import pytest
 
-from mer_prep.manifest import Clip, ImportRecord, make_clip_id, write_manifest
+from mer_prep.manifest import Clip, ImportRecord, make_clip_id
+from mer_prep.manifest_files import write_manifest
 from mer_prep.sources.frames import source_digest
 from mer_prep.workspace import Workspace
 

@@ -12,9 +12,10 @@ import h5py
 import numpy as np
 
 from mer_prep.manifest import Clip
+from mer_prep.store.merge import Header, merge
 from mer_prep.store.part import ClipResult, DatasetInfo, write_part
 from mer_prep.store.seal import open_sealed, seal
-from mer_prep.store.shard import Failure, Header, merge
+from mer_prep.store.shard import Failure
 
 
 def strip_seal(path: Path) -> None:

@@ -14,7 +14,8 @@ from mer_prep.cli import cli
 from mer_prep.composite import Composite, build_composite
 from mer_prep.errors import ConfigError, ManifestError, MerPrepError
 from mer_prep.labels import label_map_names, read_label_map
-from mer_prep.manifest import Clip, Finding, ImportRecord, write_manifest
+from mer_prep.manifest import Clip, Finding, ImportRecord
+from mer_prep.manifest_files import write_manifest
 from mer_prep.sources.corpus import SOURCES
 from mer_prep.sources.facts import corpus_facts
 from tests.invented_corpora import corpus, record, records

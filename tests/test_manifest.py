@@ -6,12 +6,10 @@ from pathlib import Path
 import pytest
 
 from mer_prep.errors import ManifestError
-from mer_prep.manifest import (
-    Finding,
-    ImportRecord,
+from mer_prep.manifest import Finding, ImportRecord, make_clip_id
+from mer_prep.manifest_files import (
     clip_from_json,
     clip_to_json,
-    make_clip_id,
     read_manifest,
     read_record,
     write_manifest,

@@ -18,6 +18,7 @@ STOREYS: tuple[tuple[str, ...], ...] = (
     (
         "manifest",
         "manifest_checks",
+        "manifest_files",
         "label_map",
         "labels",
         "balance",

@@ -231,7 +231,7 @@ def import_(
     from an optional CSV (--annotations). The frames stay where they are; the manifest and what
     was noticed go to the workspace.
     """
-    from mer_prep.manifest import write_manifest
+    from mer_prep.manifest_files import write_manifest
     from mer_prep.sources.corpus import import_corpus
 
     require_folder(root, "corpus folder")

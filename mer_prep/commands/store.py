@@ -245,7 +245,8 @@ def verify(remove_damaged: bool, workspace: Workspace, as_json: bool) -> None:
     from mer_prep.progress import Progress, duration
     from mer_prep.store import disk
     from mer_prep.store.cache import Cache
-    from mer_prep.store.shard import NewerShardError, check_shard
+    from mer_prep.store.readback import check_shard
+    from mer_prep.store.shard import NewerShardError
 
     started = time.monotonic()
     shards = Cache(workspace.cache).shards()

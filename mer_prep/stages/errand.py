@@ -14,7 +14,8 @@ from mer_prep.sources.frames import source_digest
 from mer_prep.stages.scratch import scratch_folder
 from mer_prep.stages.worker import ClipReport, ClipWork
 from mer_prep.store import disk, files
-from mer_prep.store.shard import check_clip, clip_image, read_part_header
+from mer_prep.store.readback import check_clip
+from mer_prep.store.shard import clip_image, read_part_header
 
 Process = Callable[[ClipWork], ClipReport]
 

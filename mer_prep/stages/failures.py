@@ -12,7 +12,7 @@ from typing import Any
 from mer_prep.config import parse_json_object
 from mer_prep.errors import LockedError
 from mer_prep.stages.plan import Recipe, SubjectPlan, settings_key
-from mer_prep.stages.runner import RunSummary
+from mer_prep.stages.summary import RunSummary
 from mer_prep.store.lock import Lock
 from mer_prep.store.text import write_atomic
 from mer_prep.workspace import Workspace

@@ -13,8 +13,8 @@ from mer_prep.errors import ConfigError, ManifestError, MotionError
 from mer_prep.manifest import Clip
 from mer_prep.ops.magnify import METHODS, magnify
 from mer_prep.sources.frames import ClipFrames
-from mer_prep.stages.align import onset_index
 from mer_prep.stages.base import Arrays, Field, Stage, StageOutput
+from mer_prep.stages.key_frames import onset_index
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from mer_prep.sources.index import current_digests
 from mer_prep.stages.base import SourceParams, Stage, library_versions
 from mer_prep.store.cache import Cache, Listing
 from mer_prep.store.key import digest, shard_key
-from mer_prep.store.shard import Failure, Header, NewerShardError, ShardHeader, read_header
+from mer_prep.store.merge import Header
+from mer_prep.store.shard import Failure, NewerShardError, ShardHeader, read_header
 from mer_prep.store.verified import Verified
 from mer_prep.workspace import Workspace
 

@@ -15,7 +15,9 @@ from mer_prep.store import files
 from mer_prep.store.cache import Cache
 from mer_prep.store.key import shard_key
 from mer_prep.store.lock import Lock
-from mer_prep.store.shard import Failure, check_clip, check_shard, merge
+from mer_prep.store.merge import merge
+from mer_prep.store.readback import check_clip, check_shard
+from mer_prep.store.shard import Failure
 from mer_prep.store.verified import Verified
 
 

@@ -257,11 +257,6 @@ def survey(workspace: Workspace) -> Survey:
     return Survey(tuple(corpora), tuple(results), failed, tuple(notes), failures)
 
 
-def _place(stage: str, order: Sequence[str]) -> int:
-    """Return the place of a stage in the order of all; one of another mer-prep comes last."""
-    return order.index(stage) if stage in order else len(order)
-
-
 def _current(
     group: list[ShardHeader], expected: _Expectations
 ) -> tuple[list[ShardHeader], set[Path]]:

@@ -8,23 +8,13 @@ from typing import Any
 import h5py
 import numpy as np
 
-from mer_prep.errors import ShardError
+from mer_prep.store.damage import foreign
 
 #: Most attributes of an object, and most bytes of one whose length its type states.
 MOST_ATTRIBUTES = 1000
 MOST_ATTRIBUTE_BYTES = 2**24
 
 _SCALARS = (h5py.h5t.STRING, h5py.h5t.INTEGER, h5py.h5t.FLOAT)
-
-
-def foreign(what: str, path: Path) -> ShardError:
-    """Return the error for something that a shard never holds."""
-    return ShardError(
-        what,
-        where=path,
-        why="no shard of mer-prep does; the file was made or changed by something else",
-        hint="do not use this file; delete it and run again to compute it anew",
-    )
 
 
 def read_attributes(holder: h5py.Group | h5py.Dataset, path: Path) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import numpy as np
 
 from mer_prep.errors import MerPrepError, ShardError
 from mer_prep.store.attributes import read_attributes
+from mer_prep.store.damage import AGAIN
 
 #: Bytes of an array that are in hand at a time when it is read or checked block by block.
 BLOCK_BYTES = 2 * 2**20
@@ -116,7 +117,7 @@ class StoredArray:
             raise ShardError(
                 f"Dataset {self._dataset.name} is damaged: {error}.",
                 where=self._path,
-                hint="delete the shard and run again to recompute it",
+                hint=AGAIN,
             ) from None
 
     def __iter__(self) -> Iterator[np.ndarray]:

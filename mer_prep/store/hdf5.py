@@ -18,9 +18,8 @@ import numpy as np
 
 from mer_prep.errors import MerPrepError, ShardAccessError, ShardError
 from mer_prep.store import disk, files
+from mer_prep.store.damage import AGAIN
 from mer_prep.store.seal import SEALED_SCHEMAS, open_sealed, seal
-
-AGAIN = "delete the file and run again to compute it anew"
 
 
 @contextmanager
@@ -103,7 +102,7 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
             raise ShardError(
                 f"The shard {what}.",
                 where=path,
-                hint="`mer-prep verify` lists damaged shards; delete it and run again to recompute",
+                hint=f"{AGAIN}; `mer-prep verify` lists all that are damaged",
             ) from None
         if ought:
             raise ShardError(
@@ -138,22 +137,6 @@ def _is_refusal(error: OSError) -> bool:
 
 def _number(value: Any) -> int:
     return int(value) if isinstance(value, np.integer) else 0
-
-
-@contextmanager
-def as_shard_error(path: Path) -> Iterator[None]:
-    """Turn what a file that is no shard, or damaged, makes of reading it into one error."""
-    try:
-        yield
-    except (
-        *(LookupError, ValueError, TypeError, AttributeError, ArithmeticError),
-        *(RuntimeError, OSError, MemoryError),
-    ) as error:
-        raise ShardError(
-            f"The file is not a shard of mer-prep, or is damaged: {error!s:.300}.",
-            where=path,
-            hint=AGAIN,
-        ) from None
 
 
 class _PatientFile(io.RawIOBase):

@@ -1,4 +1,4 @@
-"""The part: one clip's result of one stage in a file of its own, until `shard.merge` gathers it."""
+"""The part: one clip's result of one stage in a file of its own, until `merge` gathers it."""
 
 from __future__ import annotations
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from mer_prep.errors import ShardError
+from mer_prep.store.damage import AGAIN
 
 #: Bytes that have a checksum of their own.
 BLOCK_BYTES = 2**14
@@ -176,7 +177,7 @@ def open_sealed(path: Path) -> SealedFile | None:
                 "The checksums at the end of the file are damaged.",
                 where=path,
                 why="what it holds can no longer be trusted",
-                hint="delete it and run again to compute it again",
+                hint=AGAIN,
             )
         stack.pop_all()
     return SealedFile(raw, size, block, struct.unpack(f"<{len(table) // 4}I", table))

@@ -17,11 +17,9 @@ what HDF5 knows of lies the seal, see `mer_prep.store.seal`.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +27,11 @@ import h5py
 import numpy as np
 
 from mer_prep import __version__
-from mer_prep.config import canonical_json
 from mer_prep.errors import ShardError
-from mer_prep.store import disk, files
-from mer_prep.store.attributes import foreign, read_attribute, read_attributes
+from mer_prep.store.attributes import read_attribute, read_attributes
 from mer_prep.store.blocks import StoredArray
-from mer_prep.store.hdf5 import AGAIN, as_shard_error, new_hdf5, open_hdf5
+from mer_prep.store.damage import AGAIN, as_shard_error, foreign
+from mer_prep.store.hdf5 import open_hdf5
 from mer_prep.store.strict import clip_group, stored_array
 
 #: 2 since every file is sealed; what 1 holds is the same.
@@ -94,95 +91,6 @@ def group_name(clip_id: str) -> str:
     return clip_id.split("/", 2)[2].replace("/", "∕")
 
 
-@dataclass(frozen=True)
-class Header:
-    """Root attributes of a shard to be written."""
-
-    stage: str
-    stage_version: int
-    params: Mapping[str, Any]
-    recipe: Mapping[str, Any]
-    requires: Sequence[str]
-    libraries: Mapping[str, str]
-    corpus: str
-    subject: str
-    restricted: bool
-    synthetic: bool
-    datasets: Sequence[str]
-
-
-def merge(
-    target: Path,
-    header: Header,
-    key: str,
-    parts: Mapping[str, Path],
-    failures: Sequence[Failure],
-) -> None:
-    """Gather clips into one shard and publish it.
-
-    Parameters
-    ----------
-    target : Path
-        Where the shard appears. The caller holds its lock; what killed writers left unfinished of
-        it is removed.
-    header : Header
-        Root attributes.
-    key : str
-        Key of the shard.
-    parts : mapping of str to Path
-        For every clip id the file that has its result: a part, or another shard.
-    failures : sequence of Failure
-        Quarantined clips.
-
-    Raises
-    ------
-    ShardError
-        If writing fails or what was written does not read back; nothing is published then.
-    """
-    disk.make_folder(target.parent)
-    files.discard_unfinished(target)
-    partial = files.partial_path(target)
-    size = sum(path.stat().st_size for path in set(parts.values()))
-    try:
-        with files.explained(target, size):
-            with new_hdf5(partial, target=target, needed=size) as (file, _):
-                _write_header(file, header, key)
-                for clip_id in sorted(parts):
-                    name = group_name(clip_id)
-                    with open_hdf5(parts[clip_id]) as source:
-                        source.copy(source[name], file, name)
-                for failure in sorted(failures, key=lambda f: f.clip_id):
-                    group = file.create_group(group_name(failure.clip_id))
-                    group.attrs["clip_id"] = failure.clip_id
-                    group.attrs["clip_key"] = failure.clip_key
-                    group.attrs["failed_stage"] = failure.stage
-                    group.attrs["error"] = failure.error
-                    group.attrs["message"] = failure.message
-            check_shard(partial, clips=set(parts), key=key)
-            files.publish(partial, target)
-    finally:
-        files.discard(partial)
-
-
-def _write_header(file: h5py.File, header: Header, key: str) -> None:
-    attrs = file.attrs
-    attrs["schema"] = SCHEMA
-    attrs["stage"] = header.stage
-    attrs["stage_version"] = header.stage_version
-    attrs["params"] = canonical_json(header.params)
-    attrs["recipe"] = canonical_json(header.recipe)
-    attrs["key"] = key
-    attrs["requires"] = json.dumps(list(header.requires))
-    attrs["libraries"] = canonical_json(header.libraries)
-    attrs["corpus"] = header.corpus
-    attrs["subject"] = header.subject
-    attrs["restricted"] = header.restricted
-    attrs["synthetic"] = header.synthetic
-    attrs["datasets"] = json.dumps([*header.datasets, "frame_numbers"])
-    attrs["created"] = datetime.now(UTC).isoformat(timespec="seconds")
-    attrs["mer_prep"] = __version__
-
-
 def read_header(path: Path) -> ShardHeader:
     """Read what a shard says about itself.
 
@@ -193,10 +101,10 @@ def read_header(path: Path) -> ShardHeader:
         types).
     """
     with open_hdf5(path) as file:
-        return _header_of(file, path)
+        return header_of(file, path)
 
 
-def _header_of(file: h5py.File, path: Path) -> ShardHeader:
+def header_of(file: h5py.File, path: Path) -> ShardHeader:
     """Return what an open shard says about itself; see `read_header`."""
     with as_shard_error(path):
         attrs = read_attributes(file, path)
@@ -370,10 +278,10 @@ def open_clip(
         while it is read, if a checksum is wrong.
     """
     with open_hdf5(path) as file:
-        yield _opened_clip(file, path, clip_id, names)
+        yield opened_clip(file, path, clip_id, names)
 
 
-def _opened_clip(
+def opened_clip(
     file: h5py.File, path: Path, clip_id: str, names: Sequence[str] | None
 ) -> tuple[dict[str, StoredArray], dict[str, Any]]:
     """Return datasets and attributes of a clip of an open file; see `open_clip`."""
@@ -407,94 +315,3 @@ def read_clip(
     """
     with open_clip(path, clip_id, names) as (arrays, attributes), as_shard_error(path):
         return {name: array.whole() for name, array in arrays.items()}, attributes
-
-
-def check_shard(path: Path, *, clips: set[str] | None = None, key: str | None = None) -> None:
-    """Read a whole shard back: header, clip list, checksums, shapes and finiteness.
-
-    Parameters
-    ----------
-    path : Path
-        The shard.
-    clips : set of str, optional
-        Clip ids it must have results for.
-    key : str, optional
-        Key it must state.
-
-    Raises
-    ------
-    ShardError
-        At the first thing that is wrong.
-    """
-    with open_hdf5(path) as file:
-        _check_shard(file, path, clips, key)
-
-
-def _check_shard(file: h5py.File, path: Path, clips: set[str] | None, key: str | None) -> None:
-    header = _header_of(file, path)
-    if key is not None and header.key != key:
-        raise ShardError(
-            f"The shard states key {header.key[:16]}, not {key[:16]}.", where=path, hint=AGAIN
-        )
-    if clips is not None and set(header.clips) != clips:
-        differing = sorted(set(header.clips) ^ clips)
-        raise ShardError(
-            f"The shard's clips differ: {', '.join(differing[:5])}.", where=path, hint=AGAIN
-        )
-    if path.parent.name != header.key[:16]:
-        raise ShardError(
-            f"The shard of key {header.key[:16]} lies in folder {path.parent.name}.",
-            where=path,
-            hint=AGAIN,
-        )
-    for clip_id in header.clips:
-        _check_clip(file, path, clip_id, header.datasets)
-
-
-def check_clip(path: Path, clip_id: str, *, datasets: frozenset[str] | None = None) -> None:
-    """Read one clip of a shard or part back, block by block: checksums, shapes and finiteness.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    clip_id : str
-        The clip.
-    datasets : frozenset of str, optional
-        Datasets it must have.
-
-    Raises
-    ------
-    ShardError
-        At the first thing that is wrong.
-    """
-    with open_hdf5(path) as file:
-        _check_clip(file, path, clip_id, datasets)
-
-
-def _check_clip(file: h5py.File, path: Path, clip_id: str, datasets: frozenset[str] | None) -> None:
-    arrays, _ = _opened_clip(file, path, clip_id, None)
-    with as_shard_error(path):
-        if datasets is not None and arrays.keys() != datasets:
-            names = ", ".join(sorted(arrays.keys() ^ datasets))
-            raise ShardError(f"The datasets of {clip_id} differ: {names}.", where=path, hint=AGAIN)
-        if "frame_numbers" not in arrays:
-            raise foreign(f"Clip {clip_id} does not say which frames it is of.", path)
-        frames = len(arrays["frame_numbers"])
-        for name, array in arrays.items():
-            _check_described(array, f"{name} of {clip_id}", path)
-            bad = sum(np.count_nonzero(~np.isfinite(block)) for block in array.blocks())
-            if bad:
-                raise ShardError(
-                    f"Dataset {name} of {clip_id} holds {bad} values that are not finite.",
-                    where=path,
-                    hint=AGAIN,
-                )
-            if frames == 0 or math.prod(array.shape) == 0:
-                raise ShardError(f"Dataset {name} of {clip_id} is empty.", where=path, hint=AGAIN)
-
-
-def _check_described(array: StoredArray, name: str, path: Path) -> None:
-    # What its numbers mean is never guessed.
-    if not {"units", "axes"} <= array.attributes().keys():
-        raise foreign(f"Dataset {name} has no units or axes.", path)

@@ -14,8 +14,8 @@ import h5py
 import numpy as np
 
 from mer_prep.errors import ShardError
-from mer_prep.store.attributes import foreign
 from mer_prep.store.blocks import StoredArray
+from mer_prep.store.damage import AGAIN, foreign
 
 #: Most bytes of a chunk, which is read as a whole.
 MOST_CHUNK_BYTES = 2**28
@@ -35,7 +35,7 @@ def check_hard_link(group: h5py.Group, name: str, path: Path) -> None:
         raise ShardError(
             f"{group.name!r} of the file holds no {name!r}; it has {sorted(group)!s:.200}.",
             where=path,
-            hint="delete the file and run again to compute it again",
+            hint=AGAIN,
         )
     if links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
         raise foreign(f"The shard holds a link to somewhere else ({name!r}).", path)

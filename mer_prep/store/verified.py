@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 
 from mer_prep.config import parse_json_object
-from mer_prep.store.shard import check_shard
+from mer_prep.store.readback import check_shard
 from mer_prep.store.text import write_atomic
 
 

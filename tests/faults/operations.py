@@ -18,14 +18,8 @@ from mer_prep.export.exporter import ExportOptions, write_export
 from mer_prep.export.selection import select_items
 from mer_prep.export.target import check_target
 from mer_prep.labels import read_label_map
-from mer_prep.manifest import (
-    Clip,
-    ImportRecord,
-    make_clip_id,
-    read_manifest,
-    read_record,
-    write_manifest,
-)
+from mer_prep.manifest import Clip, ImportRecord, make_clip_id
+from mer_prep.manifest_files import read_manifest, read_record, write_manifest
 from mer_prep.protocols import Protocol, read_folds
 from mer_prep.sources.frames import source_digest
 from mer_prep.stages import worker
@@ -36,8 +30,10 @@ from mer_prep.stages.runner import Runner
 from mer_prep.store import files
 from mer_prep.store.cache import Cache
 from mer_prep.store.lock import Lock
+from mer_prep.store.merge import Header, merge
 from mer_prep.store.part import ClipResult, DatasetInfo, write_part
-from mer_prep.store.shard import Failure, Header, check_shard, merge
+from mer_prep.store.readback import check_shard
+from mer_prep.store.shard import Failure
 from mer_prep.workspace import Workspace
 from tests.conftest import write_frame
 from tests.faults.sweep import Contents, Operation

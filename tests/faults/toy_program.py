@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
-from mer_prep.manifest import Clip, ImportRecord, make_clip_id, write_manifest
+from mer_prep.manifest import Clip, ImportRecord, make_clip_id
+from mer_prep.manifest_files import write_manifest
 from mer_prep.sources.frames import source_digest
 from mer_prep.store.cache import Cache
-from mer_prep.store.shard import check_shard
+from mer_prep.store.readback import check_shard
 from mer_prep.workspace import Workspace
 from tests.conftest import write_frame
 from tests.faults.catalogue import Said, forked, program, run_program

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mer_prep.manifest import Clip, Finding, ImportRecord, make_clip_id, write_manifest
+from mer_prep.manifest import Clip, Finding, ImportRecord, make_clip_id
+from mer_prep.manifest_files import write_manifest
 from mer_prep.reports.qc import QcSummary, write_qc
 from mer_prep.sources.frames import source_digest
 from mer_prep.store.shard import Failure

@@ -14,8 +14,9 @@ from mer_prep.stages import all_stages
 from mer_prep.stages.base import build_stages
 from mer_prep.stages.plan import Recipe, ShardPlan, make_plan, shard_header
 from mer_prep.store.key import shard_key
+from mer_prep.store.merge import merge
 from mer_prep.store.part import ClipResult, DatasetInfo, write_part
-from mer_prep.store.shard import Failure, merge
+from mer_prep.store.shard import Failure
 from mer_prep.workspace import Workspace
 
 #: Side of the invented aligned frames, px.

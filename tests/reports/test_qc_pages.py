@@ -12,15 +12,16 @@ import numpy as np
 import pytest
 
 from mer_prep.errors import ConfigError, ManifestError
-from mer_prep.manifest import Clip, ImportRecord, write_manifest
+from mer_prep.manifest import Clip, ImportRecord
+from mer_prep.manifest_files import write_manifest
 from mer_prep.pictures import flow_colours
 from mer_prep.reports import qc_pictures
 from mer_prep.reports.qc import Selection, write_qc
 from mer_prep.reports.qc_card import key_frames
 from mer_prep.reports.qc_clips import ClipRecord, clip_records, figure, made_before_warnings
 from mer_prep.reports.qc_results import find_results
+from mer_prep.store.hdf5 import open_hdf5
 from mer_prep.store.seal import seal
-from mer_prep.store.shard import open_hdf5
 from tests.command_line import call
 from tests.reports.conftest import CLIPS, FAILED, LEFT_OUT, NOTICED, WARNED, import_toy
 from tests.reports.prepared import FLOW, SIDE, face, prepare

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mer_prep.errors import AnnotationError, ConfigError, ManifestError
-from mer_prep.manifest import clip_from_json, clip_to_json
+from mer_prep.manifest_files import clip_from_json, clip_to_json
 from mer_prep.sources.affwild2 import read_labels, runs_of_one_class, split_evenly
 from mer_prep.sources.corpus import import_corpus
 from mer_prep.sources.facts import corpus_facts

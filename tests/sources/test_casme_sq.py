@@ -9,7 +9,7 @@ import pytest
 from corpus_trees import clip_named, codes, only, write_frame, write_tree
 
 from mer_prep.errors import AnnotationError, ConfigError, ManifestError
-from mer_prep.manifest import clip_from_json, clip_to_json
+from mer_prep.manifest_files import clip_from_json, clip_to_json
 from mer_prep.sources.casme_sq import CONTEXT_SECONDS, published_rules
 from mer_prep.sources.corpus import import_corpus
 from mer_prep.sources.facts import corpus_facts, recognise_version

@@ -12,7 +12,7 @@ from corpus_trees import clip_named, codes, only, write_frame
 import mer_prep
 from mer_prep import videos
 from mer_prep.errors import AnnotationError, ConfigError, ManifestError
-from mer_prep.manifest import read_manifest, read_record, write_manifest
+from mer_prep.manifest_files import read_manifest, read_record, write_manifest
 from mer_prep.sources.corpus import import_corpus
 from mer_prep.sources.frames import ClipFrames
 

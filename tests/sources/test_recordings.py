@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from corpus_trees import only, write_frame, write_tree
 
-from mer_prep.manifest import Recording, read_record, write_manifest
+from mer_prep.manifest import Recording
+from mer_prep.manifest_files import read_record, write_manifest
 from mer_prep.sources.corpus import import_corpus
 from mer_prep.synth.layouts import PlannedClip
 

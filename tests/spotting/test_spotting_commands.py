@@ -12,7 +12,8 @@ from click.testing import CliRunner, Result
 
 from mer_prep.cli import cli
 from mer_prep.errors import MerPrepError
-from mer_prep.manifest import Clip, ImportRecord, Recording, write_manifest
+from mer_prep.manifest import Clip, ImportRecord, Recording
+from mer_prep.manifest_files import write_manifest
 from mer_prep.spotting import read_truth
 
 Run = Callable[..., Result]

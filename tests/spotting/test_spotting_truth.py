@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from mer_prep.errors import ConfigError, ManifestError
-from mer_prep.manifest import Clip, Finding, ImportRecord, Recording, make_clip_id, write_manifest
+from mer_prep.manifest import Clip, Finding, ImportRecord, Recording, make_clip_id
+from mer_prep.manifest_files import write_manifest
 from mer_prep.spotting import Interval, corpora_with_recordings, read_ground_truth
 from mer_prep.spotting.truth import Policy
 from mer_prep.workspace import Workspace

@@ -19,9 +19,10 @@ import pytest
 from mer_prep.errors import DependencyError
 from mer_prep.stages.base import build_stages
 from mer_prep.stages.plan import Recipe, make_plan
-from mer_prep.stages.runner import Runner, RunSummary
+from mer_prep.stages.runner import Runner
+from mer_prep.stages.summary import RunSummary
 from mer_prep.store.cache import Cache
-from mer_prep.store.shard import check_shard
+from mer_prep.store.readback import check_shard
 from mer_prep.workspace import Workspace
 from tests.conftest import MakeClip, store_manifest
 from tests.toys import TOYS, process_toy_clip

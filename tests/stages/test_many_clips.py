@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from mer_prep.config import canonical_json
-from mer_prep.manifest import Clip, ImportRecord, read_manifest, write_manifest
+from mer_prep.manifest import Clip, ImportRecord
+from mer_prep.manifest_files import read_manifest, write_manifest
 from mer_prep.protocols import Member, Protocol, check_folds, folds_digest, make_folds
 from mer_prep.sources import index
 from mer_prep.sources.index import current_digests

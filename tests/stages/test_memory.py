@@ -32,7 +32,8 @@ from mer_prep.stages.base import (
 from mer_prep.stages.failures import read_failures, record_failures
 from mer_prep.stages.flow import Flow, FlowParams, picture_blocks
 from mer_prep.stages.plan import Recipe, make_plan
-from mer_prep.stages.runner import Runner, RunSummary
+from mer_prep.stages.runner import Runner
+from mer_prep.stages.summary import RunSummary
 from mer_prep.store.blocks import Blocks, StoredArray
 from mer_prep.store.cache import Cache
 from mer_prep.store.shard import read_clip

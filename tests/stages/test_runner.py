@@ -15,10 +15,13 @@ from mer_prep.errors import ConfigError, MerPrepError, ShardError
 from mer_prep.stages.base import build_stages
 from mer_prep.stages.failures import read_failures, record_failures
 from mer_prep.stages.plan import Recipe, make_plan
-from mer_prep.stages.runner import Runner, RunSummary
+from mer_prep.stages.runner import Runner
+from mer_prep.stages.summary import RunSummary
 from mer_prep.store.cache import Cache
 from mer_prep.store.lock import Lock
-from mer_prep.store.shard import check_shard, merge, read_clip, read_header
+from mer_prep.store.merge import merge
+from mer_prep.store.readback import check_shard
+from mer_prep.store.shard import read_clip, read_header
 from mer_prep.workspace import Workspace
 from tests.conftest import MakeClip, store_manifest, write_frame
 from tests.shards import changing

@@ -12,7 +12,8 @@ from mer_prep.manifest import Clip
 from mer_prep.store.blocks import BLOCK_BYTES, Blocks, block_rows
 from mer_prep.store.disk import Call, observed
 from mer_prep.store.part import ClipResult, DatasetInfo, part_writer, write_part
-from mer_prep.store.shard import check_clip, open_clip, read_clip
+from mer_prep.store.readback import check_clip
+from mer_prep.store.shard import open_clip, read_clip
 from tests.conftest import MakeClip
 
 FLOW = DatasetInfo("px", "pair channel y x", "u v")

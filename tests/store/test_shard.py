@@ -8,17 +8,10 @@ import pytest
 
 from mer_prep.errors import ShardError
 from mer_prep.store import files
+from mer_prep.store.merge import Header, merge
 from mer_prep.store.part import ClipResult, DatasetInfo, write_part
-from mer_prep.store.shard import (
-    Failure,
-    Header,
-    check_shard,
-    group_name,
-    merge,
-    read_clip,
-    read_header,
-    read_part_header,
-)
+from mer_prep.store.readback import check_shard
+from mer_prep.store.shard import Failure, group_name, read_clip, read_header, read_part_header
 from tests.conftest import MakeClip
 from tests.shards import changing
 

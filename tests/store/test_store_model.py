@@ -21,8 +21,10 @@ from mer_prep.errors import LockedError, ShardError
 from mer_prep.store import files
 from mer_prep.store.cache import Cache
 from mer_prep.store.lock import Lock, current_owner
+from mer_prep.store.merge import merge
 from mer_prep.store.part import write_part
-from mer_prep.store.shard import Failure, check_shard, merge, read_clip, read_header
+from mer_prep.store.readback import check_shard
+from mer_prep.store.shard import Failure, read_clip, read_header
 from tests.shards import header, small_result
 
 SUBJECTS = ("sub01", "sub02")

@@ -16,8 +16,9 @@ from unittest import mock
 
 from mer_prep.errors import ShardAccessError
 from mer_prep.store.disk import Call, observed
+from mer_prep.store.hdf5 import open_hdf5
 from mer_prep.store.lock import Lock
-from mer_prep.store.shard import open_hdf5, read_header
+from mer_prep.store.shard import read_header
 from tests.faults.catalogue import Tries, fault, in_process, instead, refused
 from tests.faults.toy_program import Toy, toy
 from tests.shards import changing

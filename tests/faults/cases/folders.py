@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mer_prep.manifest import read_manifest, read_record, write_manifest
+from mer_prep.manifest_files import read_manifest, read_record, write_manifest
 from mer_prep.sources.corpus import import_corpus
 from mer_prep.sources.folders import walk
 from tests.conftest import write_frame

@@ -14,15 +14,8 @@ import numpy as np
 
 from mer_prep.errors import ShardError
 from mer_prep.stages.survey import describe_shard
-from mer_prep.store.shard import (
-    check_clip,
-    check_shard,
-    clip_image,
-    group_name,
-    read_clip,
-    read_header,
-    read_part_header,
-)
+from mer_prep.store.readback import check_clip, check_shard
+from mer_prep.store.shard import clip_image, group_name, read_clip, read_header, read_part_header
 from tests.faults.catalogue import Tries, fault, in_process, instead, nothing
 from tests.shards import CLIP, changing, small_shard
 

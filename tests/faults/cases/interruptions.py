@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from mer_prep.manifest import read_manifest
+from mer_prep.manifest_files import read_manifest
 from mer_prep.store import disk
 from mer_prep.store.disk import Call, observed
 from mer_prep.workspace import Workspace
@@ -332,7 +332,7 @@ def _write_in_place(path: Path, text: str) -> None:
     "an import killed at every change of the disk (kill -9)",
     without={
         "replacing a manifest as a whole": instead(
-            "mer_prep.manifest.write_atomic", _write_in_place
+            "mer_prep.manifest_files.write_atomic", _write_in_place
         ),
         "clearing away what killed writers left": instead(
             "mer_prep.store.text.process_start", lambda pid: "alive"

@@ -13,13 +13,16 @@ from typing import Any
 from unittest import mock
 
 from mer_prep.config import canonical_json
-from mer_prep.manifest import Clip, ImportRecord, make_clip_id, write_manifest
+from mer_prep.manifest import Clip, ImportRecord, make_clip_id
+from mer_prep.manifest_files import write_manifest
 from mer_prep.stages.base import build_stages
 from mer_prep.stages.plan import Recipe, make_plan
-from mer_prep.stages.runner import Runner, RunSummary
+from mer_prep.stages.runner import Runner
+from mer_prep.stages.summary import RunSummary
 from mer_prep.store import key
 from mer_prep.store.cache import Cache
-from mer_prep.store.shard import check_shard, read_clip, read_header
+from mer_prep.store.readback import check_shard
+from mer_prep.store.shard import read_clip, read_header
 from mer_prep.workspace import Workspace
 from tests.conftest import write_frame
 from tests.faults.catalogue import Tries, fault, instead

@@ -15,13 +15,10 @@ from typing import Any
 from unicodedata import normalize
 
 from mer_prep.errors import ManifestError, MerPrepError
-from mer_prep.manifest import (
-    Clip,
-    ImportRecord,
-    check_unique,
+from mer_prep.manifest import Clip, ImportRecord, check_unique, make_clip_id
+from mer_prep.manifest_files import (
     clip_from_json,
     clip_to_json,
-    make_clip_id,
     read_manifest,
     read_record,
     write_manifest,
@@ -115,9 +112,9 @@ def _hostile_lines() -> Iterator[str]:
     17,
     "paths in a manifest that climb, lead elsewhere, or are no paths; names that are paths",
     without={
-        "the check of paths": instead("mer_prep.manifest.check_relative", nothing),
-        "the check of names": instead("mer_prep.manifest.is_name", lambda name: True),
-        "the check of roots": instead("mer_prep.manifest.is_root", lambda root: True),
+        "the check of paths": instead("mer_prep.manifest_files.check_relative", nothing),
+        "the check of names": instead("mer_prep.manifest_files.is_name", lambda name: True),
+        "the check of roots": instead("mer_prep.manifest_files.is_root", lambda root: True),
         "the check of characters": instead("mer_prep.manifest_checks.is_plain", lambda text: True),
     },
 )
@@ -178,7 +175,7 @@ def special_files(tries: Tries) -> None:
     "a manifest cut off or changed at every byte",
     without={
         "strict lines": instead(
-            "mer_prep.manifest.clip_from_json", lambda line, where: clip_of(Path("/r"))
+            "mer_prep.manifest_files.clip_from_json", lambda line, where: clip_of(Path("/r"))
         ),
         "the digest of what was written": instead(
             "hashlib.sha256", lambda data=b"": hashlib.blake2b(b"same")
@@ -233,7 +230,7 @@ def _right(name: str, value: Any) -> bool:
     "a value of another type in every field, keys twice, deep nesting, numbers that are none",
     without={
         "the types of fields": instead(
-            "mer_prep.manifest._checked",
+            "mer_prep.manifest_files._checked",
             lambda name, value, where: tuple(value) if isinstance(value, list) else value,
         ),
         "keys that stand once": instead("mer_prep.manifest_checks._no_duplicate_keys", dict),
@@ -262,7 +259,8 @@ def mistyped_fields(tries: Tries) -> None:
     "manifests and import records of other schema versions, or that are no records at all",
     without={
         "the check of the version": instead(
-            "mer_prep.manifest.check_schema", lambda facts, schema, where: facts.pop("schema", 0)
+            "mer_prep.manifest_files.check_schema",
+            lambda facts, schema, where: facts.pop("schema", 0),
         ),
         "the types of a record": instead("mer_prep.manifest_checks.check_types", nothing),
     },
@@ -301,9 +299,9 @@ def other_versions(tries: Tries) -> None:
     19,
     "a byte-order mark, other line ends, a hundred thousand lines, a pipe in place of the file",
     without={
-        "regular files alone": instead("mer_prep.manifest._check_regular", nothing),
+        "regular files alone": instead("mer_prep.manifest_files._check_regular", nothing),
         "the byte-order mark": instead(
-            "mer_prep.manifest.strict_json",
+            "mer_prep.manifest_files.strict_json",
             lambda line, where, what: json.loads("\ufeff" + line),
         ),
     },

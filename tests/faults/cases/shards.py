@@ -11,14 +11,8 @@ from typing import Any
 
 from mer_prep.errors import ShardError
 from mer_prep.store.cache import Cache
-from mer_prep.store.shard import (
-    NewerShardError,
-    check_shard,
-    group_name,
-    open_clip,
-    read_clip,
-    read_header,
-)
+from mer_prep.store.readback import check_shard
+from mer_prep.store.shard import NewerShardError, group_name, open_clip, read_clip, read_header
 from mer_prep.workspace import Workspace
 from tests.faults.cases import keys
 from tests.faults.catalogue import (
@@ -149,7 +143,7 @@ def damaged_values(tries: Tries) -> None:
     26,
     "damaged shards in a workspace: verify lists them all, a run makes them again",
     without={
-        "reading all back when asked": instead("mer_prep.store.shard.check_shard", nothing),
+        "reading all back when asked": instead("mer_prep.store.readback.check_shard", nothing),
     },
 )
 def damaged_workspace(tries: Tries) -> None:
@@ -204,7 +198,9 @@ def _undescribed(name: str, attribute: str) -> Callable[[Path], None]:
     without={
         "the check of the schema": instead("mer_prep.store.shard._check_schema", nothing),
         "the demand of a seal": instead("mer_prep.store.hdf5.SEALED_SCHEMAS", ()),
-        "the demand of units and axes": instead("mer_prep.store.shard._check_described", nothing),
+        "the demand of units and axes": instead(
+            "mer_prep.store.readback._check_described", nothing
+        ),
     },
 )
 def other_schemas(tries: Tries) -> None:

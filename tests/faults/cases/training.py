@@ -188,9 +188,7 @@ def changed_studies(tries: Tries) -> None:
     35,
     "the configuration of a run that is damaged, or names files elsewhere",
     without={
-        "the look at where shards lie": instead(
-            "mer_prep.training.study.check_relative", nothing
-        )
+        "the look at where shards lie": instead("mer_prep.training.study.check_relative", nothing)
     },
     needs=_NEEDS,
 )

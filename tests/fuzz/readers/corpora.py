@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from mer_prep.manifest import clip_from_json, clip_to_json, read_record, write_manifest
+from mer_prep.manifest_files import clip_from_json, clip_to_json, read_record, write_manifest
 from mer_prep.sources.corpus import SOURCES, import_corpus
 from mer_prep.synth.layouts import LAYOUTS
 from mer_prep.synth.plan import plan_corpus

@@ -20,11 +20,8 @@ from mer_prep.export.selection import _composite_folds, _composite_labels, read_
 from mer_prep.export.target import check_replaceable, foreign_files
 from mer_prep.label_map import LabelMap
 from mer_prep.labels import read_label_map
-from mer_prep.manifest import (
-    Clip,
-    Finding,
-    ImportRecord,
-    Recording,
+from mer_prep.manifest import Clip, Finding, ImportRecord, Recording
+from mer_prep.manifest_files import (
     clip_from_json,
     clip_to_json,
     read_manifest,

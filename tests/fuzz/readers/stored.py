@@ -22,18 +22,10 @@ from mer_prep.stages.plan import Recipe
 from mer_prep.stages.summary import RunSummary
 from mer_prep.stages.survey import describe_shard, survey, unneeded
 from mer_prep.store.lock import Lock, Owner, Watch, current_owner
+from mer_prep.store.merge import Header, merge
 from mer_prep.store.part import ClipResult, DatasetInfo, write_part
-from mer_prep.store.shard import (
-    Failure,
-    Header,
-    check_clip,
-    check_shard,
-    clip_image,
-    merge,
-    read_clip,
-    read_header,
-    read_part_header,
-)
+from mer_prep.store.readback import check_clip, check_shard
+from mer_prep.store.shard import Failure, clip_image, read_clip, read_header, read_part_header
 from mer_prep.store.verified import Verified
 from mer_prep.workspace import Workspace
 from tests.fuzz.binaries import broken_hdf5

@@ -164,6 +164,20 @@ def parse_json_object(text: str | bytes) -> dict[str, Any]:
     return value
 
 
+def json_text(value: Any) -> str:
+    """Return a value of a JSON object that must be a text; `TypeError` if it is none."""
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r:.60} is no text")
+    return value
+
+
+def json_texts(value: Any) -> tuple[str, ...]:
+    """Return a value of a JSON object that must be a list of texts; `TypeError` if it is none."""
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        raise TypeError(f"{value!r:.60} is no list of texts")
+    return tuple(value)
+
+
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file, naming it in errors."""
     try:

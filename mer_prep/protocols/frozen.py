@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mer_prep.config import parse_json_object
+from mer_prep.config import json_text, json_texts, parse_json_object
 from mer_prep.errors import ConfigError, MerPrepError
 from mer_prep.protocols.folds import Fold, folds_digest
 from mer_prep.protocols.protocol import Protocol
@@ -102,9 +102,9 @@ def read_folds(path: Path) -> FrozenFolds:
             )
         frozen = FrozenFolds(
             protocol=_protocol(facts["protocol"]),
-            labels=_text(facts["labels"]),
-            clip_list=_text(facts["clip_list"]),
-            folds=tuple(_fold(one, _texts(facts["clips"])) for one in facts["folds"]),
+            labels=json_text(facts["labels"]),
+            clip_list=json_text(facts["clip_list"]),
+            folds=tuple(_fold(one, json_texts(facts["clips"])) for one in facts["folds"]),
         )
         stated = facts["sha256"]
     except FileNotFoundError:
@@ -134,7 +134,7 @@ def _protocol(facts: Mapping[str, Any]) -> Protocol:
     values = dict(facts)
     for side in ("train", "test"):
         if side in values:
-            values[side] = _texts(values[side])
+            values[side] = json_texts(values[side])
     try:
         return Protocol(**values)
     except MerPrepError as error:
@@ -142,21 +142,9 @@ def _protocol(facts: Mapping[str, Any]) -> Protocol:
 
 
 def _fold(facts: Mapping[str, Any], clips: Sequence[str]) -> Fold:
-    test = _texts(facts["test"])
-    train = _others(clips, test) if facts["train"] == OTHERS else _texts(facts["train"])
-    return Fold(_text(facts["name"]), train, test)
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text")
-    return value
-
-
-def _texts(values: Sequence[object]) -> tuple[str, ...]:
-    if not isinstance(values, list):
-        raise TypeError(f"{values!r} is no list")
-    return tuple(_text(one) for one in values)
+    test = json_texts(facts["test"])
+    train = _others(clips, test) if facts["train"] == OTHERS else json_texts(facts["train"])
+    return Fold(json_text(facts["name"]), train, test)
 
 
 def _others(clips: Sequence[str], test: Sequence[str]) -> tuple[str, ...]:

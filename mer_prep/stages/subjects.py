@@ -12,7 +12,7 @@ from mer_prep.errors import LockedError, ShardError
 from mer_prep.stages.plan import Recipe, ShardPlan, SubjectPlan, existing_shard, shard_header
 from mer_prep.stages.worker import ClipWork
 from mer_prep.store import files
-from mer_prep.store.cache import Cache
+from mer_prep.store.cache import PARTS, Cache
 from mer_prep.store.key import shard_key
 from mer_prep.store.lock import Lock
 from mer_prep.store.merge import merge
@@ -259,7 +259,7 @@ class Subjects:
                 except LockedError:
                     continue  # another run is making this very shard
                 for path in paths.values():
-                    if path.parent.name == ".parts":
+                    if path.parent.name == PARTS:
                         files.discard_all_of(path)
         finally:
             subject.locks.close()

@@ -12,7 +12,8 @@ from mer_prep.store import files
 from mer_prep.store.lock import is_dead, read_owner
 from mer_prep.store.shard import ShardHeader, read_header
 
-_PARTS = ".parts"
+#: Folder of the parts of a stage.
+PARTS = ".parts"
 
 
 def file_stem(corpus: str, subject: str) -> str:
@@ -42,7 +43,7 @@ class Cache:
 
     def part(self, stage: str, clip_key: str) -> Path:
         """Return the path of one clip's result that waits for its subject to be complete."""
-        return self.folder / stage / _PARTS / f"{clip_key}.h5"
+        return self.folder / stage / PARTS / f"{clip_key}.h5"
 
     def stages(self) -> list[str]:
         """Return the names of the stages that have a folder."""
@@ -61,7 +62,7 @@ class Cache:
             path
             for name in stages
             for path in (self.folder / name).glob(f"*/{stem}.h5")
-            if path.parent.name != _PARTS
+            if path.parent.name != PARTS
         )
 
     def headers(
@@ -84,7 +85,7 @@ class Cache:
 
     def parts(self) -> list[Path]:
         """Return the parts of subjects that are not complete yet."""
-        return sorted(self.folder.glob(f"*/{_PARTS}/*.h5"))
+        return sorted(self.folder.glob(f"*/{PARTS}/*.h5"))
 
     def leftovers(self) -> list[Path]:
         """Return unfinished files, if no live run could still be writing them."""

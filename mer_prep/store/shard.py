@@ -27,6 +27,7 @@ import h5py
 import numpy as np
 
 from mer_prep import __version__
+from mer_prep.config import json_texts
 from mer_prep.errors import ShardError
 from mer_prep.store.attributes import read_attribute, read_attributes
 from mer_prep.store.blocks import StoredArray
@@ -138,12 +139,12 @@ def header_of(file: h5py.File, path: Path) -> ShardHeader:
             subject=str(attrs["subject"]),
             params=_mapping(json.loads(attrs["params"])),
             recipe=parse_recipe(attrs["recipe"]),
-            requires=tuple(_names(attrs["requires"])),
+            requires=json_texts(json.loads(attrs["requires"])),
             libraries=_mapping(json.loads(attrs["libraries"])),
             created=str(attrs["created"]),
             restricted=bool(attrs["restricted"]),
             synthetic=bool(attrs["synthetic"]),
-            datasets=frozenset(_names(attrs["datasets"])),
+            datasets=frozenset(json_texts(json.loads(attrs["datasets"]))),
             clips=clips,
             failures=tuple(failures),
         )
@@ -173,13 +174,6 @@ def _mapping(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{str(value)[:40]} where names and values belong")
     return value
-
-
-def _names(text: str) -> list[str]:
-    names = json.loads(text)
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"{text[:40]} where a list of names belongs")
-    return names
 
 
 def parse_recipe(text: str) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from torch import nn
 from mer_prep.config import (
     canonical_json,
     check_plain,
+    json_text,
+    json_texts,
     key_values,
     make_params,
     parse_json_object,
@@ -183,18 +185,18 @@ def study_from(facts: Mapping[str, Any]) -> Study:
     check_plain(config, values["architecture"], where="architecture")
     values["architecture"] = config(**values["architecture"])
     values["training"] = make_params(TrainingSettings, values["training"], where="training")
-    values["classes"] = _texts(values["classes"])
-    values["findings"] = _texts(values.get("findings", []))
+    values["classes"] = json_texts(values["classes"])
+    values["findings"] = json_texts(values.get("findings", []))
     values["clips"] = tuple(_entry(one) for one in values["clips"])
     values["folds"] = tuple(
-        Fold(_text(one["name"]), _texts(one["train"]), _texts(one["test"]))
+        Fold(json_text(one["name"]), json_texts(one["train"]), json_texts(one["test"]))
         for one in values["folds"]
     )
     values["selection"] = make_params(Selection, values.get("selection", {}), where="selection")
     if values.get("init"):
         init = values["init"]
         check_plain(Init, init, where="init")
-        values["init"] = Init(**(init | {"corpora": _texts(init["corpora"])}))
+        values["init"] = Init(**(init | {"corpora": json_texts(init["corpora"])}))
     study = Study(**values)
     _check_study(study)
     return study
@@ -203,21 +205,9 @@ def study_from(facts: Mapping[str, Any]) -> Study:
 def _entry(facts: Mapping[str, Any]) -> ClipEntry:
     check_plain(ClipEntry, facts, where="clip")
     for stage, path in facts["shards"].items():
-        _text(stage)
-        check_relative(_text(path), where=f"shard of {facts['clip_id']:.80}")
+        json_text(stage)
+        check_relative(json_text(path), where=f"shard of {facts['clip_id']:.80}")
     return ClipEntry(**facts)
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r:.60} is no text")
-    return value
-
-
-def _texts(values: Any) -> tuple[str, ...]:
-    if not isinstance(values, list) or not all(isinstance(one, str) for one in values):
-        raise TypeError(f"{values!r:.60} is no list of texts")
-    return tuple(values)
 
 
 def _check_study(study: Study) -> None:

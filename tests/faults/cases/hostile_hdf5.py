@@ -362,7 +362,7 @@ def hostile_clips(tries: Tries) -> None:
         "the check of attributes": instead("mer_prep.store.attributes._is_scalar", _any),
         "the count of attributes": instead("mer_prep.store.attributes.MOST_ATTRIBUTES", 10**6),
         "the form of a recipe": instead("mer_prep.store.shard.parse_recipe", json.loads),
-        "the form of a list": instead("mer_prep.store.shard._names", json.loads),
+        "the form of a list": instead("mer_prep.store.shard.json_texts", tuple),
         "one error for all that goes wrong": instead(
             "mer_prep.store.shard.as_shard_error", lambda path: nullcontext()
         ),

@@ -16,8 +16,7 @@ from mer_prep.stages.base import SourceParams, build_stages
 from mer_prep.stages.plan import Recipe, SubjectPlan, make_plan, settings_key
 from mer_prep.stages.survey import settings_text
 from mer_prep.store.cache import Cache
-from mer_prep.store.hdf5 import open_hdf5
-from mer_prep.store.shard import ShardHeader, read_header
+from mer_prep.store.shard import ShardHeader, open_hdf5, read_header
 from mer_prep.workspace import Workspace
 
 #: What the page rests on, the best first: the recipe of one of them decides all others.

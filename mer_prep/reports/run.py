@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,6 @@ from mer_prep.reports.run_scores import (
     subjects_table,
 )
 from mer_prep.reports.wrong_clips import is_restricted, wrong_clips, wrong_rows
-from mer_prep.training.inputs import RECIPE, kept_recipe
 from mer_prep.training.results import read_predictions
 from mer_prep.training.study import Study
 from mer_prep.training.weights import read_results
@@ -50,7 +50,7 @@ def run_page(root: Path, run: Path, study: Study, *, faces: bool = True) -> Page
     Raises
     ------
     TrainingError
-        If the run is not scored yet, or a file of it is damaged.
+        If the run is not scored yet.
     """
     rows = read_predictions(run, study)
     results = scored(run)
@@ -175,8 +175,8 @@ def _auxiliary(results: Mapping[str, Any]) -> Html:
 
 
 def _cite(run: Path, results: Mapping[str, Any]) -> Html:
-    path = run / RECIPE
-    recipe = kept_recipe(path) if path.is_file() else {}
+    path = run / "recipe.json"
+    recipe = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return render(
         "run_cite.html", paragraph=methods_paragraph(results, recipe), works=citations(results)
     )

@@ -129,7 +129,7 @@ def _of_selection(
             where = f"the corpora named ({', '.join(names)})" if asked else "the workspace"
             raise ConfigError(
                 f"'{corpus}' is not among {where}.{suggest(corpus, names)}",
-                hint="write subjects as CORPUS/SUBJECT and clips as CORPUS/SUBJECT/CLIP",
+                hint="write --subject CORPUS/SUBJECT and --clip CORPUS/SUBJECT/CLIP",
             )
     return chosen
 

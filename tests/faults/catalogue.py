@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -25,6 +26,9 @@ from unittest import mock
 
 from mer_prep import cli  # here, so that processes to come find it ready
 from mer_prep.errors import MerPrepError
+
+#: Seconds after which a forked process is ended.
+_PATIENCE = 600
 
 T = TypeVar("T")
 Removal = Callable[[], AbstractContextManager[object]]
@@ -257,13 +261,22 @@ def forked(work: Callable[[], int]) -> int:
         child = os.fork()
     if child == 0:
         status = 70
+        signal.alarm(_PATIENCE)  # a process that hangs dies of it, and its case fails
         try:
+            _forget_workers()
             status = work()
         except BaseException:
             traceback.print_exc()
         finally:
             os._exit(status)
     return child
+
+
+def _forget_workers() -> None:
+    """Have this process start workers of its own; those of its parent do not answer to it."""
+    from joblib.externals.loky import reusable_executor
+
+    reusable_executor._executor = None
 
 
 def run_program(words: Sequence[str], out: Path, err: Path) -> int:

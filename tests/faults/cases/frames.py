@@ -221,6 +221,8 @@ def headers_that_will_be_refused(tries: Tries) -> None:
 def large_videos(tries: Tries) -> None:
     from mer_prep.sources.frames import iterate_video
 
+    film = tries.fresh() / "film.mp4"
+    film.write_bytes(b"\0\0\0\x18ftypisom")
     for width, height in tries.of([(8001, 8000), (50_000, 50_000), (2**20, 2**20)]):
         capture = mock.Mock()
         capture.get.side_effect = {
@@ -232,6 +234,6 @@ def large_videos(tries: Tries) -> None:
             mock.patch(_FRAMES + "cv2.VideoCapture", lambda path, capture=capture: capture),
             refused(DecodeError, f"claims frames of {width}x{height} px", "film.mp4"),
         ):
-            list(iterate_video(Path("film.mp4")))
+            list(iterate_video(film))
         capture.read.assert_not_called()
         capture.release.assert_called_once()

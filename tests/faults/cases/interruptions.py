@@ -172,7 +172,7 @@ def _has_begun(one: Toy) -> bool:
     return bool(clips_in_hand(one) or one.cache.parts())
 
 
-def until(condition: Callable[[], object], seconds: float = 20) -> None:
+def until(condition: Callable[[], object], seconds: float = 120) -> None:
     """Wait until something holds."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -162,7 +162,8 @@ def _compare(workspace: Workspace, first: str, second: str, as_json: bool) -> No
     click.echo(table(rows, ("run", "UF1", "UAR", "Acc", "WF1")))
     test = found.mcnemar
     click.echo(
-        f"accuracy differs by {100 * found.accuracy_difference:+.1f} points; only {names[0]} has "
+        f"accuracy of {names[0]} less that of {names[1]}: "
+        f"{100 * found.accuracy_difference:+.1f} points; only {names[0]} has "
         f"{test.only_first} right, only {names[1]} {test.only_second}\n"
         f"McNemar's test, exact, two-sided: p = {test.p_value:.3g}. It takes clips as independent; "
         "those of one subject are not quite."

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from mer_prep.reports.markup import Html, escaped, number
 
 #: Room around the drawing, px: left for the numbers of y, bottom for those of x and the label.
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 10, 36
+_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 10, 10, 36
 
 #: Line styles that the style sheet has.
 _STYLES = 6

@@ -58,7 +58,7 @@ class FlowParams:
     method : {'tvl1', 'farneback', 'dis'}
         Method of optical flow, at its own defaults (see `mer_prep.ops.flow`).
     engine : {'auto', 'cuda', 'cpu', 'torch', 'opencv'}
-        Implementation of the method. `cuda` and `cpu` are our own of TV-L1, for GPUs and, some 25
+        Implementation of the method. `cuda` and `cpu` are our own of TV-L1, for GPUs and, some 30
         times faster than OpenCV's, for a core; `torch` is slow and for comparison. `auto` takes
         the first of `cuda`, `cpu` and `opencv` that works on this machine.
     pairs : {'onset-apex', 'lagged', 'consecutive', 'onset-to-all'}

@@ -114,3 +114,18 @@ def test_a_histogram_counts_every_value_once():
 def test_a_histogram_of_zeros_has_one_bar():
     svg = drawn(histogram([0.0, 0.0], title="t", unit="px"))
     assert [bar.get("width") != "0.0" for bar in svg.iter("rect")] == [True]
+
+
+@pytest.mark.parametrize("values", [(1.111, 1.122), (0.1957, 0.2004)])
+def test_the_label_of_the_axis_stands_clear_of_its_numbers(values):
+    svg = drawn(
+        line_chart([Line("loss", (1, 2), values)], title="loss", x_label="step", y_label="loss")
+    )
+    numbers = [one for one in svg.iter("text") if one.get("class") == "tick end"]
+    # Digits of the page's font are at most 0.64 em wide at 11 px; the label reaches 3 px below
+    # its line, which runs upwards.
+    left = min(float(one.get("x")) - 0.64 * 11 * len(one.text) for one in numbers)
+    (label,) = (one for one in svg.iter("text") if one.get("transform"))
+    line = float(re.search(r"translate\((\d+)", label.get("transform"))[1])
+    assert max(len(one.text) for one in numbers) >= 5
+    assert line + 3 < left

@@ -60,11 +60,15 @@ def film_clip(clip: Clip, results: Sequence[Mapping[str, Any]], out: Path) -> in
     ShardError
         If landmarks, aligned frames and flow are not all there.
     ConfigError
-        For another suffix, or if the file cannot be written.
+        For another suffix, or if the name is taken by a folder or device.
+    OSError
+        If the disk refuses; what was there before stays.
     """
+    files.check_target(out)
     fps = min(SHOWN_FPS, clip.fps or SHOWN_FPS)
     partial = files.partial_path(out).with_suffix(out.suffix)
     try:
+        disk.create(partial).close()  # says why a place cannot be written, which OpenCV does not
         disk.library_writes(partial)
         count = write_video(partial, _sheets(clip, results, fps), fps=fps)
         disk.replace(partial, out)

@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from mer_prep.inspection import shards_of_flow
+from mer_prep.inspection import drawing, shards_of_flow
 from mer_prep.manifest import Clip
 from mer_prep.ops.flow import optical_flow
 from mer_prep.ops.images import to_grey
@@ -58,7 +58,9 @@ def film_clip(clip: Clip, results: Sequence[Mapping[str, Any]], out: Path) -> in
     Raises
     ------
     ShardError
-        If landmarks, aligned frames and flow are not all there.
+        If landmarks, aligned frames and flow are not all there, or do not fit each other.
+    MerPrepError
+        If the film is not whole, as on a full disk.
     ConfigError
         For another suffix, or if the name is taken by a folder or device.
     OSError
@@ -79,7 +81,7 @@ def film_clip(clip: Clip, results: Sequence[Mapping[str, Any]], out: Path) -> in
 
 def _sheets(clip: Clip, results: Sequence[Mapping[str, Any]], fps: float) -> Iterator[np.ndarray]:
     chain, _ = shards_of_flow(results, clip)
-    with ExitStack() as stack:
+    with drawing(clip.clip_id), ExitStack() as stack:
         flow, _ = stack.enter_context(open_clip(chain["flow"], clip.clip_id))
         aligned, _ = stack.enter_context(open_clip(chain["align"], clip.clip_id))
         landmarks, _ = stack.enter_context(open_clip(chain["landmarks"], clip.clip_id))

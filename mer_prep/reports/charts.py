@@ -126,9 +126,7 @@ def line_chart(
     Html
         An ``svg`` element; without any finite point a paragraph that says so.
     """
-    points = [
-        (x, y) for line in lines for x, y in zip(line.x, line.y, strict=True) if _is_drawn(y)
-    ]
+    points = [(x, y) for line in lines for x, y in zip(line.x, line.y, strict=True) if _is_drawn(y)]
     if not points:
         return Html(f'<p class="empty">{escaped(title)}: there is nothing to draw.</p>')
     x_values = [x for x, _ in points] + [marker.x for marker in markers]

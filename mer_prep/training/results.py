@@ -117,14 +117,17 @@ def _check_row(row: Mapping[Any, Any], study: Study) -> None:
         if not row[name]:
             raise ValueError(f"it has no {name}")
     chances = [f"p_{name}" for name in study.classes]
+    for name in (*chances, *_NUMBERS, *_COUNTS):
+        if name not in row:
+            raise ValueError(f"it has no column {name!r:.80}")
     if not all(0 <= float(row[name]) <= 1 for name in chances):
         raise ValueError("a probability is none")
     if row["predicted"] not in {str(number) for number in range(len(study.classes))}:
         raise ValueError(f"its class is {row['predicted']!r}")
     for name in _NUMBERS:
-        float(row.get(name) or 0)
+        float(row[name] or 0)
     for name in _COUNTS:
-        if not re.fullmatch(r"\d{1,9}", row.get(name, "0"), re.ASCII):
+        if not re.fullmatch(r"\d{1,9}", row[name], re.ASCII):
             raise ValueError(f"its {name} is {row[name]!r:.60}")
 
 

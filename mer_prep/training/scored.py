@@ -105,7 +105,8 @@ def _is_number(value: Any) -> bool:
 
 def _check_numbers(name: str, values: Any) -> None:
     for value in values:
-        if value is not None and not _is_number(value):
+        # Not a number is one here: it is shown as such.
+        if value is not None and not isinstance(value, float) and not _is_number(value):
             raise ValueError(f"'{name}' holds {value!r:.80}, which is no number")
 
 

@@ -39,8 +39,8 @@ _TEXTS = (
     "</title></style></template><h1 id=x>",
     "--><iframe src=//elsewhere></iframe><!--",
     "{{ 7 * 7 }}{% include 'page.css' %}",
-    "&lt;b&gt;&amp;quot;",
     "url(//elsewhere/x) @import 'y'",
+    "&lt;b&gt;&amp;quot;",
 )
 
 
@@ -203,7 +203,7 @@ def changed_results(tries: Tries) -> None:
     better += [(("scores", "all", "confusion"), [[2, 0], [0, 2]]), (("clips",), 442)]
     better += [(("scores", "all", "interval_95", "uf1"), [0.98, 1.0])]
     odd = [(one, value) for one in _places(kept) for value in (..., "<b>", 1e308, [], {"x": None})]
-    for places, value in tries.of([*better, *odd], quick=60):
+    for places, value in tries.of([*better, *odd], quick=30):
         path.write_text(json.dumps(_changed(kept, places, value)))
         text = _text_or_error(lambda: _report(root, run, study))
         if isinstance(text, MerPrepError):
@@ -251,7 +251,7 @@ def _attribute(text: str) -> str:
 
 
 def _losses() -> list[str]:
-    numbers = ("1e308", "-1e308", "inf", "nan", "5e-324", "-0", "1e-300", "9" * 300)
+    numbers = ("8e307", "-8e307", "1e308", "inf", "nan", "5e-324", "-0", "1e-300", "9" * 300)
     lines = [f"step,loss\n1,{one}\n2,{other}\n" for one in numbers for other in (*numbers, "1")]
     steps = ("999999999", "10" * 400, "-5", "0", "1.5", "", "x", "<b>")
     lines += [f"step,loss\n{step},1\n2,2\n" for step in steps]
@@ -283,14 +283,14 @@ def _losses() -> list[str]:
     },
 )
 def hostile_losses(tries: Tries) -> None:
-    root = tries.fresh()
-    run, study = root / "runs" / "one", _study()
+    from mer_prep.reports.run_scores import loss_charts
+
+    run, study = tries.fresh() / "runs" / "one", _study()
     _make_run(run, study)
     for text in tries.of(_losses(), quick=100):
         for fold in run.glob("folds/*"):
             (fold / "log.csv").write_text(text)
-        page = _report(root, run, study)
-        drawn = re.findall(r' d="([^"]*)"', page[page.index('id="losses"') :])
+        drawn = re.findall(r' d="([^"]*)"', loss_charts(run, study))
         assert not any(re.search(r"nan|inf|e\+", path) for path in drawn), drawn
 
 
@@ -343,7 +343,7 @@ def hostile_names_of_clips(tries: Tries) -> None:
     from mer_prep.reports.qc import write_qc
 
     plain: Counter[tuple[str, ...]] = Counter()
-    for text in ("plain", *tries.of(_TEXTS)):
+    for text in ("plain", *tries.of(_TEXTS, quick=4)):
         workspace = _corpus(tries.fresh(), emotion=text, message=text)
         summary = write_qc(workspace, "toy", workspace.reports)
         assert summary.problems == []
@@ -361,7 +361,6 @@ _ARRAYS: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
     ("align", "frames", lambda found: found[:2]),
     ("align", "landmarks", lambda found: found[..., :1]),
     ("flow", "pairs", lambda found: found + 100),
-    ("flow", "pairs", lambda found: found[:0]),
     ("flow", "pair_numbers", lambda found: found[:, :1]),
     ("flow", "flow", lambda found: found[:, :1]),
     ("apex", "score", lambda found: found[:2]),
@@ -525,3 +524,20 @@ def taken_places(tries: Tries) -> None:
         from mer_prep.reports.page import Page, write_page
 
         write_page(Page(title="x"), out)
+
+
+@fault(
+    23,
+    "messages that would steer the terminal they are printed on",
+    without={
+        "escapes for control characters": instead("mer_prep.commands.store.printable", str),
+    },
+)
+def steering_messages(tries: Tries) -> None:
+    workspace = _corpus(tries.fresh())
+    for message in tries.of(("\x1b]0;owned\x07", "\x1b[2J", "a\rb", "\x9b31m", "\x08\x08")):
+        entry = {"clip_id": "toy/s1/c1", "stage": None, "error": "X", "message": message}
+        workspace.failures.write_text(json.dumps(entry) + "\n")
+        said = program("status", "--failed", "--workspace", workspace.root, code=0)
+        assert not set(said.out) & set("\x1b\x07\r\x9b\x08"), said.out
+        assert f"\\x{ord(next(one for one in message if not one.isprintable())):02x}" in said.out

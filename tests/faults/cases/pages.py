@@ -418,7 +418,7 @@ def unfitting_results(tries: Tries) -> None:
     from mer_prep.reports.qc import write_qc
     from mer_prep.stages.survey import results_of_clip
 
-    for stage, name, change in tries.of(_ARRAYS, quick=len(_ARRAYS)):
+    for stage, name, change in tries.of(_ARRAYS, quick=6):
         with _stages_give(stage, name, change):
             workspace = _corpus(tries.fresh())
         summary = write_qc(workspace, "toy", workspace.reports)

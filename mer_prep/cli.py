@@ -24,6 +24,7 @@ from mer_prep.commands import (
     tools,
     training,
 )
+from mer_prep.commands.common import printable
 from mer_prep.errors import MerPrepError
 
 
@@ -118,7 +119,7 @@ def main() -> None:
     except MerPrepError as error:
         if "--debug" in sys.argv:
             traceback.print_exc()
-        click.echo(f"error: {error}", err=True)
+        click.echo(f"error: {printable(error)}", err=True)
         sys.exit(error.exit_code)
     except OSError as error:
         if "--debug" in sys.argv:

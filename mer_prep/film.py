@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from mer_prep.inspection import shards_of_flow
+from mer_prep.inspection import drawing, shards_of_flow
 from mer_prep.manifest import Clip
 from mer_prep.ops.flow import optical_flow
 from mer_prep.ops.images import to_grey
@@ -58,13 +58,19 @@ def film_clip(clip: Clip, results: Sequence[Mapping[str, Any]], out: Path) -> in
     Raises
     ------
     ShardError
-        If landmarks, aligned frames and flow are not all there.
+        If landmarks, aligned frames and flow are not all there, or do not fit each other.
+    MerPrepError
+        If the film is not whole, as on a full disk.
     ConfigError
-        For another suffix, or if the file cannot be written.
+        For another suffix, or if the name is taken by a folder or device.
+    OSError
+        If the disk refuses; what was there before stays.
     """
+    files.check_target(out)
     fps = min(SHOWN_FPS, clip.fps or SHOWN_FPS)
     partial = files.partial_path(out).with_suffix(out.suffix)
     try:
+        disk.create(partial).close()  # says why a place cannot be written, which OpenCV does not
         disk.library_writes(partial)
         count = write_video(partial, _sheets(clip, results, fps), fps=fps)
         disk.replace(partial, out)
@@ -75,7 +81,7 @@ def film_clip(clip: Clip, results: Sequence[Mapping[str, Any]], out: Path) -> in
 
 def _sheets(clip: Clip, results: Sequence[Mapping[str, Any]], fps: float) -> Iterator[np.ndarray]:
     chain, _ = shards_of_flow(results, clip)
-    with ExitStack() as stack:
+    with drawing(clip.clip_id), ExitStack() as stack:
         flow, _ = stack.enter_context(open_clip(chain["flow"], clip.clip_id))
         aligned, _ = stack.enter_context(open_clip(chain["align"], clip.clip_id))
         landmarks, _ = stack.enter_context(open_clip(chain["landmarks"], clip.clip_id))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from mer_prep.errors import ShardError
@@ -15,6 +16,27 @@ from mer_prep.manifest import Clip
 from mer_prep.pictures import KeyFrame, clip_sheet, write_png
 from mer_prep.sources.frames import ClipFrames
 from mer_prep.store.shard import open_clip
+
+
+@contextmanager
+def drawing(clip_id: str) -> Iterator[None]:
+    """Turn what results that do not fit each other make of being drawn into a `ShardError`.
+
+    A shard may be whole by its checksums and yet hold what no stage gives: too few landmarks,
+    pairs of frames that are not there.
+    """
+    try:
+        yield
+    except (
+        *(LookupError, ValueError, TypeError, AttributeError, ArithmeticError),
+        *(RuntimeError, cv2.error),
+    ) as error:
+        told = " ".join(str(error).split())
+        raise ShardError(
+            f"The results of clip {clip_id} do not fit each other: "
+            f"{type(error).__name__}: {told:.200}.",
+            hint="run the stage again with --force, e.g. `mer-prep flow --force`",
+        ) from None
 
 
 def draw_clip(clip: Clip, results: Sequence[Mapping[str, Any]], out: Path) -> None:
@@ -32,8 +54,14 @@ def draw_clip(clip: Clip, results: Sequence[Mapping[str, Any]], out: Path) -> No
     Raises
     ------
     ShardError
-        If landmarks, aligned frames and flow are not all there.
+        If landmarks, aligned frames and flow are not all there, or do not fit each other.
     """
+    with drawing(clip.clip_id):
+        sheet = _sheet(clip, results)
+    write_png(out, sheet)
+
+
+def _sheet(clip: Clip, results: Sequence[Mapping[str, Any]]) -> np.ndarray:
     chain, result = shards_of_flow(results, clip)
     with ExitStack() as files:
         flow, flow_facts = files.enter_context(open_clip(chain["flow"], clip.clip_id))
@@ -65,14 +93,13 @@ def draw_clip(clip: Clip, results: Sequence[Mapping[str, Any]], out: Path) -> No
         facts = {"SYNTHETIC": "", **facts}
     if clip.restricted:
         facts["licence"] = "restricted: do not pass on"
-    sheet = clip_sheet(
+    return clip_sheet(
         clip.clip_id,
         facts=facts,
         key_frames=key_frames,
         flow=drawn,
         flow_title=f"flow {numbers[first]} to {numbers[second]}",
     )
-    write_png(out, sheet)
 
 
 def _key_indices(clip: Clip, numbers: list[int], first: int, second: int) -> dict[int, str]:

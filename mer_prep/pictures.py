@@ -15,7 +15,7 @@ import numpy as np
 from mer_prep.checks import check_option
 from mer_prep.errors import MerPrepError
 from mer_prep.ops.similarity import eye_distance
-from mer_prep.store import disk
+from mer_prep.store import disk, files
 
 Colour = tuple[int, int, int]
 
@@ -428,17 +428,28 @@ def _fitted(text: str, size: float, room: int) -> str:
 
 
 def write_png(path: Path, picture: np.ndarray) -> None:
-    """Write an RGB picture as PNG.
+    """Write an RGB picture as PNG; it appears under its name when it is whole.
 
     Raises
     ------
+    ConfigError
+        If the name is taken by a folder or device.
     MerPrepError
-        If the file cannot be written.
+        If the file cannot be written; what was there before stays.
     """
     good, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    if not good:
+        raise MerPrepError("The picture cannot be encoded.", hint="`mer-prep doctor` shows OpenCV")
+    files.check_target(path)
+    partial = files.partial_path(path)
     try:
-        if not good:
-            raise OSError("the picture cannot be encoded")
-        disk.write_bytes(path, data.tobytes())
+        disk.write_bytes(partial, data.tobytes())
+        disk.replace(partial, path)
     except OSError as error:
-        raise MerPrepError(f"The picture cannot be written: {error}.", where=path) from None
+        raise MerPrepError(
+            f"The picture cannot be written: {error.strerror or error}.",
+            where=path,
+            hint="choose another place that can be written and has room",
+        ) from None
+    finally:
+        files.discard(partial)

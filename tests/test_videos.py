@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mer_prep.errors import ConfigError
+from mer_prep.errors import ConfigError, MerPrepError
 from mer_prep.sources.frames import iterate_video
 from mer_prep.videos import write_video
 
@@ -34,3 +34,9 @@ def test_bad_videos_are_errors(tmp_path):
         write_video(tmp_path / "clip.avi", frames(0), fps=30.0)
     with pytest.raises(ConfigError, match="cannot be written"):
         write_video(tmp_path / "none" / "clip.avi", frames(2), fps=30.0)
+
+
+def test_a_video_that_cannot_be_read_back_whole_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr("mer_prep.videos._readable_frames", lambda path: 2)
+    with pytest.raises(MerPrepError, match="2 of 3 frames can be read back"):
+        write_video(tmp_path / "clip.avi", frames(3), fps=30.0)

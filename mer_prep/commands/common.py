@@ -6,6 +6,7 @@ import functools
 import json
 import math
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,15 @@ class _RunNameType(click.ParamType):
         if len(os.fsencode(text)) > 200:
             self.fail(f"{text[:20]!r}... is longer than 200 bytes", param, ctx)
         return text
+
+
+#: Characters that would steer a terminal, and are no end of a line or tab.
+_STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def printable(text: object) -> str:
+    """Return a text that may come from anywhere with escapes for what would steer a terminal."""
+    return _STEERING.sub(lambda one: f"\\x{ord(one[0]):02x}", str(text))
 
 
 def run_name_option(command: Command) -> Command:

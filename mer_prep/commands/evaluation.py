@@ -151,7 +151,11 @@ def _compare(workspace: Workspace, first: str, second: str, as_json: bool) -> No
     studies = [read_study(folder) for folder in folders]
     found = compare_runs(*zip(folders, studies, strict=True))
     names = [folder.name for folder in folders]
-    leaky = [folder.name for folder in folders if read_results(folder).get("leaky")]
+    leaky = [
+        folder.name
+        for folder, study in zip(folders, studies, strict=True)
+        if study.leaky or read_results(folder).get("leaky")
+    ]
     if as_json:
         print_json({"runs": names, "leaky": leaky, **comparison_facts(found)})
         return

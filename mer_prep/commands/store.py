@@ -12,6 +12,7 @@ from mer_prep.commands.common import (
     json_option,
     plural,
     print_json,
+    printable,
     table,
     workspace_option,
 )
@@ -35,7 +36,8 @@ def status(failed: bool, workspace: Workspace, as_json: bool) -> None:
         for one in found.failures:
             settings = f" ({one.settings})" if one.settings not in ("", "defaults") else ""
             message = one.message.replace("\n  ", " · ")
-            click.echo(f"{one.clip_id}  {one.stage or '-'}{settings}  {one.error}: {message}")
+            line = f"{one.clip_id}  {one.stage or '-'}{settings}  {one.error}: {message}"
+            click.echo(printable(line))
         click.echo(f"status: {plural(found.clips_failed, 'clip')} failed, in {workspace.root}")
         return
     rows: list[tuple[Any, ...]] = [
@@ -167,11 +169,11 @@ def _inspect_shard(path: Path, as_json: bool) -> None:
         "restricted",
         "synthetic",
     ):
-        click.echo(f"  {name}: {facts[name]}")
+        click.echo(f"  {name}: {printable(facts[name])}")
     for clip_id, clip in facts["clips"].items():
         click.echo(f"  {clip_id}")
         for name, value in clip["attributes"].items():
-            click.echo(f"    {name}: {value}")
+            click.echo(printable(f"    {name}: {value}"))
         for name, dataset in clip["datasets"].items():
             channels = f", channels {dataset['channels']}" if dataset["channels"] else ""
             click.echo(
@@ -179,7 +181,8 @@ def _inspect_shard(path: Path, as_json: bool) -> None:
                 f"{dataset['units']}{channels}"
             )
     for failure in facts["failures"]:
-        click.echo(f"  quarantined {failure['clip_id']}: {failure['error']}: {failure['message']}")
+        line = f"  quarantined {failure['clip_id']}: {failure['error']}: {failure['message']}"
+        click.echo(printable(line))
 
 
 def _inspect_clip(

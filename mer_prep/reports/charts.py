@@ -14,6 +14,9 @@ from mer_prep.reports.markup import Html, escaped, number
 #: Room around the drawing, px: left for the numbers of y, bottom for those of x and the label.
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 10, 10, 36
 
+#: Largest magnitude that is drawn, and smallest range: beyond, floats have no room for ticks.
+LARGEST, _LEAST = 1e30, 1e-30
+
 #: Line styles that the style sheet has.
 _STYLES = 6
 
@@ -27,7 +30,8 @@ class Line:
     name : str
         Its name in the legend.
     x, y : sequence of float
-        Points in order, of equal length; where y is not finite the line is broken.
+        Points in order, of equal length; where y is not finite, or larger than `LARGEST`, the
+        line is broken.
     """
 
     name: str
@@ -122,9 +126,7 @@ def line_chart(
     Html
         An ``svg`` element; without any finite point a paragraph that says so.
     """
-    points = [
-        (x, y) for line in lines for x, y in zip(line.x, line.y, strict=True) if math.isfinite(y)
-    ]
+    points = [(x, y) for line in lines for x, y in zip(line.x, line.y, strict=True) if _is_drawn(y)]
     if not points:
         return Html(f'<p class="empty">{escaped(title)}: there is nothing to draw.</p>')
     x_values = [x for x, _ in points] + [marker.x for marker in markers]
@@ -185,7 +187,15 @@ class _Frame:
 
 def _widened(span: tuple[float, float]) -> tuple[float, float]:
     low, high = span
-    return (low, high) if high > low else (low - 0.5, high + 0.5)
+    size = max(abs(low), abs(high))
+    if high - low > max(_LEAST, 1e-9 * size):
+        return low, high
+    room = max(0.5, 1e-3 * size)  # what is added to a large number must change it
+    return low - room, high + room
+
+
+def _is_drawn(value: float) -> bool:
+    return math.isfinite(value) and abs(value) <= LARGEST
 
 
 def _short(value: float) -> str:
@@ -196,7 +206,7 @@ def _path(line: Line, style: int, frame: _Frame) -> str:
     commands = []
     pen = "M"
     for x, y in zip(line.x, line.y, strict=True):
-        if not math.isfinite(y):
+        if not _is_drawn(y):
             pen = "M"
             continue
         commands.append(f"{pen}{frame.x(x):.1f} {frame.y(y):.1f}")
@@ -288,12 +298,13 @@ def histogram(
     Parameters
     ----------
     values : sequence of float
-        Finite values, 0 or more.
+        Values; those below 0, above `LARGEST` or not finite are left out.
     title, unit, width
         As of `bar_chart`; the unit is that of the values.
     bins : int
         About how many bins there are, or up to twice as many.
     """
+    values = [value for value in values if _is_drawn(value) and value >= 0]
     if not values:
         return bar_chart((), title=title, unit=unit)
     edges = ticks(0, max(*values, 1e-9), count=bins)

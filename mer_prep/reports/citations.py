@@ -127,12 +127,13 @@ def _clips(results: Mapping[str, Any]) -> str:
         + (f", {results['scores'][corpus]['clips']} clips" if corpus in results["scores"] else "")
         for corpus in _corpora(results)
     ]
+    digest = results["passport"]["clip_lists"].get("all")
+    listed = f"; SHA-256 of the clip list {digest}" if digest else ""
     draw = f", drawn with seed {results['draw_seed']}" if results["draw_seed"] is not None else ""
     return (
         f"{results['clips']} clips of {results['subjects']} subjects ({'; '.join(parts)}) were "
         f"labelled in {len(results['classes'])} classes ({', '.join(results['classes'])}) by the "
-        f"label map {results['labels']} [{results['labels']}]{draw}; SHA-256 of the clip list "
-        f"{results['passport']['clip_lists']['all']}."
+        f"label map {results['labels']} [{results['labels']}]{draw}{listed}."
     )
 
 

@@ -10,10 +10,11 @@ from typing import Any
 from mer_prep.errors import ManifestError
 from mer_prep.reports.markup import Html, render
 from mer_prep.reports.page import Banner, Page, Section
-from mer_prep.reports.run import marks, scored
+from mer_prep.reports.run import marks
 from mer_prep.reports.run_scores import SCORES, confusion_tables
 from mer_prep.training.compare import compare_runs
 from mer_prep.training.results import read_predictions
+from mer_prep.training.scored import read_scored
 from mer_prep.training.study import Study
 
 #: Most clips on which runs disagree that are listed.
@@ -31,9 +32,11 @@ def comparison_page(runs: Sequence[tuple[Path, Study]]) -> Page:
     Raises
     ------
     TrainingError
-        If a run is not scored yet.
+        If a run is not scored yet, or its files do not belong together.
     """
-    results = [scored(folder) for folder, _ in runs]
+    results = [
+        read_scored(folder, study, read_predictions(folder, study)) for folder, study in runs
+    ]
     names = [folder.name for folder, _ in runs]
     sections = [
         Section("scores", "Scores", _scores(runs, results)),

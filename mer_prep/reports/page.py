@@ -164,18 +164,24 @@ def write_page(page: Page, target: Path) -> int:
         If Jinja2 is not installed.
     LockedError
         If another run is writing the same file.
+    ConfigError
+        If the name is taken by a folder or device.
     MerPrepError
         If a piece would load something from elsewhere.
     OSError
         If the disk refuses; what was there before stays.
     """
     disk.make_folder(target.parent)
+    files.check_target(target)
     with Lock(target):
         files.discard_unfinished(target)
         partial = files.partial_path(target)
         try:
             with io.BufferedWriter(disk.create(partial), 2**20) as file:
-                size = sum(file.write(piece.encode()) for piece in page.pieces())
+                # A name on the disk may hold bytes that are no text; they are shown as escapes.
+                size = sum(
+                    file.write(piece.encode(errors="backslashreplace")) for piece in page.pieces()
+                )
             files.publish(partial, target)
         finally:
             files.discard(partial)
@@ -196,6 +202,9 @@ _LOADING = frozenset(
 _FETCHED = frozenset(
     ("src", "srcset", "poster", "data", "background", "action", "formaction", "ping", "manifest")
 )
+
+#: Attributes that hold nothing but text for people or for the scripts of the page.
+_TEXTS = re.compile(r"(data|aria)-[\w-]+|alt|title|value|placeholder")
 
 _CSS_FETCH = re.compile(r"@import|url\(\s*['\"]?(?!data:|#)", re.IGNORECASE)
 
@@ -234,7 +243,8 @@ class _Checker(HTMLParser):
             self._refuse(f"<{tag} {name}={value[:80]!r}>")
         if name.startswith("on") or (name == "style"):
             self._refuse(f"<{tag} {name}=...>")
-        if not here.startswith("data:") and _CSS_FETCH.search(value[:4096]):
+        is_text = _TEXTS.fullmatch(name) is not None
+        if not is_text and not here.startswith("data:") and _CSS_FETCH.search(value[:4096]):
             self._refuse(f"<{tag} {name}={value[:80]!r}>")
 
     def handle_data(self, data: str) -> None:
@@ -245,4 +255,5 @@ class _Checker(HTMLParser):
         raise MerPrepError(
             f"A part of the report would reach outside of its file: {what}.",
             why="a report opens without a network and tells nobody that it was opened",
+            hint="no page was written; report this, with what the page was to be of",
         )

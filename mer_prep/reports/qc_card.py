@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from mer_prep.errors import MerPrepError, SourceError
+from mer_prep.inspection import drawing
 from mer_prep.manifest import Clip
 from mer_prep.ops.apex import midpoint
 from mer_prep.ops.expression_score import difference_score
@@ -90,7 +91,8 @@ def draw_card(work: CardWork) -> Card:
             shards = _Shards(record, files)
             for draw in (_source, _aligned, _dynamic, _flow, _strain, _curve):
                 try:
-                    panels += draw(record, shards, work.faces)
+                    with drawing(record.clip.clip_id):
+                        panels += draw(record, shards, work.faces)
                 except MerPrepError as error:
                     problems.append(f"{draw.__name__.strip('_')}: {error.what}")
     except MerPrepError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from mer_prep.errors import ShardError
 from mer_prep.manifest import Clip, Finding
+from mer_prep.reports.charts import LARGEST
 from mer_prep.reports.qc_results import CorpusResults, clip_facts
 from mer_prep.stages.plan import ShardPlan, SubjectPlan
 from mer_prep.stages.summary import LEFT_OUT
@@ -23,6 +25,19 @@ STATES = {
     "pending": "not prepared",
     "good": "without remark",
 }
+
+
+#: Attributes of results that must be numbers; whoever makes a shard can write anything there.
+_NUMBERS = frozenset(
+    (
+        *("jitter_px", "head_motion_px", "mean_magnitude_px", "lowest_confidence", "confidence"),
+        *("frames_without_face", "lost", "registration_failures", "apex_error"),
+    )
+)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value) and abs(value) <= LARGEST
 
 
 @dataclass(frozen=True)
@@ -75,8 +90,9 @@ class ClipRecord:
         return self.clip.emotion or "unlabelled"
 
     def fact(self, stage: str, name: str) -> Any:
-        """Return an attribute of a result; None if there is none."""
-        return self.facts.get(stage, {}).get(name)
+        """Return an attribute of a result; None if there is none, or if it is no number that is."""
+        value = self.facts.get(stage, {}).get(name)
+        return value if name not in _NUMBERS or _is_number(value) else None
 
 
 #: Figures of a clip by which cards can be sorted and corpora summed up: stage, attribute, what it

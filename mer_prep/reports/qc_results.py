@@ -15,8 +15,11 @@ from mer_prep.stages import all_stages
 from mer_prep.stages.base import SourceParams, build_stages
 from mer_prep.stages.plan import Recipe, SubjectPlan, make_plan, settings_key
 from mer_prep.stages.survey import settings_text
+from mer_prep.store.attributes import read_attributes
 from mer_prep.store.cache import Cache
+from mer_prep.store.hdf5 import as_shard_error
 from mer_prep.store.shard import ShardHeader, open_hdf5, read_header
+from mer_prep.store.strict import clip_group
 from mer_prep.workspace import Workspace
 
 #: What the page rests on, the best first: the recipe of one of them decides all others.
@@ -107,7 +110,11 @@ def find_results(
             hint=f"mount it, or `mer-prep import {corpus} NEWFOLDER` if it has moved",
         )
     groups = _groups(workspace, corpus)
-    fitting = [group for group in groups if _has_settings(group[0].recipe, settings)]
+    fitting = [
+        group
+        for group in groups
+        if _is_of_today(group[0]) and _has_settings(group[0].recipe, settings)
+    ]
     chosen: dict[str, Mapping[str, Any]] = {}
     main = next((name for name in MAIN if _of_stage(fitting, name)), None)
     if main is not None:
@@ -153,17 +160,11 @@ def clip_facts(path: Path) -> dict[str, dict[str, Any]]:
         If the shard is missing or damaged.
     """
     found = {}
-    with open_hdf5(path) as file:
-        try:
-            for name in file:
-                attrs = file[name].attrs
-                if "error" not in attrs:
-                    found[str(attrs["clip_id"])] = {
-                        key: value.item() if hasattr(value, "item") else value
-                        for key, value in attrs.items()
-                    }
-        except (KeyError, RuntimeError, OSError) as error:
-            raise ShardError(f"The shard is damaged: {error}.", where=path) from None
+    with open_hdf5(path) as file, as_shard_error(path):
+        for name in file:
+            attributes = read_attributes(clip_group(file, name, path), path)
+            if "error" not in attributes:
+                found[str(attributes["clip_id"])] = attributes
     return found
 
 
@@ -182,6 +183,18 @@ def _headers(cache: Cache) -> Iterator[ShardHeader]:
             yield read_header(path)
         except ShardError:
             continue  # `status` and `verify` name it; here its clips count as not prepared
+
+
+def _is_of_today(header: ShardHeader) -> bool:
+    """Return whether this mer-prep has the stages and parameters that a shard was made with."""
+    stages = header.recipe["stages"]
+    if header.stage not in stages or not stages.keys() <= all_stages().keys():
+        return False
+    try:
+        _recipe({header.stage: header.recipe})
+    except ConfigError:
+        return False
+    return True
 
 
 def _of_stage(groups: Sequence[list[ShardHeader]], name: str) -> list[list[ShardHeader]]:

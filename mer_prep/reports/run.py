@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mer_prep.errors import TrainingError
 from mer_prep.reports.citations import citations, methods_paragraph
 from mer_prep.reports.markup import Html, render
 from mer_prep.reports.page import Banner, Page, Section
@@ -18,9 +16,10 @@ from mer_prep.reports.run_scores import (
     subjects_table,
 )
 from mer_prep.reports.wrong_clips import is_restricted, wrong_clips, wrong_rows
+from mer_prep.training.inputs import RECIPE, kept_recipe
 from mer_prep.training.results import read_predictions
+from mer_prep.training.scored import read_scored
 from mer_prep.training.study import Study
-from mer_prep.training.weights import read_results
 
 #: Scores of the auxiliary tasks: key, title, unit, factor, and the key of what they must beat.
 _AUXILIARY = (
@@ -50,10 +49,10 @@ def run_page(root: Path, run: Path, study: Study, *, faces: bool = True) -> Page
     Raises
     ------
     TrainingError
-        If the run is not scored yet.
+        If the run is not scored yet, or its files do not belong together.
     """
     rows = read_predictions(run, study)
-    results = scored(run)
+    results = read_scored(run, study, rows)
     wrong = wrong_rows(rows, study.classes)
     sections = [
         Section("scores", "Scores", scores_table(results)),
@@ -77,24 +76,6 @@ def run_page(root: Path, run: Path, study: Study, *, faces: bool = True) -> Page
         sections=sections,
         styles=("run.css",),
     )
-
-
-def scored(run: Path) -> dict[str, Any]:
-    """Return the results of a run.
-
-    Raises
-    ------
-    TrainingError
-        If it is not scored yet.
-    """
-    results = read_results(run)
-    if not results:
-        raise TrainingError(
-            "The run is not scored yet.",
-            where=run,
-            hint="run the same `mer-prep train` again; it goes on where it stopped",
-        )
-    return results
 
 
 def marks(results: Mapping[str, Any]) -> Iterator[Banner]:
@@ -136,7 +117,7 @@ def _facts(results: Mapping[str, Any]) -> Html:
         ("annotations", ", ".join(f"{k} {v}" for k, v in results["annotations"].items()) or "–"),
         ("left out", left_out or "none"),
         ("apex", apex or "not used"),
-        ("clip list", passport["clip_lists"]["all"][:16]),
+        ("clip list", passport["clip_lists"].get("all", "–")[:16]),
         ("frames", passport["sources"][:16]),
         ("shards", passport["shards"][:16]),
         ("folds", passport["folds"][:16]),
@@ -175,8 +156,8 @@ def _auxiliary(results: Mapping[str, Any]) -> Html:
 
 
 def _cite(run: Path, results: Mapping[str, Any]) -> Html:
-    path = run / "recipe.json"
-    recipe = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    path = run / RECIPE
+    recipe = kept_recipe(path) if path.is_file() else {}
     return render(
         "run_cite.html", paragraph=methods_paragraph(results, recipe), works=citations(results)
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from mer_prep.metrics import score
 from mer_prep.reports.charts import Line, line_chart
 from mer_prep.reports.markup import Html, render
 from mer_prep.training.cards import model_card
+from mer_prep.training.predictions import LossLog
 from mer_prep.training.study import Study, fold_folder
 
 SCORES = {"uf1": "UF1", "uar": "UAR", "acc": "Acc", "wf1": "WF1"}
@@ -117,7 +117,7 @@ def mean_losses(logs: Sequence[Path]) -> dict[str, tuple[list[float], list[float
     Parameters
     ----------
     logs : sequence of Path
-        ``log.csv`` of every fold; one that is missing is left out.
+        ``log.csv`` of every fold; one that is missing is left out, and lines that are damaged.
 
     Returns
     -------
@@ -129,13 +129,10 @@ def mean_losses(logs: Sequence[Path]) -> dict[str, tuple[list[float], list[float
     for log in logs:
         if not log.is_file():
             continue
-        with log.open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                step = int(row.pop("step"))
-                last = max(last, step)
-                for name, text in row.items():
-                    if text:
-                        sums[name][step].append(float(text))
+        for step, losses in LossLog.of(log).rows():
+            last = max(last, step)
+            for name, value in losses.items():
+                sums[name][step].append(value)
     width = -(-last // _POINTS)
     found = {}
     for name, by_step in sums.items():

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mer_prep.errors import ShardError
+from mer_prep.inspection import drawing
 from mer_prep.pictures import PAPER, colour_wheel, draw_landmarks, flow_colours
 from mer_prep.reports.embedded import LOSSLESS, data_uri
 from mer_prep.reports.markup import Html, render
@@ -66,7 +67,8 @@ def wrong_clips(
     for row in rows[:SHOWN]:
         entry = entries[row["clip_id"]]
         try:
-            pictures, missing = _pictures(root, entry, faces=faces), ""
+            with drawing(entry.clip_id):
+                pictures, missing = _pictures(root, entry, faces=faces), ""
         except ShardError as error:
             pictures, missing = [], error.what
         chances = [(name, float(row[f"p_{name}"])) for name in study.classes]

@@ -6,12 +6,13 @@ import errno
 import glob
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mer_prep.errors import ShardError
+from mer_prep.errors import ConfigError, ShardError
 from mer_prep.store import disk
 
 PARTIAL = ".partial"
@@ -20,6 +21,27 @@ PARTIAL = ".partial"
 def partial_path(target: Path) -> Path:
     """Return a fresh name in the target's folder for a file that is still being written."""
     return target.with_name(f"{target.name}.{uuid.uuid4().hex[:12]}{PARTIAL}")
+
+
+def check_target(target: Path) -> None:
+    """Refuse a name that is taken by something that is no file and would be lost, or wait.
+
+    Raises
+    ------
+    ConfigError
+        If a folder, a device or a pipe has the name; a link is replaced, not followed.
+    """
+    try:
+        mode = os.lstat(target).st_mode
+    except FileNotFoundError:
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+        raise ConfigError(
+            f"{target.name} is there already and is no file.",
+            where=target,
+            why="it would be replaced by a file",
+            hint="choose another name, or remove it",
+        )
 
 
 def publish(partial: Path, target: Path) -> None:

@@ -158,7 +158,7 @@ def _shard_recipe(workspace: Workspace, study: Study) -> Mapping[str, Any]:
     return recipe
 
 
-def _kept_recipe(path: Path) -> Mapping[str, Any]:
+def kept_recipe(path: Path) -> Mapping[str, Any]:
     """Return the parameters of the stages that lie in a run.
 
     Raises
@@ -203,7 +203,7 @@ def recipe_of(workspace: Workspace, run: Path, study: Study) -> tuple[Recipe, tu
         If neither the run nor any of its shards tells the parameters.
     """
     kept = run / RECIPE
-    facts = _kept_recipe(kept) if kept.is_file() else _shard_recipe(workspace, study)
+    facts = kept_recipe(kept) if kept.is_file() else _shard_recipe(workspace, study)
     settings: dict[str, Any] = {name: one["params"] for name, one in facts["stages"].items()}
     settings["flow"] = {**settings["flow"]}
     if not study.method.sees_flow:

@@ -43,7 +43,7 @@ def prediction_facts(
         "study": study.digest(),
         "trained_on_synthetic_clips": study.synthetic,
         "trained_on_shuffled_labels": study.shuffled,
-        "leaky": bool(read_results(run).get("leaky")),
+        "leaky": study.leaky or bool(read_results(run).get("leaky")),
         "weights": {"folds": [fold.name for fold in judges.folds], "why": judges.why},
         "predicted": prediction.predicted,
         "probabilities": _by_class(prediction, prediction.probabilities),

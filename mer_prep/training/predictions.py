@@ -91,6 +91,10 @@ def _auxiliary(outputs: Sequence[tuple[ModelOutput, Batch]]) -> list[str | int]:
     return [endpoint, landmark, failures, frames]
 
 
+#: Characters of the heading of a file of losses, at most.
+_LONGEST_HEADING = 10_000
+
+
 class LossLog:
     """The losses of every step as CSV.
 
@@ -122,12 +126,27 @@ class LossLog:
             kept += [line for line in self._lines() if int(line.partition(",")[0]) < step]
         write_atomic(self.path, "\n".join(kept) + "\n")
 
+    def rows(self) -> list[tuple[int, dict[str, float]]]:
+        """Return every step and its losses by name, as far as the step has them."""
+        found = []
+        for line in self._lines():
+            step, *values = line.split(",")
+            named = zip(self.names, values, strict=True)
+            found.append((int(step), {name: float(text) for name, text in named if text}))
+        return found
+
     def _lines(self) -> list[str]:
         """Return the lines that hold a step and its losses; others are no loss to anyone."""
         text = self.path.read_text(encoding="utf-8", errors="replace")
         number = r"([+-]?(\d+(\.\d+)?(e[+-]?\d+)?|inf|nan))?"
         line = re.compile(rf"\d{{1,9}}(,{number}){{{len(self.names)}}}", re.ASCII)
         return [one for one in text.split("\n")[1:-1] if line.fullmatch(one)]
+
+    @classmethod
+    def of(cls, path: Path) -> LossLog:
+        """Return the losses of a file with the names that stand in its heading."""
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return cls(path, file.readline(_LONGEST_HEADING).rstrip("\n").split(",")[1:])
 
     def last(self, count: int) -> dict[str, float]:
         """Return the mean losses of the last steps by name."""

@@ -116,15 +116,18 @@ def _check_row(row: Mapping[Any, Any], study: Study) -> None:
     for name in _TEXTS:
         if not row[name]:
             raise ValueError(f"it has no {name}")
-    chances = [f"p_{name}" for name in study.classes if f"p_{name}" in row]
+    chances = [f"p_{name}" for name in study.classes]
+    for name in (*chances, *_NUMBERS, *_COUNTS):
+        if name not in row:
+            raise ValueError(f"it has no column {name!r:.80}")
     if not all(0 <= float(row[name]) <= 1 for name in chances):
         raise ValueError("a probability is none")
     if row["predicted"] not in {str(number) for number in range(len(study.classes))}:
         raise ValueError(f"its class is {row['predicted']!r}")
     for name in _NUMBERS:
-        float(row.get(name) or 0)
+        float(row[name] or 0)
     for name in _COUNTS:
-        if not re.fullmatch(r"\d{1,9}", row.get(name, "0"), re.ASCII):
+        if not re.fullmatch(r"\d{1,9}", row[name], re.ASCII):
             raise ValueError(f"its {name} is {row[name]!r:.60}")
 
 
@@ -143,22 +146,9 @@ def write_results(run: Path, study: Study) -> dict[str, Any]:
     write_atomic(run / "predictions.csv", text.getvalue())
     results = {
         "mer_prep": __version__,
-        "synthetic": study.synthetic,
-        "model": study.model,
-        "preset": study.preset,
-        "architecture": dataclasses.asdict(study.architecture),
-        "training": dataclasses.asdict(study.training),
-        "labels": study.labels,
-        "draw_seed": study.draw_seed,
-        "protocol": study.protocol,
-        "selection": study.selection.kind,
-        "leaky": study.leaky,
+        **facts_of_study(study),
         "warnings": _warnings(study, folds),
-        "shuffled_labels": study.shuffled,
-        "seed": study.seed,
-        "init": None if study.init is None else dataclasses.asdict(study.init),
         "computed": _distinct([one["computed"] for one in folds.values()]),
-        "classes": list(study.classes),
         "clips": len(rows),
         "subjects": len({row["subject"] for row in rows}),
         "scores": score_rows(rows, study),
@@ -170,6 +160,29 @@ def write_results(run: Path, study: Study) -> dict[str, Any]:
         **_published(study),
         "note": model_card(study.model).note,
         "choices": list(model_card(study.model).preset(study.preset).choices),
+        "libraries": library_versions(("torch", "numpy", "h5py")),
+    }
+    write_atomic(run / "results.json", json.dumps(results, indent=1) + "\n")
+    return results
+
+
+def facts_of_study(study: Study) -> dict[str, Any]:
+    """Return what stands in ``results.json`` by the study alone, whatever became of it."""
+    return {
+        "synthetic": study.synthetic,
+        "model": study.model,
+        "preset": study.preset,
+        "architecture": dataclasses.asdict(study.architecture),
+        "training": dataclasses.asdict(study.training),
+        "labels": study.labels,
+        "draw_seed": study.draw_seed,
+        "protocol": study.protocol,
+        "selection": study.selection.kind,
+        "leaky": study.leaky,
+        "shuffled_labels": study.shuffled,
+        "seed": study.seed,
+        "init": None if study.init is None else dataclasses.asdict(study.init),
+        "classes": list(study.classes),
         "left_out": dict(study.left_out),
         "apex": dict(study.apex),
         "annotations": dict(study.annotations),
@@ -180,10 +193,7 @@ def write_results(run: Path, study: Study) -> dict[str, Any]:
             "sources": digest({one.clip_id: one.source_digest for one in study.clips}),
             "shards": digest({one.clip_id: dict(one.shards) for one in study.clips}),
         },
-        "libraries": library_versions(("torch", "numpy", "h5py")),
     }
-    write_atomic(run / "results.json", json.dumps(results, indent=1) + "\n")
-    return results
 
 
 def _warnings(study: Study, folds: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -222,6 +222,14 @@ def _check_study(study: Study) -> None:
     for name in ("clip_lists", "annotations", "left_out", "apex"):
         if not isinstance(getattr(study, name), dict):
             raise ValueError(f"'{name}' is no table")
+    for name, table, kind in (
+        ("clip_lists", study.clip_lists, str),
+        ("annotations", study.annotations, str),
+        ("left_out", study.left_out, int),
+        ("sources", study.apex.get("sources", {}), int),
+    ):
+        if not isinstance(table, dict) or not all(isinstance(v, kind) for v in table.values()):
+            raise ValueError(f"'{name}' is {table!r:.80}")
 
 
 def open_run(folder: Path, study: Study) -> None:

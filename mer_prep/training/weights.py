@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +39,8 @@ def find_run(workspace: Workspace, given: str) -> tuple[Workspace, Path]:
         If there is no such run; the nearest name is suggested.
     """
     named = workspace.root / "runs" / given
-    for folder in (named, Path(given)):
+    # The path in full: of `.` there would be no name to show.
+    for folder in (named, Path(os.path.abspath(given))):
         if (folder / "config.json").is_file():
             there = folder.resolve()
             owner = there.parent.parent

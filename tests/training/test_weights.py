@@ -100,6 +100,13 @@ def test_folds_are_named(toy_study):
         choose_judges(toy_study(), member("a/b/c"), fold="toy/s1", ensemble=True)
 
 
+def test_the_folder_one_stands_in_has_its_name(toy_study, store_run, tmp_path, monkeypatch):
+    study = toy_study()
+    run = store_run("first", study, {one.clip_id: 0 for one in study.clips})
+    monkeypatch.chdir(run)
+    assert find_run(Workspace(tmp_path / "elsewhere"), ".")[1].name == "first"
+
+
 def test_runs_are_found_by_name_and_by_folder(toy_study, store_run, tmp_path):
     study = toy_study()
     run = store_run("first", study, {one.clip_id: 0 for one in study.clips})

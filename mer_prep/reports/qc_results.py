@@ -17,8 +17,9 @@ from mer_prep.stages.plan import Recipe, SubjectPlan, make_plan, settings_key
 from mer_prep.stages.survey import settings_text
 from mer_prep.store.attributes import read_attributes
 from mer_prep.store.cache import Cache
-from mer_prep.store.hdf5 import as_shard_error
-from mer_prep.store.shard import ShardHeader, open_hdf5, read_header
+from mer_prep.store.damage import as_shard_error
+from mer_prep.store.hdf5 import open_hdf5
+from mer_prep.store.shard import ShardHeader, read_header
 from mer_prep.store.strict import clip_group
 from mer_prep.workspace import Workspace
 

@@ -20,7 +20,8 @@ from unittest import mock
 import numpy as np
 
 from mer_prep.errors import ConfigError, MerPrepError, TrainingError
-from mer_prep.manifest import Clip, Finding, ImportRecord, write_manifest
+from mer_prep.manifest import Clip, Finding, ImportRecord
+from mer_prep.manifest_files import write_manifest
 from mer_prep.reports import markup
 from mer_prep.sources.frames import source_digest
 from mer_prep.videos import write_video

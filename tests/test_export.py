@@ -679,7 +679,6 @@ def test_quarantined_clips_are_named_and_cost_the_exit_code(
         (("numbers", "--to", "png"), "gives no pictures"),
         (("motoin", "--to", "npy"), "Did you mean 'motion'"),
         (("motion", "--to", "npy", "--range", 3), "not scaled in the format 'npy'"),
-        (("motion", "--to", "png", "--range", -3), "--range"),
         (("motion", "--to", "png", "--range", 3, "--scaling", "min-max"), "min-max"),
         (("motion", "--to", "png", "--preset", "strain-uint8"), "is for 'strain'"),
         (("motion", "--to", "png", "--preset", "strain-uint8", "--range", 3), "sets scaling"),
@@ -689,6 +688,13 @@ def test_mistakes(made: Run, tmp_path: Path, arguments: tuple[object, ...], mess
     with pytest.raises(ConfigError, match=message):
         made("export", *arguments, "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_range_below_zero_is_no_range(made: Run, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    said = made("export", "motion", "--to", "png", "--range", -3, "--out", out, code=2).output
+    assert "'--range': -3.0 is not in the range x>0" in said
+    assert not out.exists()
 
 
 def test_a_picture_without_its_scale_is_not_read(made: Run, tmp_path: Path) -> None:

@@ -180,8 +180,8 @@ def test_options_that_a_truth_file_has_decided_are_refused(run, spotted, tmp_pat
 
 
 def test_a_threshold_of_zero_is_refused(run, spotted):
-    with pytest.raises(MerPrepError, match="'iou' is out of range"):
-        run("evaluate-spotting", spotted, "--iou", "0")
+    said = run("evaluate-spotting", spotted, "--iou", "0", code=2).output
+    assert "'--iou': 0.0 is not in the range 0<x<=1" in said
 
 
 def test_nothing_annotated_and_nothing_spotted_is_no_score(run, tmp_path):

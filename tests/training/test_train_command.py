@@ -144,7 +144,7 @@ def test_a_balanced_map_is_drawn_by_its_own_seed(workspace, tmp_path):
 
 def test_mistakes_are_named(workspace):
     train(workspace, "--run", "mine")
-    with pytest.raises(ConfigError, match="another study: training differ"):
+    with pytest.raises(ConfigError, match=r"another study: training\.learning_rate differ"):
         train(workspace, "--run", "mine", "--learning-rate", 0.1)
     with pytest.raises(ConfigError, match="Did you mean 'tiny'"):
         call("train", "--preset", "tini", "--workspace", workspace)

@@ -59,6 +59,9 @@ class LinearSvm(nn.Module):
     layer ``machine``, weights (n, F) and offsets (n,): as long as nothing is solved, 0.
     """
 
+    mean: Tensor
+    deviation: Tensor
+
     def __init__(self, features: int, classes: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(features))

@@ -4,7 +4,7 @@ A pixel of a clip lies in three planes: the frame itself (XY), and the two that 
 column sweep out in time (XT and YT). In each of them P neighbours stand evenly on an ellipse
 around it, and say by one bit each whether they are at least as bright:
 
-.. math:: c = \sum_{p=0}^{P-1} s(g_p - g_c) \, 2^p, \quad s(z) = 1 \text{ if } z \ge 0, \text{ else } 0.
+.. math:: c = \sum_{p=0}^{P-1} [g_p \ge g_c] \, 2^p.
 
 Neighbour p of the plane (a, b) lies at :math:`(R_a \cos(2 \pi p / P), R_b \sin(2 \pi p / P))`; one
 between pixels is interpolated bilinearly. The face is divided into blocks, and of every block and

@@ -15,8 +15,8 @@ _FIGURES = {
 BI_WOOF_SVM = ModelCard(
     name="bi-woof-svm",
     title="Bi-WOOF + SVM: orientations of the flow to the apex, weighted by magnitude and strain",
-    reference="Liong et al., Less is More: Micro-Expression Recognition from Video Using Apex Frame, "
-    "Signal Processing: Image Communication 62, 2018. doi:10.1016/j.image.2017.11.006",
+    reference="Liong et al., Less is More: Micro-Expression Recognition from Video Using Apex "
+    "Frame, Signal Processing: Image Communication 62, 2018. doi:10.1016/j.image.2017.11.006",
     presets={
         "paper": Preset(
             "paper",

@@ -42,7 +42,7 @@ LBP_TOP_SVM = ModelCard(
         Published("loso", "megc2019-3", part, {"uf1": uf1, "uar": uar}, "MOL, Table VI")
         for part, (uf1, uar) in _FIGURES.items()
     ),
-    note="The published figures are those of a baseline whose radii, neighbours and machine are not "
-    "known here. The two of SMIC cannot be of one confusion matrix: with 70, 51 and 43 clips, a UAR "
-    "of 0.528 goes with a UF1 of 0.293 at least.",
+    note="The published figures are quoted from a table of results, which does not state radii, "
+    "neighbours and machine. The two of SMIC cannot be of one confusion matrix: with 70, 51 and 43 "
+    "clips, a UAR of 0.528 goes with a UF1 of 0.293 at least.",
 )

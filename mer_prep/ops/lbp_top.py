@@ -75,6 +75,7 @@ def lbp_top(
     (T - 2 R_t) (H - 2 R_y) (W - 2 R_x) of them. They are dealt to blocks as evenly as they go.
     """
     check_range("blocks", blocks, low=1)
+    _check_clip(frames)
     room = min(frames.shape[1] - 2 * radii[1], frames.shape[2] - 2 * radii[0])
     if room < blocks:
         raise ValueError(f"{frames.shape[1:]} px are too few for {blocks} x {blocks} blocks")
@@ -128,8 +129,7 @@ def local_binary_patterns(
     check_range("neighbours", neighbours, low=2, high=MOST_NEIGHBOURS)
     for name, radius in zip("xyt", radii, strict=True):
         check_range(f"radius in {name}", radius, low=1)
-    if frames.ndim != 3 or frames.dtype != np.uint8:
-        raise ValueError(f"a grey clip must be uint8 (T, H, W), not {frames.dtype} {frames.shape}")
+    _check_clip(frames)
     margins = radii[::-1]
     if any(size < 2 * margin + 1 for size, margin in zip(frames.shape, margins, strict=True)):
         raise ValueError(f"a clip of shape {frames.shape} has no pixel with all its neighbours")
@@ -168,6 +168,11 @@ def uniform_bins(neighbours: int) -> np.ndarray:
     changes = sum(((patterns ^ turned) >> bit) & 1 for bit in range(neighbours))
     uniform = changes <= 2
     return np.where(uniform, np.cumsum(uniform) - 1, uniform.sum())
+
+
+def _check_clip(frames: np.ndarray) -> None:
+    if frames.ndim != 3 or frames.dtype != np.uint8:
+        raise ValueError(f"a grey clip must be uint8 (T, H, W), not {frames.dtype} {frames.shape}")
 
 
 def _ellipse(neighbours: int, first: int, second: int) -> np.ndarray:

@@ -73,7 +73,7 @@ class SvmMethod(Method):
         given = dataclasses.asdict(settings)
         strange = [one for one in usual if given[one] != usual[one] and one not in _WITHOUT_EFFECT]
         if strange:
-            options = " and ".join(f"--{one.replace('_', '-')}" for one in strange)
+            options = " or ".join(f"--{one.replace('_', '-')}" for one in strange)
             raise ConfigError(
                 f"{self.name} is solved in one step; it has no {options}.",
                 hint=f"--set {self.name}.cost=VALUE says how hard it fits; `mer-prep models "

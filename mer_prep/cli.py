@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import traceback
 
@@ -15,6 +16,7 @@ from mer_prep.commands import (
     export,
     models,
     pretraining,
+    qc,
     report,
     spotting,
     stages,
@@ -81,23 +83,31 @@ def cli(context: click.Context, debug: bool) -> None:
 
 for module in (
     *(corpora, stages, composite, export, store, tools, spotting, pretraining, training, models),
-    *(evaluation, report),
+    *(evaluation, qc, report),
 ):
     for command in module.COMMANDS:
         cli.add_command(command)
 
 
+def print_anything() -> None:
+    """Let names of any script be printed, in escapes where the terminal has no such letters."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def main() -> None:
     """Run the program; errors made for people are shown without a traceback."""
+    print_anything()
     try:
         # Outside of its standalone mode click returns the code of a command that called for one.
         code = cli.main(prog_name="mer-prep", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
-    except click.Abort:
-        click.echo("stopped.", err=True)
-        sys.exit(130)
-    except KeyboardInterrupt:
-        click.echo("stopped at once; what was published is whole.", err=True)
+    except (click.Abort, KeyboardInterrupt) as end:
+        # click makes an Abort of Ctrl-C, and of a question that is not answered.
+        asked = isinstance(end, click.Abort) and not isinstance(end.__cause__, KeyboardInterrupt)
+        how = "stopped." if asked else "stopped at once; what was published is whole."
+        click.echo(how, err=True)
         sys.exit(130)
     except click.ClickException as error:
         error.show()

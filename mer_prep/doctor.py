@@ -63,6 +63,7 @@ def examine(workspace: Path) -> list[Diagnosis]:
         _predictor,
         _engines,
         _torch,
+        _jinja,
         lambda: _workspace(workspace),
     ]
     found = []
@@ -243,6 +244,15 @@ def _torch() -> Iterator[Diagnosis]:
         learn or "not installed; needed for support vector machines only",
         "" if learn else 'pip install "mer-prep[baselines]"',
     )
+
+
+def _jinja() -> Iterator[Diagnosis]:
+    version = _version("jinja2")
+    if version is None:
+        remedy = 'pip install "mer-prep[report]"'
+        yield Diagnosis("jinja2", "missing", "not installed; needed for reports only", remedy)
+    else:
+        yield Diagnosis("jinja2", "ok", version)
 
 
 def _workspace(workspace: Path) -> Iterator[Diagnosis]:

@@ -94,6 +94,10 @@ class ShardError(MerPrepError):
     """A shard is damaged, foreign, or cannot be written."""
 
 
+class ShardAccessError(ShardError):
+    """A shard may be whole, but the operating system does not let it be opened."""
+
+
 class LeakError(MerPrepError):
     """A split would let a model see what it is tested on."""
 

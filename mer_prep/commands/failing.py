@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+_CHECKS = {
+    errno.ENOSPC: "free some space (`mer-prep gc` shows what nothing needs)",
+    errno.EDQUOT: "free some space (`mer-prep gc` shows what nothing needs), or raise the quota",
+    errno.EFBIG: "raise the limit on the size of files (`ulimit -f`, or a quota)",
+}
 
 
 def what_to_do(error: OSError, arguments: Sequence[str]) -> str:
@@ -18,7 +25,7 @@ def what_to_do(error: OSError, arguments: Sequence[str]) -> str:
         The command line. The option whose path holds the file, or is below it, is named; without
         one, a file in the workspace is of ``--workspace``.
     """
-    check = "check the disk and its permissions"
+    check = _CHECKS.get(error.errno or 0, "check the disk and its permissions")
     if not isinstance(error.filename, str | bytes | os.PathLike):
         return f"{check}, where results are kept (--workspace) and where files are written"
     path = Path(os.path.abspath(os.fsdecode(error.filename)))

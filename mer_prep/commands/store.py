@@ -245,32 +245,38 @@ def verify(remove_damaged: bool, workspace: Workspace, as_json: bool) -> None:
     from mer_prep.progress import Progress, duration
     from mer_prep.store import disk
     from mer_prep.store.cache import Cache
-    from mer_prep.store.shard import check_shard
+    from mer_prep.store.shard import NewerShardError, check_shard
 
     started = time.monotonic()
     shards = Cache(workspace.cache).shards()
-    damaged = []
+    damaged, newer = [], []
     with Progress("verify", unit="shard") as progress:
         for done, path in enumerate(shards, start=1):
             try:
                 check_shard(path)
+            except NewerShardError as error:
+                newer.append({"path": path, "error": str(error)})
             except ShardError as error:
                 damaged.append({"path": path, "error": str(error)})
                 if remove_damaged:
                     disk.remove(path)
             progress(done, len(shards))
     if as_json:
-        print_json({"shards": len(shards), "damaged": damaged})
+        print_json({"shards": len(shards), "damaged": damaged, "newer": newer})
     for one in [] if as_json else damaged:
         click.echo(f"damaged: {one['error']}")
+    for one in [] if as_json else newer:
+        click.echo(f"not checked: {one['error']}")
     click.echo(
         f"verify: {plural(len(shards), 'shard')}, {len(damaged)} damaged, "
-        f"{duration(time.monotonic() - started)}, in {workspace.cache}",
+        + (f"{len(newer)} of a newer mer-prep, " if newer else "")
+        + f"{duration(time.monotonic() - started)}, in {workspace.cache}",
         err=as_json,
     )
     if damaged:
         hint = "removed" if remove_damaged else "`mer-prep verify --remove-damaged` removes them"
         click.echo(f"  {hint}; the next run makes them again, and nothing else", err=True)
+    if damaged or newer:
         raise click.exceptions.Exit(1)
 
 

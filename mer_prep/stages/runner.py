@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 from mer_prep.checks import check_option
 from mer_prep.errors import DependencyError, LockedError, MerPrepError
@@ -30,11 +31,15 @@ from mer_prep.stages.subjects import Subject, Subjects
 from mer_prep.stages.summary import LEFT_OUT, RunSummary
 from mer_prep.stages.worker import ClipReport, ClipWork, process_clip
 from mer_prep.store.cache import Cache
+from mer_prep.store.hdf5 import hold_back
 from mer_prep.store.lock import Owner, Watch
 from mer_prep.store.verified import Verified
 from mer_prep.workspace import Workspace
 
 _MOST_IDLE_DEATHS = 3
+
+#: What is noted of a clip that is given up because its worker was killed.
+_KILLED = "WorkerKilled: its worker process was killed"
 
 #: Seconds between looks at shards that other runs are writing.
 _LOOK = 0.5
@@ -187,8 +192,13 @@ class Runner:
             if self._queue:
                 self._work_off()
                 continue
-            owners = watch.alive(Path(str(error.where)) for error in self._summary.locked)
-            if not owners or time.monotonic() >= deadline:
+            locks = [Path(str(error.where)) for error in self._summary.locked]
+            owners = watch.alive(locks)
+            if time.monotonic() >= deadline:
+                return
+            if not all(lock.exists() for lock in locks):
+                continue  # given back since it was asked for
+            if not owners:
                 return
             for owner in owners - told:
                 self._say(f"waiting up to {self._patience:.0f} s for another run: {owner}")
@@ -291,7 +301,8 @@ class Runner:
                     f"Clip {report.clip_id} met an unexpected error: {report.crash}",
                     hint="run with --debug and report the traceback",
                 ) from RuntimeError(report.trace)
-            self._say(f"{report.clip_id}: unexpected {report.crash}; it will be tried again")
+            what = report.crash if report.crash == _KILLED else f"unexpected {report.crash}"
+            self._say(f"{report.clip_id}: {what}; the next run will try it again")
         for failure in list(report.failures.values())[:1]:
             if failure.error == LEFT_OUT:
                 continue  # by choice: the summary counts them
@@ -330,7 +341,7 @@ class Runner:
             ) from death
         if len(in_hand) == 1:
             clip_id = in_hand.pop()
-            self._settle(ClipReport(clip_id, crash="WorkerKilled: the worker process was killed"))
+            self._settle(ClipReport(clip_id, crash=_KILLED))
         self._alone.extend(self._handed.values())
         self._handed.clear()
 
@@ -338,9 +349,12 @@ class Runner:
     def _interruptible(self) -> Iterator[None]:
         """Let the first Ctrl-C end the run after the clips in hand, the second at once."""
 
-        def stop(number: int, frame: object) -> None:
+        def stop(number: int, frame: FrameType | None) -> None:
             if self._stopping:
-                raise KeyboardInterrupt
+                at_once = KeyboardInterrupt()
+                if hold_back(at_once, frame):
+                    return
+                raise at_once
             self._stopping = self._summary.interrupted = True
             self._say("stopping after the clips in hand; press Ctrl-C again to stop at once")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,10 +78,10 @@ class Subjects:
         self._say = say
 
     def tidy(self, plan: SubjectPlan) -> None:
-        """Clear away what a killed run left behind of shards that it had published."""
+        """Clear away what a run that ended early left behind of shards that it had published."""
         for shard in plan.shards.values():
             lock = Lock(shard.path, self._say)
-            if not (shard.cached and lock.path.exists()):
+            if not (shard.cached and (lock.path.exists() or self._has_parts(shard))):
                 continue
             try:
                 with lock:
@@ -90,6 +90,9 @@ class Subjects:
                         files.discard_all_of(self._cache.part(shard.stage, key))
             except (LockedError, OSError):
                 continue  # another run is at it, or nothing can be written here
+
+    def _has_parts(self, shard: ShardPlan) -> bool:
+        return any(self._cache.part(shard.stage, key).exists() for key in shard.keys.values())
 
     def begin(self, plan: SubjectPlan) -> Subject:
         """Take the locks of a subject's missing shards, then look again what is missing.
@@ -204,6 +207,26 @@ class Subjects:
                 parent=os.getpid(),
             )
 
+    def _publish_one(
+        self,
+        shard: ShardPlan,
+        target: Path,
+        key: str,
+        paths: Mapping[str, Path],
+        failures: Sequence[Failure],
+    ) -> int:
+        """Publish a shard and return 1, or 0 if it is there already."""
+        with ExitStack() as stack:
+            if target != shard.path:
+                # Clips to be tried again are left out: this is another shard than the one planned,
+                # with a lock of its own, and an earlier run may have published it.
+                stack.enter_context(Lock(target, self._say))
+                if shard.reason != "forced" and _is_whole(target, key, paths):
+                    return 0
+            merge(target, shard_header(shard, self._recipe), key, paths, failures)
+        self._verified.note(target)
+        return 1
+
     def publish(self, subject: Subject) -> int:
         """Gather a subject's parts into its shards, leaving out clips to be tried again.
 
@@ -229,12 +252,21 @@ class Subjects:
                 keys = {clip_id: key for clip_id, key in shard.keys.items() if clip_id in settled}
                 key = shard_key(shard.stage, keys)
                 target = self._cache.shard(shard.stage, key, shard.corpus, shard.subject)
-                merge(target, shard_header(shard, self._recipe), key, paths, failures)
-                self._verified.note(target)
-                published += 1
+                try:
+                    published += self._publish_one(shard, target, key, paths, failures)
+                except LockedError:
+                    continue  # another run is making this very shard
                 for path in paths.values():
                     if path.parent.name == ".parts":
                         files.discard_all_of(path)
         finally:
             subject.locks.close()
         return published
+
+
+def _is_whole(target: Path, key: str, clips: Mapping[str, Path]) -> bool:
+    try:
+        check_shard(target, clips=set(clips), key=key)
+    except ShardError:
+        return False
+    return True

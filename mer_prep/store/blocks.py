@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 
 from mer_prep.errors import MerPrepError, ShardError
+from mer_prep.store.attributes import read_attributes
 
 #: Bytes of an array that are in hand at a time when it is read or checked block by block.
 BLOCK_BYTES = 2 * 2**20
@@ -103,6 +104,10 @@ class StoredArray:
 
     def __len__(self) -> int:
         return self.shape[0]
+
+    def attributes(self) -> dict[str, Any]:
+        """Return what the file says of the array: its ``units``, ``axes`` and ``channels``."""
+        return read_attributes(self._dataset, self._path)
 
     def __getitem__(self, index: Any) -> Any:
         try:

@@ -79,7 +79,11 @@ class RawFile(io.FileIO):
         if _observer is not None:
             view = memoryview(data).cast("B")
             _announce("write", str(self.name), file=self, data=view)
-        return super().write(data)
+        try:
+            return super().write(data)
+        except OSError as error:
+            error.filename = error.filename or str(self.name)  # which the system leaves out
+            raise
 
     def truncate(self, size: int | None = None, /) -> int:
         """Give the file a size, its present position by default."""

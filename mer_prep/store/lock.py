@@ -226,12 +226,13 @@ class Lock:
         private = self.path.with_name(f"{self.path.name}.{uuid.uuid4().hex[:12]}{files.PARTIAL}")
         try:
             disk.write_bytes(private, body, sync=True)
-            disk.link(private, self.path)
-        except FileExistsError:
-            return False
-        except OSError:
-            # A file system without hard links: exclusive creation is the next best.
-            return self._create_exclusively(body)
+            try:
+                disk.link(private, self.path)
+            except FileExistsError:
+                return False
+            except OSError:
+                # A file system without hard links: exclusive creation is the next best.
+                return self._create_exclusively(body)
         finally:
             files.discard(private)
         return True

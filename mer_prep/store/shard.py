@@ -10,7 +10,8 @@ One group per clip, named as the clip, with attributes ``clip_id``, ``clip_key``
 ``channels``. A quarantined clip is a group without datasets, with attributes ``error``,
 ``message`` and ``failed_stage``.
 
-Any HDF5 reader opens it: gzip, shuffle and Fletcher-32 checksums only, one frame a chunk.
+Any HDF5 reader opens it: gzip, shuffle and Fletcher-32 checksums only, one frame a chunk. Behind
+what HDF5 knows of lies the seal, see `mer_prep.store.seal`.
 """
 
 from __future__ import annotations
@@ -28,19 +29,17 @@ import h5py
 import numpy as np
 
 from mer_prep import __version__
-from mer_prep.config import canonical_json, parse_json, parse_json_object
+from mer_prep.config import canonical_json
 from mer_prep.errors import ShardError
 from mer_prep.store import disk, files
+from mer_prep.store.attributes import foreign, read_attribute, read_attributes
 from mer_prep.store.blocks import StoredArray
-from mer_prep.store.hdf5 import new_hdf5
+from mer_prep.store.hdf5 import AGAIN, as_shard_error, new_hdf5, open_hdf5
+from mer_prep.store.strict import clip_group, stored_array
 
-SCHEMA = 1
-
-#: Said of every file that is not what a shard is.
-_AGAIN = "delete the file and run again to recompute it"
-
-#: Bytes that one stored byte may stand for; gzip gets to 1032 where all are zero.
-_MOST_COMPRESSED = 1100
+#: 2 since every file is sealed; what 1 holds is the same.
+SCHEMA = 2
+_READ_SCHEMAS = (1, 2)
 
 
 @dataclass(frozen=True)
@@ -75,6 +74,7 @@ class ShardHeader:
     params: Mapping[str, Any]
     recipe: Mapping[str, Any]
     requires: tuple[str, ...]
+    libraries: Mapping[str, str]
     created: str
     restricted: bool
     synthetic: bool
@@ -183,55 +183,6 @@ def _write_header(file: h5py.File, header: Header, key: str) -> None:
     attrs["mer_prep"] = __version__
 
 
-def _open_to_read(path: Path) -> h5py.File:
-    try:
-        return h5py.File(path, "r", locking=False)
-    except OSError as error:
-        if "locking flag" not in str(error):
-            raise
-        # This process has it open already, with a lock: HDF5 then wants the same again.
-        return h5py.File(path, "r")
-
-
-@contextmanager
-def reading(path: Path, what: str = "The shard") -> Iterator[None]:
-    """Turn what the HDF5 library says of a damaged or foreign file into a `ShardError`."""
-    try:
-        yield
-    except (
-        *(KeyError, ValueError, TypeError, AttributeError, IndexError),
-        *(RuntimeError, OSError, ArithmeticError, MemoryError),
-    ) as error:
-        raise ShardError(
-            f"{what} is damaged, or no file of mer-prep: {error!s:.300}.", where=path, hint=_AGAIN
-        ) from None
-
-
-@contextmanager
-def open_hdf5(path: Path) -> Iterator[h5py.File]:
-    """Open a finished HDF5 file for reading.
-
-    Finished files never change, so no lock is asked of the file system; network disks that
-    refuse locks are no obstacle.
-
-    Raises
-    ------
-    ShardError
-        If the file is missing or no whole HDF5 file.
-    """
-    try:
-        file = _open_to_read(path)
-    except OSError as error:
-        what = "is missing" if not path.exists() else f"cannot be opened: {error}"
-        raise ShardError(
-            f"The shard {what}.",
-            where=path,
-            hint="`mer-prep verify` lists damaged shards; delete it and run again to recompute",
-        ) from None
-    with file:
-        yield file
-
-
 def read_header(path: Path) -> ShardHeader:
     """Read what a shard says about itself.
 
@@ -241,34 +192,35 @@ def read_header(path: Path) -> ShardHeader:
         If it is damaged, of another schema, or holds what a shard never holds (links, other
         types).
     """
-    with open_hdf5(path) as file, reading(path):
-        schema = int(file.attrs["schema"])
-        if schema != SCHEMA:
-            raise ShardError(
-                f"The shard has schema {schema}; this mer-prep reads schema {SCHEMA}.",
-                where=path,
-                hint="update mer-prep" if schema > SCHEMA else "compute it again",
-            )
+    with open_hdf5(path) as file:
+        return _header_of(file, path)
+
+
+def _header_of(file: h5py.File, path: Path) -> ShardHeader:
+    """Return what an open shard says about itself; see `read_header`."""
+    with as_shard_error(path):
+        attrs = read_attributes(file, path)
+        _check_schema(attrs, path)
         clips: dict[str, str] = {}
         failures = []
         for name in file:
-            check_hard_link(file, name, path)
-            attrs = file[name].attrs
-            if group_name(str(attrs["clip_id"])) != name:
-                raise ValueError(f"the group {name!r} is of another clip")
-            if "error" in attrs:
+            group = clip_group(file, name, path)
+            clip_id = str(read_attribute(group, "clip_id", path))
+            if group_name(clip_id) != name:
+                raise foreign(f"Group {name!r} says that it is clip {clip_id}.", path)
+            if "error" in group.attrs:
+                of_clip = read_attributes(group, path)
                 failures.append(
                     Failure(
-                        clip_id=str(attrs["clip_id"]),
-                        stage=str(attrs["failed_stage"]),
-                        error=str(attrs["error"]),
-                        message=str(attrs["message"]),
-                        clip_key=str(attrs["clip_key"]),
+                        clip_id=clip_id,
+                        stage=str(of_clip["failed_stage"]),
+                        error=str(of_clip["error"]),
+                        message=str(of_clip["message"]),
+                        clip_key=str(of_clip["clip_key"]),
                     )
                 )
             else:
-                clips[str(attrs["clip_id"])] = str(attrs["clip_key"])
-        attrs = file.attrs
+                clips[clip_id] = str(read_attribute(group, "clip_key", path))
         return ShardHeader(
             path=path,
             stage=str(attrs["stage"]),
@@ -276,16 +228,61 @@ def read_header(path: Path) -> ShardHeader:
             key=str(attrs["key"]),
             corpus=str(attrs["corpus"]),
             subject=str(attrs["subject"]),
-            params=parse_json_object(attrs["params"]),
-            recipe=check_recipe(parse_json_object(attrs["recipe"])),
-            requires=_texts(attrs["requires"]),
+            params=_mapping(json.loads(attrs["params"])),
+            recipe=parse_recipe(attrs["recipe"]),
+            requires=tuple(_names(attrs["requires"])),
+            libraries=_mapping(json.loads(attrs["libraries"])),
             created=str(attrs["created"]),
             restricted=bool(attrs["restricted"]),
             synthetic=bool(attrs["synthetic"]),
-            datasets=frozenset(_texts(attrs["datasets"])),
+            datasets=frozenset(_names(attrs["datasets"])),
             clips=clips,
             failures=tuple(failures),
         )
+
+
+class NewerShardError(ShardError):
+    """A shard is of a newer mer-prep: it may be whole, and is neither used nor replaced."""
+
+
+def _check_schema(attributes: Mapping[str, Any], path: Path) -> None:
+    schema = int(attributes["schema"])
+    if schema in _READ_SCHEMAS:
+        return
+    readable = " and ".join(str(one) for one in _READ_SCHEMAS)
+    what = f"The shard has schema {schema}; this mer-prep, {__version__}, reads {readable}."
+    if schema > SCHEMA:
+        raise NewerShardError(
+            what,
+            where=path,
+            why=f"it was made by mer-prep {attributes.get('mer_prep', 'of a later version')}",
+            hint="update mer-prep, or choose another --workspace",
+        )
+    raise ShardError(what, where=path, hint=AGAIN)
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{str(value)[:40]} where names and values belong")
+    return value
+
+
+def _names(text: str) -> list[str]:
+    names = json.loads(text)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{text[:40]} where a list of names belongs")
+    return names
+
+
+def parse_recipe(text: str) -> dict[str, Any]:
+    """Return the recipe that a JSON text holds; else `ValueError`, `KeyError` or `TypeError`."""
+    recipe = {"source": {}, "stages": {}, **_mapping(json.loads(text))}
+    _mapping(recipe["source"])
+    for stage in _mapping(recipe["stages"]).values():
+        _mapping(_mapping(stage)["params"])
+        _mapping(stage.get("libraries", {}))
+        _mapping(stage.get("identity", {}))
+    return recipe
 
 
 def read_part_header(path: Path) -> tuple[str, str, str, Mapping[str, Any]]:
@@ -296,12 +293,12 @@ def read_part_header(path: Path) -> tuple[str, str, str, Mapping[str, Any]]:
     ShardError
         If it is damaged.
     """
-    with open_hdf5(path) as file, reading(path, "The part"):
+    with open_hdf5(path) as file, as_shard_error(path):
         (name,) = file
-        check_hard_link(file, name, path)
-        attrs = file[name].attrs
-        recipe = check_recipe(parse_json_object(file.attrs["recipe"]))
-        return str(file.attrs["stage"]), str(attrs["clip_id"]), str(attrs["clip_key"]), recipe
+        attrs = read_attributes(clip_group(file, name, path), path)
+        of_part = read_attributes(file, path)
+        recipe = parse_recipe(of_part["recipe"])
+        return str(of_part["stage"]), str(attrs["clip_id"]), str(attrs["clip_key"]), recipe
 
 
 def clip_image(path: Path, clip_id: str) -> bytes:
@@ -312,50 +309,36 @@ def clip_image(path: Path, clip_id: str) -> bytes:
     ShardError
         If the file is damaged or has no such clip.
     """
-    name = group_name(clip_id)
-    with open_hdf5(path) as source, reading(path):
-        check_hard_link(source, name, path)
+    with open_hdf5(path) as source, as_shard_error(path):
+        group, _ = _clip(source, clip_id, path)
+        for name in group:
+            stored_array(group, name, path)
         with h5py.File(str(path), "w", driver="core", backing_store=False) as file:
-            source.copy(source[name], file, name)
+            source.copy(group, file, group_name(clip_id))
             file.flush()
             return bytes(file.id.get_file_image())
 
 
-def check_recipe(recipe: dict[str, Any]) -> dict[str, Any]:
-    """Return a recipe, whose stages all have parameters; else `KeyError` or `TypeError`."""
-    if not isinstance(recipe["source"], dict) or not all(
-        isinstance(one["params"], dict) for one in recipe["stages"].values()
-    ):
-        raise TypeError("the recipe has another form")
-    return recipe
-
-
-def _texts(text: str) -> tuple[str, ...]:
-    values = parse_json(text)
-    if not isinstance(values, list) or not all(isinstance(one, str) for one in values):
-        raise TypeError(f"{values!r:.60} is no list of texts")
-    return tuple(values)
-
-
-def check_hard_link(group: h5py.Group, name: str, path: Path) -> None:
-    """Raise `ShardError` unless a group holds something of a name itself, before it is opened.
-
-    Even asking h5py whether a name is there follows its link, into another file if need be.
-    """
-    links = group.id.links
-    if not links.exists(name.encode()):
+def _clip(file: h5py.File, clip_id: str, path: Path) -> tuple[h5py.Group, dict[str, Any]]:
+    """Return the group of a clip that has a result, and its attributes."""
+    name = group_name(clip_id)
+    if name not in file.keys():  # noqa: SIM118 - by its link, which is not followed
         raise ShardError(
-            f"{group.name!r} of the file holds no {name!r}; it has {sorted(group)!s:.200}.",
+            f"The shard has no clip {clip_id}.",
             where=path,
-            hint=_AGAIN,
+            hint="`mer-prep inspect SHARD` lists its clips",
         )
-    if links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
+    group = clip_group(file, name, path)
+    attributes = read_attributes(group, path)
+    if "error" in attributes:
         raise ShardError(
-            f"The shard holds a link to somewhere else ({name!r}).",
+            f"Clip {clip_id} was quarantined: {attributes['message']}",
             where=path,
-            why="a shard never does; following it could read other files",
-            hint="do not use this file",
+            hint="`mer-prep status --failed` says more; leave the clip out, or mend it",
         )
+    if attributes.get("clip_id", clip_id) != clip_id:
+        raise foreign(f"The group of {clip_id} is that of another clip.", path)
+    return group, attributes
 
 
 @contextmanager
@@ -387,21 +370,17 @@ def open_clip(
         while it is read, if a checksum is wrong.
     """
     with open_hdf5(path) as file:
-        with reading(path):
-            if not file.id.links.exists(group_name(clip_id).encode()):
-                raise ShardError(f"The shard has no clip {clip_id}.", where=path, hint=_AGAIN)
-            check_hard_link(file, group_name(clip_id), path)
-            group = file[group_name(clip_id)]
-            attributes = {name: _plain(value) for name, value in group.attrs.items()}
-            if "error" in attributes:
-                raise ShardError(
-                    f"Clip {clip_id} was quarantined: {attributes['message']}",
-                    where=path,
-                    hint="correct what is wrong with the clip, then run again",
-                )
-            wanted = group if names is None else names
-            arrays = {name: _stored_array(group, name, path) for name in wanted}
-        yield arrays, attributes
+        yield _opened_clip(file, path, clip_id, names)
+
+
+def _opened_clip(
+    file: h5py.File, path: Path, clip_id: str, names: Sequence[str] | None
+) -> tuple[dict[str, StoredArray], dict[str, Any]]:
+    """Return datasets and attributes of a clip of an open file; see `open_clip`."""
+    with as_shard_error(path):
+        group, attributes = _clip(file, clip_id, path)
+        wanted = group if names is None else names
+        return {name: stored_array(group, name, path) for name in wanted}, attributes
 
 
 def read_clip(
@@ -426,47 +405,8 @@ def read_clip(
     ShardError
         If the clip is not there, was quarantined, or its checksum is wrong.
     """
-    with open_clip(path, clip_id, names) as (arrays, attributes):
+    with open_clip(path, clip_id, names) as (arrays, attributes), as_shard_error(path):
         return {name: array.whole() for name, array in arrays.items()}, attributes
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def _stored_array(group: h5py.Group, name: str, path: Path) -> StoredArray:
-    check_hard_link(group, name, path)
-    dataset = group[name]
-    if (
-        not isinstance(dataset, h5py.Dataset)
-        or dataset.dtype.kind not in "biuf"
-        or dataset.is_virtual
-        or dataset.external
-    ):
-        raise ShardError(
-            f"Dataset {group.name}/{name} is not a plain array of numbers.",
-            where=path,
-            hint="do not use this file",
-        )
-    _check_stored(dataset, path)
-    return StoredArray(dataset, path)
-
-
-def _check_stored(dataset: h5py.Dataset, path: Path) -> None:
-    """Raise `ShardError` if a dataset claims more than its bytes in the file can be."""
-    stored = min(dataset.id.get_storage_size(), path.stat().st_size)
-    claimed = dataset.size
-    if dataset.chunks is not None:
-        # A chunk is unpacked as a whole, even where the dataset ends within it.
-        claimed = max(claimed, math.prod(dataset.chunks))
-    if claimed * dataset.dtype.itemsize > _MOST_COMPRESSED * stored:
-        raise ShardError(
-            f"Dataset {dataset.name} claims to be {dataset.dtype} {dataset.shape}, of which "
-            f"{stored:,} bytes are stored.",
-            where=path,
-            why="reading it would take any amount of memory or time",
-            hint=_AGAIN,
-        )
 
 
 def check_shard(path: Path, *, clips: set[str] | None = None, key: str | None = None) -> None:
@@ -486,24 +426,29 @@ def check_shard(path: Path, *, clips: set[str] | None = None, key: str | None = 
     ShardError
         At the first thing that is wrong.
     """
-    header = read_header(path)
+    with open_hdf5(path) as file:
+        _check_shard(file, path, clips, key)
+
+
+def _check_shard(file: h5py.File, path: Path, clips: set[str] | None, key: str | None) -> None:
+    header = _header_of(file, path)
     if key is not None and header.key != key:
         raise ShardError(
-            f"The shard states key {header.key[:16]}, not {key[:16]}.", where=path, hint=_AGAIN
+            f"The shard states key {header.key[:16]}, not {key[:16]}.", where=path, hint=AGAIN
         )
     if clips is not None and set(header.clips) != clips:
         differing = sorted(set(header.clips) ^ clips)
         raise ShardError(
-            f"The shard's clips differ: {', '.join(differing[:5])}.", where=path, hint=_AGAIN
+            f"The shard's clips differ: {', '.join(differing[:5])}.", where=path, hint=AGAIN
         )
     if path.parent.name != header.key[:16]:
         raise ShardError(
             f"The shard of key {header.key[:16]} lies in folder {path.parent.name}.",
             where=path,
-            hint="delete the file and run again",
+            hint=AGAIN,
         )
     for clip_id in header.clips:
-        check_clip(path, clip_id, datasets=header.datasets)
+        _check_clip(file, path, clip_id, header.datasets)
 
 
 def check_clip(path: Path, clip_id: str, *, datasets: frozenset[str] | None = None) -> None:
@@ -523,19 +468,33 @@ def check_clip(path: Path, clip_id: str, *, datasets: frozenset[str] | None = No
     ShardError
         At the first thing that is wrong.
     """
-    with open_clip(path, clip_id) as (arrays, _):
+    with open_hdf5(path) as file:
+        _check_clip(file, path, clip_id, datasets)
+
+
+def _check_clip(file: h5py.File, path: Path, clip_id: str, datasets: frozenset[str] | None) -> None:
+    arrays, _ = _opened_clip(file, path, clip_id, None)
+    with as_shard_error(path):
         if datasets is not None and arrays.keys() != datasets:
             names = ", ".join(sorted(arrays.keys() ^ datasets))
-            raise ShardError(f"The datasets of {clip_id} differ: {names}.", where=path, hint=_AGAIN)
-        numbers = arrays.get("frame_numbers")
-        frames = len(numbers) if numbers is not None and numbers.ndim == 1 else 0
+            raise ShardError(f"The datasets of {clip_id} differ: {names}.", where=path, hint=AGAIN)
+        if "frame_numbers" not in arrays:
+            raise foreign(f"Clip {clip_id} does not say which frames it is of.", path)
+        frames = len(arrays["frame_numbers"])
         for name, array in arrays.items():
+            _check_described(array, f"{name} of {clip_id}", path)
             bad = sum(np.count_nonzero(~np.isfinite(block)) for block in array.blocks())
             if bad:
                 raise ShardError(
                     f"Dataset {name} of {clip_id} holds {bad} values that are not finite.",
                     where=path,
-                    hint=_AGAIN,
+                    hint=AGAIN,
                 )
             if frames == 0 or math.prod(array.shape) == 0:
-                raise ShardError(f"Dataset {name} of {clip_id} is empty.", where=path, hint=_AGAIN)
+                raise ShardError(f"Dataset {name} of {clip_id} is empty.", where=path, hint=AGAIN)
+
+
+def _check_described(array: StoredArray, name: str, path: Path) -> None:
+    # What its numbers mean is never guessed.
+    if not {"units", "axes"} <= array.attributes().keys():
+        raise foreign(f"Dataset {name} has no units or axes.", path)

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from mer_prep.checks import suggest
-from mer_prep.config import parse_json_object
 from mer_prep.dataset import PreparedClip
 from mer_prep.errors import (
     ConfigError,
@@ -39,7 +38,7 @@ from mer_prep.stages import all_stages
 from mer_prep.stages.base import Arrays, build_stages
 from mer_prep.stages.plan import Recipe
 from mer_prep.stages.worker import check_output
-from mer_prep.store.shard import check_recipe, read_clip, read_header
+from mer_prep.store.shard import parse_recipe, read_clip, read_header
 from mer_prep.store.text import write_atomic
 from mer_prep.training.methods import Method
 from mer_prep.training.study import ClipEntry, Study, load_clips
@@ -169,13 +168,16 @@ def _kept_recipe(path: Path, method: Method) -> Mapping[str, Any]:
         If the file is damaged.
     """
     try:
-        facts = check_recipe(parse_json_object(path.read_text(encoding="utf-8")))
+        facts = parse_recipe(path.read_text(encoding="utf-8"))
         for name in ("pairs", "apex") if "flow" in method.datasets() else ():
             if not isinstance(facts["stages"]["flow"]["params"].get(name, ""), str):
                 raise TypeError(f"'{name}' of the flow is no text")
         for one in facts["stages"].values():
             one["version"], one["identity"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (
+        *(OSError, ValueError, KeyError, TypeError, AttributeError),
+        RecursionError,
+    ) as error:
         raise TrainingError(
             f"The stages of the run cannot be read: {error!s:.200}.",
             where=path,

@@ -23,6 +23,7 @@ from pkgutil import iter_modules
 from typing import TypeVar
 from unittest import mock
 
+from mer_prep import cli  # here, so that processes to come find it ready
 from mer_prep.errors import MerPrepError
 
 T = TypeVar("T")
@@ -211,6 +212,14 @@ class Said:
     out: str
     err: str
 
+    def for_people(self, code: int | None = None) -> Said:
+        """Return this if it shows no traceback, no bug, and ended with the code asked for."""
+        assert "Traceback" not in self.out + self.err, self
+        assert "unexpected" not in self.err, self.err
+        if code is not None:
+            assert self.code == code, f"exit {self.code}: {self.out}\n{self.err}"
+        return self
+
 
 def program(*arguments: object, code: int | None = None) -> Said:
     """Run mer-prep in a process of its own, as it stands here with what has been taken away.
@@ -227,17 +236,18 @@ def program(*arguments: object, code: int | None = None) -> Said:
     words = [str(one) for one in arguments]
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder, "out"), Path(folder, "err")
-        status = in_process(lambda: _run_program(words, out, err))
+        status = in_process(lambda: run_program(words, out, err))
         said = Said(status, _read(out), _read(err))
-    assert "Traceback" not in said.out + said.err, said
-    assert "unexpected" not in said.err, said.err
-    if code is not None:
-        assert said.code == code, f"exit {said.code}: {said.out}\n{said.err}"
-    return said
+    return said.for_people(code)
 
 
 def in_process(work: Callable[[], int]) -> int:
     """Do something in a forked process and return its exit code, or minus the signal it died of."""
+    return os.waitstatus_to_exitcode(os.waitpid(forked(work), 0)[1])
+
+
+def forked(work: Callable[[], int]) -> int:
+    """Begin something in a forked process, which exits with its result, and return its id."""
     sys.stdout.flush()
     sys.stderr.flush()
     import warnings
@@ -253,12 +263,11 @@ def in_process(work: Callable[[], int]) -> int:
             traceback.print_exc()
         finally:
             os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return child
 
 
-def _run_program(words: Sequence[str], out: Path, err: Path) -> int:
-    from mer_prep import cli
-
+def run_program(words: Sequence[str], out: Path, err: Path) -> int:
+    """Run mer-prep in this process, which is to end then; what it prints goes to two files."""
     sys.argv = ["mer-prep", *words]
     with (
         open(out, "w", encoding="utf-8", errors="surrogateescape") as said,
@@ -266,6 +275,8 @@ def _run_program(words: Sequence[str], out: Path, err: Path) -> int:
         redirect(said),
         redirect_stderr(wrong),
     ):
+        os.dup2(said.fileno(), 1)  # for libraries in C, and for processes started from here
+        os.dup2(wrong.fileno(), 2)
         try:
             cli.main()
         except SystemExit as end:
@@ -294,10 +305,12 @@ __all__ = [
     "catalogue",
     "damaged",
     "fault",
+    "forked",
     "in_process",
     "instead",
     "nothing",
     "program",
     "refused",
+    "run_program",
     "try_case",
 ]

@@ -8,7 +8,6 @@ import os
 from pathlib import Path
 
 import cv2
-import h5py
 import numpy as np
 import pytest
 
@@ -22,6 +21,7 @@ from mer_prep.store.lock import Lock
 from mer_prep.store.shard import check_shard, merge, read_clip, read_header
 from mer_prep.workspace import Workspace
 from tests.conftest import MakeClip, store_manifest, write_frame
+from tests.shards import changing
 from tests.toys import TOYS, Change, Means
 
 
@@ -382,11 +382,13 @@ def test_a_damaged_shard_is_made_again(imported: Workspace) -> None:
 
 
 def flip_a_bit(path: Path, dataset: str) -> None:
-    with h5py.File(path) as file:
+    """Damage the values of one clip; the rest stays readable, as it does in large shards."""
+    with changing(path) as file:
         offset = file[dataset].id.get_chunk_info(0).byte_offset
-    data = bytearray(path.read_bytes())
-    data[offset + 3] ^= 1
-    path.write_bytes(data)
+        file.flush()
+        data = bytearray(path.read_bytes())
+        data[offset + 3] ^= 1
+        path.write_bytes(data)
 
 
 def test_a_damaged_input_is_made_again_before_it_is_used(
@@ -487,6 +489,22 @@ def test_a_shard_describes_itself(imported: Workspace) -> None:
     assert facts["apex"] == 10
     assert "onset" not in facts
     assert json.loads(json.dumps(facts))["clip_id"] == "toy/sub01/EP01_01"
+
+
+def test_a_shard_keeps_what_its_stage_warned_of(
+    imported: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def warning(self, clip, frames, inputs):  # type: ignore[no-untyped-def]
+        output = original(self, clip, frames, inputs)
+        return dataclasses.replace(output, warnings=(f"Déjà vu of {clip.clip}.", "Again."))
+
+    original = Means.run
+    monkeypatch.setattr(Means, "run", warning)
+    run(imported, recipe())
+    for stage, expected in (("means", ["Déjà vu of EP01_02.", "Again."]), ("change", [])):
+        (path,) = Cache(imported.cache).shards(stage, "toy--sub01")
+        _, facts = read_clip(path, "toy/sub01/EP01_02")
+        assert json.loads(facts["warnings"]) == expected
 
 
 def test_a_shard_under_a_wrong_name_is_not_taken(imported: Workspace) -> None:

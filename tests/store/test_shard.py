@@ -20,6 +20,7 @@ from mer_prep.store.shard import (
     read_part_header,
 )
 from tests.conftest import MakeClip
+from tests.shards import changing
 
 KEY = "0123456789abcdef" * 4
 RECIPE = {"source": {"frames": "all"}, "stages": {"flow": {"params": {}}}}
@@ -108,20 +109,20 @@ def test_a_flipped_bit_is_found(shard: Path) -> None:
     data = bytearray(shard.read_bytes())
     data[offset + 40] ^= 0x10
     shard.write_bytes(data)
-    with pytest.raises(ShardError, match="flow is damaged"):
+    with pytest.raises(ShardError, match=r"its bytes 0 to .* have changed"):
         check_shard(shard)
 
 
 def test_a_truncated_file_is_refused(shard: Path) -> None:
     shard.write_bytes(shard.read_bytes()[:-100])
-    with pytest.raises(ShardError, match="cannot be opened"):
+    with pytest.raises(ShardError, match=r"checksums .* are gone|cannot be opened"):
         read_header(shard)
 
 
 def test_links_out_of_the_file_are_refused(shard: Path, tmp_path: Path) -> None:
     with h5py.File(tmp_path / "secret.h5", "w") as file:
         file["x"] = [1.0]
-    with h5py.File(shard, "a") as file:
+    with changing(shard) as file:
         file["EP66"] = h5py.ExternalLink(str(tmp_path / "secret.h5"), "/")
     with pytest.raises(ShardError, match="link to somewhere else"):
         read_header(shard)
@@ -129,7 +130,7 @@ def test_links_out_of_the_file_are_refused(shard: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["soft", "text", "external"])
 def test_foreign_datasets_are_refused(shard: Path, tmp_path: Path, kind: str) -> None:
-    with h5py.File(shard, "a") as file:
+    with changing(shard) as file:
         group = file["EP01_01"]
         if kind == "soft":
             group["odd"] = h5py.SoftLink("/EP01_01/flow")
@@ -143,9 +144,9 @@ def test_foreign_datasets_are_refused(shard: Path, tmp_path: Path, kind: str) ->
 
 
 def test_a_newer_schema_is_refused_with_both_numbers(shard: Path) -> None:
-    with h5py.File(shard, "a") as file:
+    with changing(shard) as file:
         file.attrs["schema"] = 9
-    with pytest.raises(ShardError, match="schema 9; this mer-prep reads schema 1"):
+    with pytest.raises(ShardError, match=r"schema 9; this mer-prep, .*, reads 1 and 2"):
         read_header(shard)
 
 

@@ -12,12 +12,6 @@ own (local) weight, and the histogram as a whole by a (global) weight of its blo
           [\theta_c \le \theta(x) < \theta_{c+1}], \quad \theta_c = -\pi + 2 \pi c / C,
 
 with the mean strain :math:`\bar\varepsilon_b` of the block.
-
-References
-----------
-.. [1] S.-T. Liong, J. See, K. Wong, R. C.-W. Phan, "Less is more: Micro-expression recognition from
-   video using apex frame", Signal Processing: Image Communication 62, 2018.
-   doi:10.1016/j.image.2017.11.006
 """
 
 from __future__ import annotations
@@ -39,7 +33,7 @@ def bi_woof(
     local_weight: str = "magnitude",
     global_weight: str = "strain",
 ) -> np.ndarray:
-    """Return the Bi-WOOF histograms of an optical flow [1]_.
+    """Return the Bi-WOOF histograms of an optical flow.
 
     Parameters
     ----------
@@ -51,8 +45,8 @@ def bi_woof(
         Bins C of orientation, 2 or more. The first begins at -180 degrees, which is motion to the
         left; they follow clockwise as one sees the picture, since y points down.
     local_weight, global_weight : {'none', 'magnitude', 'strain'}
-        What a pixel counts for, and a block by its mean. Magnitude and strain are those of [1]_;
-        without any weight a histogram just counts its pixels.
+        What a pixel counts for, and a block by its mean. By default they are those of the
+        paper; without any weight a histogram just counts its pixels.
 
     Returns
     -------
@@ -65,6 +59,12 @@ def bi_woof(
         If the flow has another shape, or fewer pixels than blocks.
     ConfigError
         If a parameter is out of range.
+
+    References
+    ----------
+    S.-T. Liong, J. See, K. Wong, R. C.-W. Phan, "Less is more: Micro-expression recognition from
+    video using apex frame", Signal Processing: Image Communication 62, 2018.
+    doi:10.1016/j.image.2017.11.006
     """
     check_range("blocks", blocks, low=1)
     check_range("bins", bins, low=2)

@@ -9,14 +9,6 @@ around it, and say by one bit each whether they are at least as bright:
 Neighbour p of the plane (a, b) lies at :math:`(R_a \cos(2 \pi p / P), R_b \sin(2 \pi p / P))`; one
 between pixels is interpolated bilinearly. The face is divided into blocks, and of every block and
 plane the patterns are counted.
-
-References
-----------
-.. [1] G. Zhao, M. Pietikäinen, "Dynamic texture recognition using local binary patterns with an
-   application to facial expressions", IEEE TPAMI 29(6), 2007. doi:10.1109/TPAMI.2007.1110
-.. [2] T. Ojala, M. Pietikäinen, T. Mäenpää, "Multiresolution gray-scale and rotation invariant
-   texture classification with local binary patterns", IEEE TPAMI 24(7), 2002.
-   doi:10.1109/TPAMI.2002.1017623
 """
 
 from __future__ import annotations
@@ -41,7 +33,7 @@ def lbp_top(
     neighbours: int = 8,
     uniform: bool = True,
 ) -> np.ndarray:
-    """Return the LBP-TOP histograms of a clip [1]_.
+    """Return the LBP-TOP histograms of a clip.
 
     Parameters
     ----------
@@ -73,6 +65,11 @@ def lbp_top(
     -----
     Counted are the pixels whose neighbours all lie within the clip, the same ones in all planes:
     (T - 2 R_t) (H - 2 R_y) (W - 2 R_x) of them. They are dealt to blocks as evenly as they go.
+
+    References
+    ----------
+    G. Zhao, M. Pietikäinen, "Dynamic texture recognition using local binary patterns with an
+    application to facial expressions", IEEE TPAMI 29(6), 2007. doi:10.1109/TPAMI.2007.1110
     """
     check_range("blocks", blocks, low=1)
     _check_clip(frames)
@@ -148,7 +145,7 @@ def local_binary_patterns(
 
 
 def uniform_bins(neighbours: int) -> np.ndarray:
-    """Return the bin of every pattern if those that are not uniform share one [2]_.
+    """Return the bin of every pattern if those that are not uniform share one.
 
     Parameters
     ----------
@@ -161,6 +158,12 @@ def uniform_bins(neighbours: int) -> np.ndarray:
         A pattern is uniform if going round it changes between 0 and 1 twice at most. The
         P (P - 1) + 2 uniform ones have bins of their own, in the order of their numbers; the last
         bin is that of all others.
+
+    References
+    ----------
+    T. Ojala, M. Pietikäinen, T. Mäenpää, "Multiresolution gray-scale and rotation invariant
+    texture classification with local binary patterns", IEEE TPAMI 24(7), 2002.
+    doi:10.1109/TPAMI.2002.1017623
     """
     check_range("neighbours", neighbours, low=2, high=MOST_NEIGHBOURS)
     patterns = np.arange(2**neighbours)

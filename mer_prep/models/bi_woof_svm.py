@@ -22,7 +22,7 @@ class BiWoofSvmConfig(SvmConfig):
     blocks : int
         Rows, and columns, of blocks.
     bins : int
-        Bins of orientation, 2 or more.
+        Bins of orientation, 2 to 360.
     local_weight, global_weight : {'none', 'magnitude', 'strain'}
         What a pixel counts for in its histogram, and the histogram of a block.
     """
@@ -35,7 +35,7 @@ class BiWoofSvmConfig(SvmConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range("blocks", self.blocks, low=1, high=self.side)
-        check_range("bins", self.bins, low=2)
+        check_range("bins", self.bins, low=2, high=360)
         check_option("local_weight", self.local_weight, WEIGHTS)
         check_option("global_weight", self.global_weight, WEIGHTS)
 

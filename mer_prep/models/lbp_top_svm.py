@@ -44,6 +44,7 @@ class LbpTopSvmConfig(SvmConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_range("frames", self.frames, low=2, high=10_000)
         check_range("neighbours", self.neighbours, low=2, high=MOST_NEIGHBOURS)
         for name in ("radius_x", "radius_y", "radius_t"):
             check_range(name, getattr(self, name), low=1)
@@ -56,7 +57,8 @@ class LbpTopSvmConfig(SvmConfig):
             )
         if self.side - 2 * max(self.radius_x, self.radius_y) < self.blocks:
             raise ConfigError(
-                f"A side of {self.side} px is too small for {self.blocks} x {self.blocks} blocks."
+                f"A side of {self.side} px is too small for {self.blocks} x {self.blocks} blocks.",
+                hint="take fewer blocks, smaller radii or a larger side",
             )
 
     @property

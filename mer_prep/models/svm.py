@@ -21,7 +21,7 @@ class SvmConfig:
     Parameters
     ----------
     side : int
-        Side S of the middle of the aligned frames that is seen, px.
+        Side S of the middle of the aligned frames that is seen, 16 to 4096 px.
     cost : float
         C of the support vector machine, above 0; see `mer_prep.ops.svm`.
     balanced : bool
@@ -36,7 +36,7 @@ class SvmConfig:
     standardised: bool = True
 
     def __post_init__(self) -> None:
-        check_range("side", self.side, low=16)
+        check_range("side", self.side, low=16, high=4096)
         check_range("cost", self.cost, low=0, high=1e9, open_low=True)
 
     @property

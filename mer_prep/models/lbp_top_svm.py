@@ -46,19 +46,16 @@ class LbpTopSvmConfig(SvmConfig):
         super().__post_init__()
         check_range("frames", self.frames, low=2, high=10_000)
         check_range("neighbours", self.neighbours, low=2, high=MOST_NEIGHBOURS)
-        for name in ("radius_x", "radius_y", "radius_t"):
-            check_range(name, getattr(self, name), low=1)
-        check_range("blocks", self.blocks, low=1)
+        # Every block has a pixel at least whose neighbours lie within the frame.
+        check_range("blocks", self.blocks, low=1, high=self.side - 2)
+        for name in ("radius_x", "radius_y"):
+            check_range(name, getattr(self, name), low=1, high=(self.side - self.blocks) // 2)
+        check_range("radius_t", self.radius_t, low=1)
         if self.frames < 2 * self.radius_t + 1:
             raise ConfigError(
                 f"{self.frames} frames are too few for a radius of {self.radius_t} frames.",
                 hint=f"take radius_t={(self.frames - 1) // 2} or less, or "
                 f"frames={2 * self.radius_t + 1} or more",
-            )
-        if self.side - 2 * max(self.radius_x, self.radius_y) < self.blocks:
-            raise ConfigError(
-                f"A side of {self.side} px is too small for {self.blocks} x {self.blocks} blocks.",
-                hint="take fewer blocks, smaller radii or a larger side",
             )
 
     @property

@@ -86,7 +86,8 @@ def test_every_switch_changes_the_features_of_bi_woof(changes):
     ("config", "values", "named"),
     [
         (LbpTopSvmConfig, {"frames": 8}, "too few for a radius of 4 frames"),
-        (LbpTopSvmConfig, {"side": 16, "blocks": 15}, "too small for 15 x 15 blocks"),
+        (LbpTopSvmConfig, {"side": 16, "blocks": 15}, "blocks"),
+        (LbpTopSvmConfig, {"side": 16, "blocks": 13, "radius_y": 2}, "radius_y"),
         (LbpTopSvmConfig, {"neighbours": 16}, "neighbours"),
         (LbpTopSvmConfig, {"radius_x": 0}, "radius_x"),
         (LbpTopSvmConfig, {"cost": 0}, "cost"),

@@ -26,12 +26,13 @@ from mer_prep.store import disk
 from mer_prep.store.text import write_atomic
 from mer_prep.training.checkpoints import load_model, read_facts, resume, save_checkpoint
 from mer_prep.training.distributed import mean_over_all
-from mer_prep.training.loading import Draw, View, batches, each_batch
+from mer_prep.training.loading import Draw, View, batches
 from mer_prep.training.machine import Machine, memory_errors
 from mer_prep.training.methods import Method, Stretch
 from mer_prep.training.recipes import TrainingSettings
 from mer_prep.training.seeds import seed_of
 from mer_prep.training.selection import Evaluation, best_evaluation, evaluation_facts
+from mer_prep.training.solving import has_stepped, solve
 
 __all__ = ["Machine", "Trial", "View", "fit", "make_optimiser", "predict", "rate_at", "seed_of"]
 
@@ -156,7 +157,7 @@ def fit(
     weights = method.weights(settings)
     begin, tried = 0, _Tried(trial, checkpoint, facts)
     if checkpoint is not None and checkpoint.is_file():
-        stepped = _has_stepped(method.stretches(settings), read_facts(checkpoint)[0])
+        stepped = has_stepped(method.stretches(settings), read_facts(checkpoint)[0])
         begin, found = resume(checkpoint, model, optimiser if stepped else None, expected=facts)
         tried.recall(found)
     stretches = method.stretches(settings)
@@ -170,7 +171,7 @@ def fit(
                 group["lr"] = group["factor"] * rate_at(step, settings)
             torch.manual_seed(_dropout_seed(seed, name, step, machine))
             if batch is None:
-                losses = _solve(model, method, store, drawn, stretch, machine)
+                losses = solve(model, method, store, drawn, stretch, machine)
             else:
                 with _memory_for(batch):
                     losses = step_losses(batch, stretch.objective)
@@ -189,37 +190,6 @@ def fit(
                 tried.forget_worse()
         tried.restore(model)
     return tried.evaluations
-
-
-def _has_stepped(stretches: Sequence[Stretch], taken: int) -> bool:
-    """Return whether the optimiser has a part in the first steps of a training."""
-    for stretch in stretches:
-        if taken > 0 and not stretch.solved:
-            return True
-        taken -= stretch.steps
-    return False
-
-
-def _solve(
-    model: nn.Module,
-    method: Method,
-    store: ClipSource,
-    draw: Draw,
-    stretch: Stretch,
-    machine: Machine,
-) -> dict[str, Tensor]:
-    """Solve for the weights from all samples of a stretch; return the losses they leave."""
-    given = each_batch(store, draw.samples, draw.view, draw.size, machine.device)
-    with memory_errors(f"all {len(draw.samples)} samples at a time"):
-        losses = method.solve(model, given, stretch.objective)
-    bad = [name for name, one in losses.items() if not bool(torch.isfinite(one))]
-    if bad:
-        raise TrainingError(
-            f"The loss '{bad[0]}' of what was solved for fold {draw.name} is not a finite number.",
-            why="the features of a clip, or the weights, are none either",
-            hint="see `mer-prep verify`, which looks for numbers that are not finite",
-        )
-    return losses
 
 
 def _steps(

@@ -169,6 +169,9 @@ def _kept_recipe(path: Path, method: Method) -> Mapping[str, Any]:
     """
     try:
         facts = parse_recipe(path.read_text(encoding="utf-8"))
+        for name in method.datasets():
+            # Of a stage that is not there, usual parameters would be taken for those of training.
+            facts["stages"][name]
         for name in ("pairs", "apex") if "flow" in method.datasets() else ():
             if not isinstance(facts["stages"]["flow"]["params"].get(name, ""), str):
                 raise TypeError(f"'{name}' of the flow is no text")

@@ -27,7 +27,7 @@ help:
 # The C sources are built by the installation, so a change of theirs asks for another one.
 $(INSTALLED): pyproject.toml setup.py constraints.txt $(wildcard mer_prep/_kernels/*)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dlib,dask,train,report,docs,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dlib,dask,train,baselines,report,docs,dev]"
 	@touch $@
 
 install: $(INSTALLED)

@@ -55,6 +55,8 @@ class PreparedClip:
         A picture of the whole clip, such as its dynamic image.
     others : mapping of str to ndarray, shape (K, t), int
         Frames of further samples, for training only, by their kind.
+    features : ndarray, shape (F,), float32, optional
+        Numbers that were computed of the whole clip, once for all folds.
     """
 
     clip_id: str
@@ -67,6 +69,7 @@ class PreparedClip:
     samples: np.ndarray
     image: np.ndarray | None = None
     others: Mapping[str, np.ndarray] = field(default_factory=dict)
+    features: np.ndarray | None = None
 
 
 class Sample(NamedTuple):
@@ -106,6 +109,8 @@ class Batch:
         Classes.
     image : Tensor, shape (B, C, S, S), float32, optional
         Pictures of the whole clips.
+    features : Tensor, shape (B, F), float32, optional
+        Features of the whole clips, as `PreparedClip` has them: no crop changes them.
     """
 
     frames: Tensor
@@ -113,6 +118,7 @@ class Batch:
     landmarks: Tensor
     labels: Tensor
     image: Tensor | None = None
+    features: Tensor | None = None
 
     def tensors(self) -> list[Any]:
         """Return the tensors, and None for what is missing, in the order of the parameters."""
@@ -182,6 +188,8 @@ class ClipFacts:
         Number, sum and sum of squares of its values.
     mean_landmarks : ndarray, shape (68, 2), float32
         Mean over the frames, px.
+    features : ndarray, shape (F,), float32, optional
+        See `PreparedClip`.
     """
 
     clip_id: str
@@ -193,6 +201,7 @@ class ClipFacts:
     side: int
     sums: tuple[float, float, float]
     mean_landmarks: np.ndarray
+    features: np.ndarray | None = None
 
 
 def facts_of(clip: PreparedClip) -> ClipFacts:
@@ -212,6 +221,7 @@ def facts_of(clip: PreparedClip) -> ClipFacts:
         side=int(clip.frames.shape[-1]),
         sums=_sums(clip.frames),
         mean_landmarks=clip.landmarks.mean(axis=0),
+        features=clip.features,
     )
 
 
@@ -265,7 +275,13 @@ class ClipSource(ABC):
             torch.stack([one.landmarks for one in parts]),
             labels.to(self.device),
             torch.stack(images) if images else None,
+            self._features(samples),
         )
+
+    def _features(self, samples: Sequence[tuple[int, int]]) -> Tensor | None:
+        found = [self.clips[number].features for number, _ in samples]
+        there = [one for one in found if one is not None]
+        return torch.from_numpy(np.stack(there)).to(self.device) if there else None
 
     @abstractmethod
     def sample(self, number: int, row: int) -> Sample:
@@ -388,6 +404,7 @@ def crop(batch: Batch, offsets: Tensor, side: int) -> Batch:
         batch.landmarks - offsets[:, None, None].to(batch.landmarks),
         batch.labels,
         None if batch.image is None else cut(batch.image),
+        batch.features,
     )
 
 
@@ -401,11 +418,18 @@ def flip(batch: Batch, flipped: Tensor) -> Batch:
     flipped : Tensor, shape (B,), bool
         Which are mirrored.
 
+    Raises
+    ------
+    ValueError
+        If they have features, which tell of the clip as it is and not of its mirror image.
+
     Notes
     -----
     A mirrored flow also changes the sign of u, and mirrored landmarks change places: the left
     corner of the mouth becomes the right one.
     """
+    if batch.features is not None and bool(flipped.any()):
+        raise ValueError("features of a clip cannot be mirrored")
     side = batch.frames.shape[-1]
 
     def chosen(mirrored: Tensor, plain: Tensor) -> Tensor:
@@ -421,6 +445,7 @@ def flip(batch: Batch, flipped: Tensor) -> Batch:
         chosen(points, batch.landmarks),
         batch.labels,
         None if batch.image is None else chosen(batch.image.flip(-1), batch.image),
+        batch.features,
     )
 
 
@@ -447,6 +472,7 @@ def reduce(batch: Batch, factor: int) -> Batch:
         (batch.landmarks + 0.5) / factor - 0.5,
         batch.labels,
         None if batch.image is None else averaged(batch.image),
+        batch.features,
     )
 
 

@@ -237,6 +237,13 @@ def _torch() -> Iterator[Diagnosis]:
     cuda = torch.cuda.is_available()
     device = torch.cuda.get_device_name(0) if cuda else "no GPU in sight"
     yield Diagnosis("torch", "ok", f"{version}, {device}")
+    learn = _version("scikit-learn")
+    yield Diagnosis(
+        "scikit-learn",
+        "ok" if learn else "missing",
+        learn or "not installed; needed for support vector machines only",
+        "" if learn else 'pip install "mer-prep[baselines]"',
+    )
 
 
 def _jinja() -> Iterator[Diagnosis]:

@@ -18,6 +18,7 @@ from mer_prep.commands.common import (
     workspace_option,
 )
 from mer_prep.commands.training import machine_options, require_torch, study_options
+from mer_prep.errors import ConfigError
 from mer_prep.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -118,6 +119,18 @@ def pretrain(
     )
 
 
+def _check_kept(model: str) -> None:
+    """Raise `ConfigError` if a training does not start from the weights of another."""
+    from mer_prep.training.cards import model_card
+    from mer_prep.training.methods import METHODS
+
+    if METHODS[model_card(model).name].solved:
+        raise ConfigError(
+            f"{model} is not trained before: it is solved in one step, whatever its weights were.",
+            hint=f"`mer-prep train --model {model}` solves and tests it",
+        )
+
+
 def _prepared(
     workspace: Workspace, corpora: tuple[str, ...], device: str, options: dict[str, Any]
 ) -> Study:
@@ -128,6 +141,7 @@ def _prepared(
     from mer_prep.training.prepare import prepare_study
     from mer_prep.training.pretrain import without_test
 
+    _check_kept(options["model"])
     changes = parse_settings(options["settings"])
     with Progress("prepare") as progress:
         study = prepare_study(

@@ -66,7 +66,7 @@ def run_page(root: Path, run: Path, study: Study, *, faces: bool = True) -> Page
     cards = wrong_clips(root, study, wrong, faces=faces)
     sections += [
         Section("wrong", "Wrong clips", cards, str(len(wrong))),
-        Section("cite", "Methods and citations", _cite(run, results)),
+        Section("cite", "Methods and citations", _cite(run, study, results)),
     ]
     return Page(
         title=run.name,
@@ -155,9 +155,9 @@ def _auxiliary(results: Mapping[str, Any]) -> Html:
     )
 
 
-def _cite(run: Path, results: Mapping[str, Any]) -> Html:
+def _cite(run: Path, study: Study, results: Mapping[str, Any]) -> Html:
     path = run / RECIPE
-    recipe = kept_recipe(path) if path.is_file() else {}
+    recipe = kept_recipe(path, study.method) if path.is_file() else {}
     return render(
         "run_cite.html", paragraph=methods_paragraph(results, recipe), works=citations(results)
     )

@@ -189,9 +189,15 @@ def load_model(path: Path, model: nn.Module, *, expected: dict[str, Any]) -> dic
 
 
 def resume(
-    path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, *, expected: dict[str, Any]
+    path: Path,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer | None,
+    *,
+    expected: dict[str, Any],
 ) -> tuple[int, dict[str, Any]]:
     """Load weights and optimiser to go on training; return the steps taken and the facts.
+
+    Without an optimiser the weights alone are loaded: until it has taken a step, it has no state.
 
     Raises
     ------
@@ -203,6 +209,8 @@ def resume(
     weights = _part(tensors, "model.")
     _check_fit(path, weights, model)
     model.load_state_dict(weights)
+    if optimiser is None:
+        return step, facts
     optimiser.load_state_dict(
         {
             "state": _optimiser_state(path, _part(tensors, "optimiser."), optimiser),

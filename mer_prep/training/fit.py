@@ -24,14 +24,15 @@ from mer_prep.errors import TrainingError
 from mer_prep.models.output import ModelOutput
 from mer_prep.store import disk
 from mer_prep.store.text import write_atomic
-from mer_prep.training.checkpoints import load_model, resume, save_checkpoint
+from mer_prep.training.checkpoints import load_model, read_facts, resume, save_checkpoint
 from mer_prep.training.distributed import mean_over_all
 from mer_prep.training.loading import Draw, View, batches
 from mer_prep.training.machine import Machine, memory_errors
-from mer_prep.training.methods import Method
+from mer_prep.training.methods import Method, Stretch
 from mer_prep.training.recipes import TrainingSettings
 from mer_prep.training.seeds import seed_of
 from mer_prep.training.selection import Evaluation, best_evaluation, evaluation_facts
+from mer_prep.training.solving import has_stepped, solve
 
 __all__ = ["Machine", "Trial", "View", "fit", "make_optimiser", "predict", "rate_at", "seed_of"]
 
@@ -156,7 +157,8 @@ def fit(
     weights = method.weights(settings)
     begin, tried = 0, _Tried(trial, checkpoint, facts)
     if checkpoint is not None and checkpoint.is_file():
-        begin, found = resume(checkpoint, model, optimiser, expected=facts)
+        stepped = has_stepped(method.stretches(settings), read_facts(checkpoint)[0])
+        begin, found = resume(checkpoint, model, optimiser if stepped else None, expected=facts)
         tried.recall(found)
     stretches = method.stretches(settings)
     step_losses = _Losses(model, method, machine, steady=len(stretches) == 1)
@@ -164,17 +166,20 @@ def fit(
     steps = _steps(method, store, clip_ids, draw, settings, machine, begin)
     model.train()
     with machine.settled():
-        for step, objective, drawn, batch in steps:
+        for step, stretch, drawn, batch in steps:
             for group in optimiser.param_groups:
                 group["lr"] = group["factor"] * rate_at(step, settings)
             torch.manual_seed(_dropout_seed(seed, name, step, machine))
-            with _memory_for(batch):
-                losses = step_losses(batch, objective)
-                optimiser.zero_grad(set_to_none=True)
-                _check_finite(losses, step, drawn, store, stopped)
-                _weighted(losses, weights).backward()
-                _limit_gradient(model, settings, step, drawn, store, stopped)
-                optimiser.step()
+            if batch is None:
+                losses = solve(model, method, store, drawn, stretch, machine)
+            else:
+                with _memory_for(batch):
+                    losses = step_losses(batch, stretch.objective)
+                    optimiser.zero_grad(set_to_none=True)
+                    _check_finite(losses, step, drawn, store, stopped)
+                    _weighted(losses, weights).backward()
+                    _limit_gradient(model, settings, step, drawn, store, stopped)
+                    optimiser.step()
             on_step(step + 1, mean_over_all(losses, machine.world))
             tried.after(step + 1, model)
             last = step + 1 == settings.all_steps
@@ -195,16 +200,23 @@ def _steps(
     settings: TrainingSettings,
     machine: Machine,
     begin: int,
-) -> Iterator[tuple[int, str, Draw, Batch]]:
-    """Yield every step that is left, what is minimised, what it draws from, and its batch."""
+) -> Iterator[tuple[int, Stretch, Draw, Batch | None]]:
+    """Yield every step that is left, its stretch, what it draws from, and its batch.
+
+    What is solved has no batch: it takes all samples.
+    """
     first = 0
     for stretch in method.stretches(settings):
         end = first + stretch.steps
         if begin < end:
             samples = store.samples(clip_ids, stretch.kind)
             mine = dataclasses.replace(draw, samples=samples, by_clip=stretch.by_clip)
-            for step, batch in batches(store, mine, machine, range(max(begin, first), end)):
-                yield step, stretch.objective, mine, batch
+            left = range(max(begin, first), end)
+            if stretch.solved:
+                yield from ((step, stretch, mine, None) for step in left)
+            else:
+                for step, batch in batches(store, mine, machine, left):
+                    yield step, stretch, mine, batch
         first = end
 
 

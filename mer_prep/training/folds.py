@@ -131,7 +131,7 @@ def train_folds(
     loader = choose_loader(
         crew.loader, workspace, study.clips, study.method, places[0], copies=copies
     )
-    if crew.device == "cpu":
+    if crew.device == "cpu" and not study.method.solved:
         steps = study.training.all_steps
         say(
             f"training on the CPU: {steps} step{'' if steps == 1 else 's'} in each of "

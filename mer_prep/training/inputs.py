@@ -140,7 +140,8 @@ def keep_recipe(workspace: Workspace, run: Path, study: Study) -> None:
 
 
 def _shard_recipe(workspace: Workspace, study: Study) -> Mapping[str, Any]:
-    paths = [workspace.root / entry.shards["flow"] for entry in study.clips]
+    last = "flow" if "flow" in study.method.datasets() else "align"
+    paths = [workspace.root / entry.shards[last] for entry in study.clips]
     path = next((one for one in paths if one.is_file()), None)
     if path is None:
         raise ShardError(
@@ -158,7 +159,7 @@ def _shard_recipe(workspace: Workspace, study: Study) -> Mapping[str, Any]:
     return recipe
 
 
-def kept_recipe(path: Path) -> Mapping[str, Any]:
+def kept_recipe(path: Path, method: Method) -> Mapping[str, Any]:
     """Return the parameters of the stages that lie in a run.
 
     Raises
@@ -168,7 +169,10 @@ def kept_recipe(path: Path) -> Mapping[str, Any]:
     """
     try:
         facts = parse_recipe(path.read_text(encoding="utf-8"))
-        for name in ("pairs", "apex"):
+        for name in method.datasets():
+            # Of a stage that is not there, usual parameters would be taken for those of training.
+            facts["stages"][name]
+        for name in ("pairs", "apex") if "flow" in method.datasets() else ():
             if not isinstance(facts["stages"]["flow"]["params"].get(name, ""), str):
                 raise TypeError(f"'{name}' of the flow is no text")
         for one in facts["stages"].values():
@@ -203,19 +207,12 @@ def recipe_of(workspace: Workspace, run: Path, study: Study) -> tuple[Recipe, tu
         If neither the run nor any of its shards tells the parameters.
     """
     kept = run / RECIPE
-    facts = kept_recipe(kept) if kept.is_file() else _shard_recipe(workspace, study)
+    facts = kept_recipe(kept, study.method) if kept.is_file() else _shard_recipe(workspace, study)
     settings: dict[str, Any] = {name: one["params"] for name, one in facts["stages"].items()}
-    settings["flow"] = {**settings["flow"]}
-    if not study.method.sees_flow:
-        settings["flow"]["engine"] = "auto"
+    if "flow" in study.method.datasets():
+        settings["flow"] = _flow_settings(settings["flow"], study.method)
     settings["source"] = facts["source"]
     notes = []
-    if (
-        settings["flow"].get("apex") == "annotated"
-        and settings["flow"].get("pairs") == "onset-apex"
-    ):
-        # A video or a folder has no annotation.
-        settings["flow"]["apex"] = "annotated-or-spotted"
     try:
         recipe = Recipe(*build_stages(all_stages(), study.method.stages(), settings))
     except ConfigError as error:
@@ -236,6 +233,17 @@ def recipe_of(workspace: Workspace, run: Path, study: Study) -> tuple[Recipe, tu
         elif name != "flow" and before["identity"] != stage.identity():
             notes.append(f"stage {name} uses another model or engine than in training")
     return recipe, tuple(notes)
+
+
+def _flow_settings(trained: Mapping[str, Any], method: Method) -> dict[str, Any]:
+    """Return the parameters of the flow of a clip that may have no annotation."""
+    settings = dict(trained)
+    if not method.sees_flow:
+        settings["engine"] = "auto"
+    if settings.get("apex") == "annotated" and settings.get("pairs") == "onset-apex":
+        # A video or a folder has no annotation.
+        settings["apex"] = "annotated-or-spotted"
+    return settings
 
 
 def prepare_clip(

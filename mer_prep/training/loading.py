@@ -192,8 +192,10 @@ class StreamedClips(ClipSource):
         """Return one sample as it is stored."""
         clip: ClipFacts = self.clips[number]
         indices = clip.samples[row]
-        image = None
+        image = flow = None
         for stage, names in self._method.datasets().items():
+            if stage in self._method.described:
+                continue
             with open_clip(self._paths[number][stage], clip.clip_id, names) as (arrays, _):
                 if stage == "align":
                     frames = np.stack(
@@ -225,7 +227,8 @@ def load_clip(workspace: Path, entry: Entry, method: Method) -> PreparedClip:
         stage: read_clip(workspace / entry.shards[stage], entry.clip_id, names)[0]
         for stage, names in method.datasets().items()
     }
-    return method.prepared(entry, arrays, where=workspace / entry.shards["flow"])
+    where = workspace / entry.shards["flow" if "flow" in arrays else "align"]
+    return method.prepared(entry, arrays, where=where)
 
 
 def resident_bytes(workspace: Path, entries: Sequence[Entry], method: Method) -> int:
@@ -233,6 +236,8 @@ def resident_bytes(workspace: Path, entries: Sequence[Entry], method: Method) ->
     total = 0
     for entry in entries:
         for stage, names in method.datasets().items():
+            if stage in method.described:
+                continue
             with open_clip(workspace / entry.shards[stage], entry.clip_id, names) as (arrays, _):
                 for name in set(names) - {"pairs"}:
                     values, size = int(np.prod(arrays[name].shape)), arrays[name].dtype.itemsize
@@ -286,6 +291,14 @@ def open_clips(
         return ClipStore(
             (load_clip(workspace, entry, method) for entry in entries), device=torch.device(device)
         )
+
+
+def each_batch(
+    source: ClipSource, samples: Sequence[tuple[int, int]], view: View, size: int, device: str
+) -> Iterator[Batch]:
+    """Yield all samples once, in batches of `size`, as they are when tested, on a device."""
+    for start in range(0, len(samples), size):
+        yield view.centre(source.batch(samples[start : start + size])).to(torch.device(device))
 
 
 class _Steps(Dataset[Any]):

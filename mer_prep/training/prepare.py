@@ -106,6 +106,11 @@ def prepare_study(
     chosen = model_card(model).preset(preset)
     config = architecture_of(model, preset, architecture)
     method = method_of(model, config)
+    if init is not None and method.solved:
+        raise ConfigError(
+            f"{model} starts from no weights: it is solved in one step, whatever they were.",
+            hint="leave --init out",
+        )
     settings_of_training = method.settled(with_changes(chosen.training, training or {}))
     if (training or {}).get("pre_steps") and not settings_of_training.pre_steps:
         say("no --pre-steps are taken: nothing is rebuilt that they could train")
@@ -259,7 +264,9 @@ def _entries(
 def _apex_facts(
     workspace: Workspace, entries: Sequence[ClipEntry], composite: Composite
 ) -> dict[str, Any]:
-    """Return where the apex of the clips comes from; empty if their flow needs none."""
+    """Return where the apex of the clips comes from; empty if no flow needs it."""
+    if any("flow" not in entry.shards for entry in entries):
+        return {}
     clips = {one.clip.clip_id: one.clip for one in composite.samples}
     sources: Counter[str] = Counter()
     errors, policy = [], ""

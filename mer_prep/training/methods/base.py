@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -55,12 +55,20 @@ class Stretch:
     by_clip : bool
         Whether a clip is drawn first, and then one of its samples; see
         `mer_prep.training.loading.Draw`.
+    solved : bool
+        Whether it is one step in which the weights are not improved but solved for, from all of
+        its samples; see `Method.solve`.
     """
 
     objective: str
     steps: int
     kind: str = TESTED
     by_clip: bool = False
+    solved: bool = False
+
+    def __post_init__(self) -> None:
+        if self.solved and self.steps != 1:
+            raise ValueError(f"what is solved takes 1 step, not {self.steps}")
 
 
 class Method(ABC):
@@ -82,6 +90,10 @@ class Method(ABC):
     pipeline: ClassVar[str]
     #: Values of every pixel of its frames: 1 for grey, 3 for colour.
     colours: ClassVar[int] = 1
+    #: Stages of which only features are computed; none of their arrays is kept with a clip.
+    described: ClassVar[tuple[str, ...]] = ()
+    #: Whether all weights are solved for, so that it does not matter which they were before.
+    solved: ClassVar[bool] = False
     #: Names of the regions that `ModelOutput.attention` weighs.
     regions: tuple[str, ...] = ()
 
@@ -164,19 +176,30 @@ class Method(ABC):
         *,
         image: np.ndarray | None = None,
         others: Mapping[str, np.ndarray] | None = None,
+        features: np.ndarray | None = None,
     ) -> PreparedClip:
-        """Return a clip with its frames as they are fed, and the samples that were chosen."""
+        """Return a clip with its frames as they are fed, and the samples that were chosen.
+
+        Without the stage ``flow`` its flow is not a number.
+        """
+        frames = np.stack([self.picture(frame) for frame in arrays["align"]["frames"]])
+        if "flow" in arrays:
+            flow = arrays["flow"]["flow"]
+        else:
+            pairs = len(samples) * (samples.shape[1] - 1)
+            flow = np.full((pairs, 2, *frames.shape[-2:]), np.nan, np.float32)
         return PreparedClip(
             clip_id=clip.clip_id,
             corpus=clip.corpus,
             subject=clip.subject,
             label=clip.label,
-            frames=np.stack([self.picture(frame) for frame in arrays["align"]["frames"]]),
-            flow=arrays["flow"]["flow"],
+            frames=frames,
+            flow=flow,
             landmarks=arrays["align"]["landmarks"],
             samples=samples,
             image=image,
             others=others or {},
+            features=features,
         )
 
     @abstractmethod
@@ -234,6 +257,25 @@ class Method(ABC):
         objective : str
             As in `Stretch`.
         """
+
+    def solve(
+        self, model: nn.Module, batches: Iterable[Batch], objective: str
+    ) -> dict[str, Tensor]:
+        """Give a model the weights that solve a stretch in closed form; return its losses by name.
+
+        Whatever the features are normalised by must come from these samples alone: they are those
+        of the training clips of the fold.
+
+        Parameters
+        ----------
+        model : nn.Module
+            The model, on the machine's device.
+        batches : iterable of Batch
+            All samples of the stretch, once, as they are when tested.
+        objective : str
+            As in `Stretch`.
+        """
+        raise NotImplementedError(f"{self.name} is not solved in closed form")
 
     def boxes(self, batch: Batch) -> Tensor | None:
         """Return the boxes (B, K, 4) of `regions`: left, top, right and bottom in px."""

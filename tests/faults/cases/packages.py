@@ -54,6 +54,10 @@ def _needing(desk: Desk) -> dict[str, tuple[str, list[list[str]]]]:
         "dlib": ('pip install "mer-prep[dlib]"', finding),
         "torch": ('pip install "mer-prep[train]"', [*training, ["models", "mol"]]),
         "safetensors": ('pip install "mer-prep[train]"', training),
+        "sklearn": (
+            'pip install "mer-prep[baselines]"',
+            [["train", "--model", name, *at] for name in ("lbp-top-svm", "bi-woof-svm")],
+        ),
         "distributed": (
             'pip install "mer-prep[dask]"',
             [[name, "--engine", "dask", *at] for name in ("align", "flow")],

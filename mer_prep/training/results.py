@@ -158,6 +158,7 @@ def write_results(run: Path, study: Study) -> dict[str, Any]:
         "seed": study.seed,
         "init": None if study.init is None else dataclasses.asdict(study.init),
         "computed": _distinct([one["computed"] for one in folds.values()]),
+        "training_seconds": _seconds(folds),
         "classes": list(study.classes),
         "clips": len(rows),
         "subjects": len({row["subject"] for row in rows}),
@@ -202,6 +203,12 @@ def _warnings(study: Study, folds: Mapping[str, Mapping[str, Any]]) -> list[str]
 def _distinct(values: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Return every different value once, in the order they come."""
     return [one for number, one in enumerate(values) if one not in values[:number]]
+
+
+def _seconds(folds: Mapping[str, Mapping[str, Any]]) -> float | None:
+    """Return the seconds that all folds were trained, as one after the other; None if unknown."""
+    found = [one.get("training_seconds") for one in folds.values()]
+    return None if None in found else sum(found)
 
 
 def _published(study: Study) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from mer_prep.commands import (
     corpora,
     evaluation,
     export,
+    leaderboard,
     models,
     pretraining,
     report,
@@ -81,7 +82,7 @@ def cli(context: click.Context, debug: bool) -> None:
 
 for module in (
     *(corpora, stages, composite, export, store, tools, spotting, pretraining, training, models),
-    *(evaluation, report),
+    *(leaderboard, evaluation, report),
 ):
     for command in module.COMMANDS:
         cli.add_command(command)

@@ -79,6 +79,11 @@ def read_predictions(run: Path, study: Study) -> list[Row]:
     return rows
 
 
+def read_folds(run: Path, study: Study) -> dict[str, dict[str, Any]]:
+    """Return how the results of all folds came about, by the name of the fold."""
+    return {fold.name: read_fold(fold_folder(run, fold) / "fold.json") for fold in study.folds}
+
+
 #: Columns that every prediction has, and those of numbers, where it has them.
 _TEXTS = ("clip_id", "corpus", "subject", "fold", "label", "predicted")
 _NUMBERS = ("flow_endpoint_error_px", "landmark_error_eye_centres")
@@ -135,7 +140,7 @@ def write_results(run: Path, study: Study) -> dict[str, Any]:
     are of a part of the same predictions.
     """
     rows = read_predictions(run, study)
-    folds = {fold.name: read_fold(fold_folder(run, fold) / "fold.json") for fold in study.folds}
+    folds = read_folds(run, study)
     text = io.StringIO()
     writer = csv.DictWriter(text, rows[0], lineterminator="\n")
     writer.writeheader()
@@ -158,7 +163,7 @@ def write_results(run: Path, study: Study) -> dict[str, Any]:
         "seed": study.seed,
         "init": None if study.init is None else dataclasses.asdict(study.init),
         "computed": _distinct([one["computed"] for one in folds.values()]),
-        "training_seconds": _seconds(folds),
+        "training_seconds": training_seconds(folds),
         "classes": list(study.classes),
         "clips": len(rows),
         "subjects": len({row["subject"] for row in rows}),
@@ -205,10 +210,17 @@ def _distinct(values: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [one for number, one in enumerate(values) if one not in values[:number]]
 
 
-def _seconds(folds: Mapping[str, Mapping[str, Any]]) -> float | None:
-    """Return the seconds that all folds were trained, as one after the other; None if unknown."""
+def training_seconds(folds: Mapping[str, Mapping[str, Any]]) -> float | None:
+    """Return how long all folds were trained, one after the other; None if it is not known.
+
+    Parameters
+    ----------
+    folds : mapping of str to mapping
+        By name what `mer_prep.training.predictions.read_fold` gives.
+    """
     found = [one.get("training_seconds") for one in folds.values()]
-    return None if None in found else sum(found)
+    known = [float(one) for one in found if one is not None]
+    return sum(known) if len(known) == len(found) else None
 
 
 def _published(study: Study) -> dict[str, Any]:

@@ -30,6 +30,8 @@ def leaderboard_page(facts: Mapping[str, Any]) -> Page:
         Section("board", "Leaderboard", _board(facts)),
         Section("intervals", "Intervals", _intervals(facts)),
     ]
+    if facts["against"]:
+        sections.append(Section("against", f"Against {facts['against']}", _against(facts)))
     if len(facts["corpora"]) > 1:
         sections.append(Section("corpora", "By corpus", _parts(facts)))
     sections.append(Section("published", "Published figures", _published(facts)))
@@ -83,6 +85,7 @@ def _board(facts: Mapping[str, Any]) -> Html:
         against=against,
         controls=controls,
         synthetic=facts["synthetic"],
+        caption=f"{facts['clips']} clips, {facts['labels']}, {facts['protocol']}",
     )
 
 
@@ -119,11 +122,7 @@ def _test(one: Mapping[str, Any]) -> tuple[float | None, str, str]:
     found = one["against"]
     if not found:
         return None, "–", ""
-    below = (
-        f"accuracy {100 * found['accuracy_difference']:+.1f} points; right only here "
-        f"{found['only_here']}, only there {found['only_there']}; alone p = {found['p_value']:.3g}"
-    )
-    return found["p_holm"], f"{found['p_holm']:.3g}", below
+    return found["p_holm"], f"{found['p_holm']:.3g}", ""
 
 
 def _control(one: Mapping[str, Any]) -> tuple[float | None, str, str]:
@@ -155,6 +154,11 @@ def _intervals(facts: Mapping[str, Any]) -> Html:
     )
 
 
+def _against(facts: Mapping[str, Any]) -> Html:
+    rows = [(one["name"], one["against"]) for one in facts["entries"] if one["against"]]
+    return render("leaderboard_against.html", against=facts["against"], rows=rows)
+
+
 def _parts(facts: Mapping[str, Any]) -> Html:
     rows = [
         (
@@ -167,20 +171,19 @@ def _parts(facts: Mapping[str, Any]) -> Html:
 
 
 def _published(facts: Mapping[str, Any]) -> Html:
-    rows = []
+    rows: dict[tuple[Any, ...], None] = {}
     for one in facts["entries"]:
-        reference = model_card(one["model"]).reference
         for found in one["published"]:
-            scores = [found["scores"].get(score) for score in SCORES]
-            selected = found["selected"]
-            source = f"{found['source']} of {reference}"
-            rows.append(
-                (one["name"], found["part"], scores, _KINDS[selected], SELECTED[selected], source)
-            )
+            scores = tuple(found["scores"].get(score) for score in SCORES)
+            kind, selected = _KINDS[found["selected"]], SELECTED[found["selected"]]
+            # Presets of one model have their published figures in common.
+            rows[one["model"], found["part"], scores, kind, selected, found["source"]] = None
+    models = dict.fromkeys(row[0] for row in rows)
     return render(
         "leaderboard_published.html",
         names=list(SCORES.values()),
-        rows=rows,
+        rows=list(rows),
+        references=[(name, model_card(name).reference) for name in models],
         synthetic=facts["synthetic"],
     )
 

@@ -18,9 +18,9 @@ SCHEDULES = ("constant", "cosine")
 
 #: How the weights behind a published figure were chosen, and in words.
 SELECTED = {
-    "leak-free": "known to be leak-free",
-    "test-subject": "weights chosen on the test subject",
-    "not-stated": "how the weights were chosen is not stated",
+    "leak-free": "leak-free",
+    "test-subject": "chosen on the test subject",
+    "not-stated": "not stated if leak-free",
 }
 
 

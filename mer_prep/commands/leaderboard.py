@@ -168,6 +168,12 @@ def leaderboard(
         raise ConfigError(
             "There is nothing to compare.", hint="name models by --model or --all, or runs by --run"
         )
+    target = out or workspace.reports / "leaderboard.html"
+    if target.suffix != ".html":
+        raise ConfigError(
+            f"--out {target} is no name of a page.",
+            hint="let it end in .html; the same name with .csv and .json is written beside it",
+        )
     place = choose_device(device)
     choices["precision"] = choose_precision(choices["precision"], place)
     crew = Crew(place, jobs, folds_per_gpu, loader, compiled, deterministic)
@@ -182,21 +188,21 @@ def leaderboard(
         wrong = train_runs(
             workspace.root, _pairs(made), crew, share=share, progress=progress, say=progress.say
         )
+    failed |= {run.name: error for run, error in wrong.items()}
     waiting = _waiting(made, wrong)
     if waiting:
-        _tell_waiting(waiting, share, as_json=as_json)
+        _tell_waiting(waiting, failed, share, as_json=as_json)
         return
-    failed |= {run.name: error for run, error in wrong.items()}
-    kept = [*_trained(made, wrong), *given]
+    trained = _trained(made, wrong)
+    kept = [*trained, *given]
     if not kept:
         raise next(iter(failed.values()))
-    for one in kept:
+    for one in trained:
         _score(workspace, one)
     if against not in {one.run.name for one in kept}:
         against = None
     texts = {name: str(error) for name, error in failed.items()}
     facts = leaderboard_facts(kept, against=against, failed=texts)
-    target = out or workspace.reports / "leaderboard.html"
     write_page(leaderboard_page(facts), target)
     write_atomic(target.with_suffix(".csv"), leaderboard_csv(facts))
     write_atomic(target.with_suffix(".json"), json.dumps(facts, indent=1) + "\n")
@@ -282,6 +288,7 @@ def _prepared(
             raise
         except MerPrepError as error:
             failed[f"{model}:{preset}"] = error
+            click.echo(f"{model}:{preset} will not be in the table: {error.what}", err=True)
             continue
         made.append(Entrant(*found[0], control=found[1] if shuffled else None))
     return made, failed
@@ -326,8 +333,15 @@ def _score(workspace: Workspace, entrant: Entrant) -> None:
 
 
 def _given(workspace: Workspace, runs: Sequence[str], kept: Sequence[Entrant]) -> list[Entrant]:
-    """Return the finished runs that were named, but for those that are in the table."""
+    """Return the finished runs that were named, but for those that are in the table.
+
+    Raises
+    ------
+    TrainingError
+        If one is not finished.
+    """
     from mer_prep.training.leaderboard import Entrant
+    from mer_prep.training.results import read_predictions
     from mer_prep.training.study import read_study
     from mer_prep.training.weights import find_run
 
@@ -338,20 +352,31 @@ def _given(workspace: Workspace, runs: Sequence[str], kept: Sequence[Entrant]) -
         if run.resolve() not in there:
             there.add(run.resolve())
             found.append(Entrant(run, read_study(run)))
+            read_predictions(run, found[-1].study)
     return found
 
 
-def _tell_waiting(waiting: dict[str, list[str]], share: tuple[int, int], *, as_json: bool) -> None:
+def _tell_waiting(
+    waiting: Mapping[str, Sequence[str]],
+    failed: Mapping[str, MerPrepError],
+    share: tuple[int, int],
+    *,
+    as_json: bool,
+) -> None:
+    """Say what is left to other shares; the last of them writes the table."""
+    for name, error in failed.items():
+        click.echo(f"{name}: {error}", err=True)
     if as_json:
         print_json({"unfinished": waiting})
     else:
         for name, folds in waiting.items():
             click.echo(f"{name}: {plural(len(folds), 'fold')} left to other shares")
     click.echo(
-        f"leaderboard: share {share[0]}/{share[1]} is done; the same command without --shard, or "
-        "the last share, writes the table",
+        f"leaderboard: share {share[0]}/{share[1]} is done; the last share writes the table",
         err=as_json,
     )
+    if failed:
+        raise SystemExit(1)
 
 
 COMMANDS = (leaderboard,)

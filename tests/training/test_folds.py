@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -9,9 +10,15 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from mer_prep.errors import LockedError, TrainingError  # noqa: E402
+from mer_prep.errors import LockedError, ShardError, TrainingError  # noqa: E402
 from mer_prep.store.lock import Lock  # noqa: E402
-from mer_prep.training.folds import Crew, share_of_folds, train_folds, unfinished  # noqa: E402
+from mer_prep.training.folds import (  # noqa: E402
+    Crew,
+    share_of_folds,
+    train_folds,
+    train_runs,
+    unfinished,
+)
 from mer_prep.training.results import read_predictions, write_results  # noqa: E402
 from mer_prep.training.study import finished, fold_folder, open_run  # noqa: E402
 from tests.bars import FOLDS, SMALLEST, one_thread, study, write_shards  # noqa: E402
@@ -94,3 +101,44 @@ def test_a_fold_that_another_run_has_is_left_to_it(workspace):
     train_folds(workspace, run, MADE, Crew())
     assert all(finished(run, fold) for fold in FOLDS)
     assert not list(run.rglob("*.lock"))
+
+
+def test_runs_are_trained_side_by_side_and_one_that_is_wrong_is_given_up(workspace, whole):
+    good = run_in(workspace, "good")
+    again = run_in(workspace, "again")
+    other = study(architecture=SMALLEST, seed=7, clips=tuple(map(_without_shards, MADE.clips)))
+    bad = workspace / "runs" / "bad"
+    open_run(bad, other)
+    seen, said = [], []
+    runs = [(bad, other), (good, MADE), (again, MADE)]
+    wrong = train_runs(
+        workspace,
+        runs,
+        Crew(loader="stream"),
+        progress=lambda *one: seen.append(one),
+        say=said.append,
+    )
+    assert list(wrong) == [bad]
+    assert isinstance(wrong[bad], ShardError)
+    # Of the bad run one fold was tried; the others were not.
+    assert (seen[0], seen[-1], len(seen)) == ((0, 9), (6, 9), 7)
+    for run in (good, again):
+        write_results(run, MADE)
+        assert (run / "predictions.csv").read_text() == whole
+    assert said[1].startswith("good: training on the CPU: 6 steps in each of 3 folds, 1 at a time")
+    assert "read from their shards as they are needed for bad, good, again" in said[-1]
+    assert train_runs(workspace, runs[1:], Crew()) == {}
+
+
+def _without_shards(clip):
+    return dataclasses.replace(clip, shards=dict.fromkeys(clip.shards, "cache/gone.h5"))
+
+
+def test_a_run_that_another_process_trains_is_named_and_the_others_go_on(workspace):
+    one, two = run_in(workspace, "held"), run_in(workspace, "free")
+    with Lock(fold_folder(one, FOLDS[0]) / "fold"):
+        wrong = train_runs(workspace, [(one, MADE), (two, MADE)], Crew())
+    assert list(wrong) == [one]
+    assert isinstance(wrong[one], LockedError)
+    assert unfinished(one, MADE) == [NAMES[0]]
+    assert unfinished(two, MADE) == []

@@ -26,6 +26,9 @@ def print_leaderboard(facts: Mapping[str, Any]) -> None:
         )
     largest = facts["largest_class"]
     for one in facts["entries"]:
+        if one["changed"]:
+            changed = ", ".join(f"{name}={value}" for name, value in one["changed"].items())
+            click.echo(f"  {one['name']} with {changed}")
         if not one["beats_largest_class"] and not one["leaky"]:
             click.echo(f"  {one['name']} is not known to beat always '{largest['class']}'")
     _print_published(facts)
@@ -69,13 +72,15 @@ def _print_published(facts: Mapping[str, Any]) -> None:
     from mer_prep.training.leaderboard import published_whole
     from mer_prep.training.recipes import SELECTED
 
-    printed = [(one, published_whole(one)) for one in facts["entries"]]
-    for one, found in printed:
+    # Presets of one model have their published figures in common.
+    lines = {}
+    for one in facts["entries"]:
+        found = published_whole(one)
         if found:
             scores = ", ".join(f"{name.upper()} {v:.3f}" for name, v in found["scores"].items())
-            click.echo(
-                f"  published of {one['name'].partition(':')[0]}: {scores} ({found['source']}; "
-                f"{SELECTED[found['selected']]})"
-            )
-    if facts["synthetic"] and any(found for _, found in printed):
+            how = f"{found['source']}; {SELECTED[found['selected']]}"
+            lines[f"  published of {one['model']}: {scores} ({how})"] = None
+    for line in lines:
+        click.echo(line)
+    if facts["synthetic"] and lines:
         click.echo("  published figures are of licensed corpora: nothing here compares with them")

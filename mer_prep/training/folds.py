@@ -174,11 +174,10 @@ def train_runs(
     if not tasks:
         return {}
     places = crew.slots()[: len(tasks)]
-    loaders = _loaders(workspace, runs, crew, places)
+    loaders, failed = _loaders(workspace, runs, crew, places)
     _say_how(runs, tasks, crew, places, loaders, say)
     threads = max(1, len(os.sched_getaffinity(0)) // len(places))
     train = functools.partial(_train, workspace, loaders, crew, threads)
-    failed: dict[Path, MerPrepError] = {}
     busy: dict[Path, list[tuple[str, LockedError]]] = {}
     left = (task for task in tasks if task.run not in failed)
     for task, error in _side_by_side(train, left, places):
@@ -203,15 +202,19 @@ class _Task:
 
 def _loaders(
     workspace: Path, runs: Sequence[tuple[Path, Study]], crew: Crew, places: Sequence[str]
-) -> dict[Path, str]:
-    """Return how the clips of every run are read; see `choose_loader`."""
+) -> tuple[dict[Path, str], dict[Path, MerPrepError]]:
+    """Return how the clips of every run are read, and of which run they cannot be."""
     copies = max(places.count(place) for place in places)
-    return {
-        run: choose_loader(
-            crew.loader, workspace, study.clips, study.method, places[0], copies=copies
-        )
-        for run, study in runs
-    }
+    loaders: dict[Path, str] = {}
+    failed: dict[Path, MerPrepError] = {}
+    for run, study in runs:
+        try:
+            loaders[run] = choose_loader(
+                crew.loader, workspace, study.clips, study.method, places[0], copies=copies
+            )
+        except MerPrepError as error:
+            failed[run] = error
+    return loaders, failed
 
 
 def _say_how(
@@ -223,9 +226,9 @@ def _say_how(
     say: Callable[[str], None],
 ) -> None:
     """Say what is trained where, as far as a user may want to change it."""
-    left = {run: sum(task.run == run for task in tasks) for run, _ in runs}
+    left = {run: sum(task.run == run for task in tasks) for run in loaders}
     for run, study in runs if crew.device == "cpu" else ():
-        if not left[run]:
+        if not left.get(run):
             continue
         steps = study.training.all_steps
         which = f"{run.name}: " if len(runs) > 1 else ""
@@ -234,7 +237,7 @@ def _say_how(
             f"{left[run]} fold{'' if left[run] == 1 else 's'}, {len(places)} at a time; "
             "--device cuda is far faster where there is one"
         )
-    streamed = [run.name for run, _ in runs if left[run] and loaders[run] == "stream"]
+    streamed = [run.name for run, how in loaders.items() if left[run] and how == "stream"]
     if streamed:
         which = f" for {', '.join(streamed)}" if len(runs) > 1 else ""
         say(f"clips are read from their shards as they are needed{which} (--loader)")

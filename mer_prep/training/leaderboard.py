@@ -77,7 +77,7 @@ def check_comparable(first: tuple[str, Study], other: tuple[str, Study]) -> None
     for field, what in (("label", "other labels"), ("source_digest", "other frames")):
         unlike = [one for one in mine if getattr(mine[one], field) != getattr(theirs[one], field)]
         if unlike:
-            refuse(f"{_clips(len(unlike))} {what}, such as {min(unlike)}")
+            refuse(f"{_clips(len(unlike))} there with {what}, such as {min(unlike)}")
     if study.protocol != other_study.protocol:
         refuse(f"its protocol is {other_study.protocol}, not {study.protocol}")
     if _folds(study) != _folds(other_study):
@@ -119,7 +119,7 @@ def check_entrants(entrants: Sequence[Entrant], against: str | None) -> int | No
 
 
 def _clips(count: int) -> str:
-    return "1 clip has" if count == 1 else f"{count} clips have"
+    return "1 clip" if count == 1 else f"{count} clips"
 
 
 def _folds(study: Study) -> set[tuple[frozenset[str], frozenset[str]]]:

@@ -73,7 +73,7 @@ def _print_published(facts: Mapping[str, Any]) -> None:
     from mer_prep.training.recipes import SELECTED
 
     # Presets of one model have their published figures in common.
-    lines = {}
+    lines: dict[str, None] = {}
     for one in facts["entries"]:
         found = published_whole(one)
         if found:

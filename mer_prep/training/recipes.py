@@ -19,7 +19,7 @@ SCHEDULES = ("constant", "cosine")
 #: How the weights behind a published figure were chosen, and in words.
 SELECTED = {
     "leak-free": "leak-free",
-    "test-subject": "chosen on the test subject",
+    "test-subject": "weights chosen on the test subject",
     "not-stated": "not stated if leak-free",
 }
 

@@ -17,7 +17,7 @@ from mer_prep.protocols import folds_digest
 from mer_prep.store.key import digest
 from mer_prep.training.cards import model_card
 from mer_prep.training.compare import compare_runs, parameters
-from mer_prep.training.results import read_folds, read_predictions, score_rows, training_seconds
+from mer_prep.training.results import fold_facts, read_predictions, score_rows, training_seconds
 from mer_prep.training.study import Study
 
 #: Version of what `leaderboard_facts` gives.
@@ -199,7 +199,7 @@ def _line(entrant: Entrant, name: str, baseline: float) -> dict[str, Any]:
     """Return one line of the table."""
     run, study = entrant.run, entrant.study
     scores = score_rows(read_predictions(run, study), study)
-    folds = read_folds(run, study)
+    folds = fold_facts(run, study)
     low = scores["all"]["interval_95"]["uf1"][0]
     computed = [one["computed"] for one in folds.values()]
     return {

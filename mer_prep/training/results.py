@@ -79,7 +79,7 @@ def read_predictions(run: Path, study: Study) -> list[Row]:
     return rows
 
 
-def read_folds(run: Path, study: Study) -> dict[str, dict[str, Any]]:
+def fold_facts(run: Path, study: Study) -> dict[str, dict[str, Any]]:
     """Return how the results of all folds came about, by the name of the fold."""
     return {fold.name: read_fold(fold_folder(run, fold) / "fold.json") for fold in study.folds}
 
@@ -140,7 +140,7 @@ def write_results(run: Path, study: Study) -> dict[str, Any]:
     are of a part of the same predictions.
     """
     rows = read_predictions(run, study)
-    folds = read_folds(run, study)
+    folds = fold_facts(run, study)
     text = io.StringIO()
     writer = csv.DictWriter(text, rows[0], lineterminator="\n")
     writer.writeheader()

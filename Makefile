@@ -37,12 +37,15 @@ demo: $(INSTALLED)
 	@$(RUN) synth --out $(DEMO)/synthetic --jobs $(JOBS)
 	@$(MAKE) --no-print-directory composite-dataset WORKSPACE=$(DEMO)/workspace \
 	  CASME2=$(DEMO)/synthetic/CASME2 SAMM=$(DEMO)/synthetic/SAMM SMIC=$(DEMO)/synthetic/SMIC
+	@$(RUN) qc --workspace $(DEMO)/workspace --jobs $(JOBS)
 	@$(RUN) evaluate-truth --workspace $(DEMO)/workspace --jobs $(JOBS)
 	@echo "MOL's preset tiny, tested on every subject in turn, and the control with labels dealt anew:"
 	@$(RUN) train --model mol --preset tiny --workspace $(DEMO)/workspace --jobs $(JOBS)
 	@$(RUN) train --model mol --preset tiny --shuffle-labels --workspace $(DEMO)/workspace --jobs $(JOBS)
+	@$(RUN) report mol-tiny-megc2019-3-loso-seed1 --workspace $(DEMO)/workspace
 	@$(RUN) status --workspace $(DEMO)/workspace
 	@echo
+	@echo "To look at them all, open $(DEMO)/workspace/reports/qc-casme2.html in a browser."
 	@echo "To see a clip:  $(RUN) inspect casme2/sub01/EP02_01f --show clip.png -w $(DEMO)/workspace"
 
 # Folders are imported, checked, prepared and combined. Without any, synthetic ones are made.

@@ -20,6 +20,7 @@ from unittest import mock
 import cv2
 import numpy as np
 
+from benchmarks.processes import peak_bytes
 from mer_prep.manifest import Clip, ImportRecord, write_manifest
 from mer_prep.sources.frames import ClipFrames, source_digest
 from mer_prep.stages import all_stages
@@ -104,16 +105,6 @@ def stages_with(landmarks: type[Stage]) -> Iterator[dict[str, type[Stage]]]:
     kinds = {**all_stages(), "landmarks": landmarks}
     with mock.patch("mer_prep.stages.worker.all_stages", return_value=kinds):
         yield kinds
-
-
-def peak_bytes() -> int:
-    """Return the largest resident memory of this process so far.
-
-    Not of `resource.getrusage`, which on Linux also counts the process that started this one.
-    """
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
-    return int(line.split()[1]) * 1024
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import traceback
 
@@ -16,6 +17,7 @@ from mer_prep.commands import (
     leaderboard,
     models,
     pretraining,
+    qc,
     report,
     spotting,
     stages,
@@ -82,14 +84,22 @@ def cli(context: click.Context, debug: bool) -> None:
 
 for module in (
     *(corpora, stages, composite, export, store, tools, spotting, pretraining, training, models),
-    *(leaderboard, evaluation, report),
+    *(leaderboard, evaluation, qc, report),
 ):
     for command in module.COMMANDS:
         cli.add_command(command)
 
 
+def print_anything() -> None:
+    """Let names of any script be printed, in escapes where the terminal has no such letters."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def main() -> None:
     """Run the program; errors made for people are shown without a traceback."""
+    print_anything()
     try:
         # Outside of its standalone mode click returns the code of a command that called for one.
         code = cli.main(prog_name="mer-prep", standalone_mode=False)

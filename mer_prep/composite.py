@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from mer_prep.balance import balanced_draw
@@ -138,9 +139,13 @@ class Composite:
         """Return the digest of the clip list (see `list_digest`)."""
         return list_digest(self.part(corpus))
 
+    @cached_property
+    def _frozen(self) -> FrozenFolds:
+        return FrozenFolds(self.protocol, self.labels.name, self.digest(), self.folds)
+
     def frozen(self) -> FrozenFolds:
         """Return the folds with what they were made of."""
-        return FrozenFolds(self.protocol, self.labels.name, self.digest(), self.folds)
+        return self._frozen
 
 
 def compose(
@@ -316,7 +321,7 @@ def _folds(
         alone = protocol == LOSO and len({one.subject for one in members}) == 1
         return () if alone else tuple(make_folds(protocol, members))
     if frozen.clip_list != list_digest(samples):
-        known = {clip for fold in frozen.folds for clip in (*fold.train, *fold.test)}
+        known = set[str]().union(*(side for one in frozen.folds for side in one.sides))
         here = {one.clip_id for one in members}
         raise ConfigError(
             f"The folds are of other clips or labels: label map '{frozen.labels}', "

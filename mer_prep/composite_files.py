@@ -18,7 +18,7 @@ from mer_prep.composite_report import composite_report
 from mer_prep.config import parse_json, parse_json_object
 from mer_prep.errors import ManifestError
 from mer_prep.label_map import LabelMap
-from mer_prep.protocols import folds_digest, write_folds
+from mer_prep.protocols import write_folds
 from mer_prep.store import disk
 from mer_prep.store.key import digest
 from mer_prep.store.text import write_atomic
@@ -124,7 +124,7 @@ def _facts(
         "findings": [str(finding) for finding in composite.findings],
         "protocol": composite.protocol.facts(),
         "folds": len(composite.folds),
-        "folds_sha256": folds_digest(composite.folds),
+        "folds_sha256": composite.frozen().folds_sha256,
         "pipeline": None if pipeline is None else dict(pipeline),
         "shards": dict(shards or {}),
     }
@@ -255,6 +255,6 @@ def protocol_line(composite: Composite) -> str:
     noun = "clip" if size == "1" else "clips"
     folds = "" if "folds" in facts else f", {count} fold{'' if count == 1 else 's'}"
     return (
-        f"protocol {protocol_words(facts)}{folds}, folds {folds_digest(composite.folds)[:8]}..., "
+        f"protocol {protocol_words(facts)}{folds}, folds {composite.frozen().folds_sha256[:8]}..., "
         f"tested {size} {noun} a fold"
     )

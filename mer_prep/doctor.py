@@ -63,6 +63,7 @@ def examine(workspace: Path) -> list[Diagnosis]:
         _predictor,
         _engines,
         _torch,
+        _jinja,
         lambda: _workspace(workspace),
     ]
     found = []
@@ -236,6 +237,15 @@ def _torch() -> Iterator[Diagnosis]:
     cuda = torch.cuda.is_available()
     device = torch.cuda.get_device_name(0) if cuda else "no GPU in sight"
     yield Diagnosis("torch", "ok", f"{version}, {device}")
+
+
+def _jinja() -> Iterator[Diagnosis]:
+    version = _version("jinja2")
+    if version is None:
+        remedy = 'pip install "mer-prep[report]"'
+        yield Diagnosis("jinja2", "missing", "not installed; needed for reports only", remedy)
+    else:
+        yield Diagnosis("jinja2", "ok", version)
 
 
 def _workspace(workspace: Path) -> Iterator[Diagnosis]:

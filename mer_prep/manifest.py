@@ -9,16 +9,26 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import operator
+import os
+import stat
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from types import NoneType
+from pathlib import Path
 from typing import Any
 
-from mer_prep.config import make_params, parse_json, parse_json_object
-from mer_prep.errors import ConfigError, ManifestError
+from mer_prep.errors import ManifestError
+from mer_prep.manifest_checks import (
+    IMPORT_AGAIN,
+    check_relative,
+    check_schema,
+    filled,
+    is_name,
+    is_root,
+    strict_json,
+)
 from mer_prep.store import disk
 from mer_prep.store.text import write_atomic
 
@@ -227,18 +237,14 @@ def clip_from_json(line: str, *, where: str) -> Clip:
         paths that are absolute, climb out of the root or hold a NUL.
     """
     try:
-        record = parse_json(line, object_pairs_hook=_no_duplicate_keys, parse_constant=_no_constant)
-    except ValueError as error:
-        raise _refused(f"A manifest line is not valid JSON: {error}.", where) from None
-    if not isinstance(record, dict):
-        raise _refused("A manifest line is not a JSON object.", where)
-    schema = record.pop("schema", None)
-    if schema != SCHEMA:
-        raise ManifestError(
-            f"The manifest has schema {schema!r:.60}; this mer-prep reads schema {SCHEMA}.",
-            where=where,
-            hint="import the corpus again with this version, or update mer-prep",
-        )
+        return _clip(strict_json(line, where=where, what="A manifest line"), where)
+    except ManifestError as error:
+        error.hint = error.hint or IMPORT_AGAIN
+        raise
+
+
+def _clip(record: dict[str, Any], where: str) -> Clip:
+    check_schema(record, SCHEMA, where=where)
     unknown = sorted(set(record) - set(_CLIP_FIELDS))
     missing = sorted(_REQUIRED - set(record))
     if unknown or missing:
@@ -252,7 +258,7 @@ def clip_from_json(line: str, *, where: str) -> Clip:
         raise _refused("A clip has either frames or a video.", where)
     if clip.frames and len(clip.frames) != len(clip.frame_numbers):
         raise _refused("A clip's frames and frame numbers differ in count.", where)
-    if any(b <= a for a, b in zip(clip.frame_numbers, clip.frame_numbers[1:], strict=False)):
+    if not all(map(operator.lt, clip.frame_numbers, clip.frame_numbers[1:])):
         raise _refused("A clip's frame numbers do not ascend.", where)
     if (clip.apex is None) != (clip.apex_source is None) or (
         clip.apex_source is not None and clip.apex_source not in APEX_SOURCES
@@ -267,22 +273,14 @@ def clip_from_json(line: str, *, where: str) -> Clip:
 
 
 def _refused(what: str, where: str) -> ManifestError:
-    return ManifestError(
-        what,
-        where=where,
-        hint="import the corpus again; manifests are not meant to be edited by hand",
-    )
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a number")
+    return ManifestError(what, where=where, hint=IMPORT_AGAIN)
 
 
 def _check_names(clip: Clip, where: str) -> None:
     """Check what ids, paths and numbers are made of."""
     names = (clip.corpus, clip.subject, clip.clip)
     ids = (make_clip_id(*names), make_clip_id(*names, clip.onset))
-    if clip.clip_id not in ids or any(name in ("", ".", "..") for name in names):
+    if clip.clip_id not in ids or not all(map(is_name, names)):
         raise _refused(f"Clip id {clip.clip_id!r:.120} does not fit {names!s:.300}.", where)
     numbers = clip.frame_numbers
     if not numbers or numbers[0] < 0 or numbers[-1] > _LARGEST:
@@ -293,17 +291,8 @@ def _check_names(clip: Clip, where: str) -> None:
             raise _refused(f"A clip's {name} is out of range.", where)
     if clip.fps is not None and not 0 < clip.fps < 1e6:
         raise _refused(f"A clip has {clip.fps!s:.60} frames per second.", where)
-    absolute = PurePosixPath(clip.root).is_absolute() and ".." not in PurePosixPath(clip.root).parts
-    if not absolute or any(ord(one) < 32 or 0xD800 <= ord(one) < 0xE000 for one in clip.root):
+    if not is_root(clip.root):
         raise _refused(f"The root {clip.root!r:.120} is not an absolute path.", where)
-
-
-def _no_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    counts = Counter(key for key, _ in pairs)
-    twice = [key for key, count in counts.items() if count > 1]
-    if twice:
-        raise ValueError(f"key {twice[0]!r:.60} stands twice")
-    return dict(pairs)
 
 
 def _checked(name: str, value: Any, where: str) -> Any:
@@ -312,15 +301,14 @@ def _checked(name: str, value: Any, where: str) -> Any:
 
     if name in _TUPLES:
         kind: type = int if name in {"frame_numbers", "action_units"} else str
-        if not isinstance(value, list) or any(
-            not isinstance(item, kind) or isinstance(item, bool) for item in value
-        ):
+        # What JSON holds is of these very types; a bool is not a whole number here.
+        if not isinstance(value, list) or not set(map(type, value)) <= {kind}:
             raise bad(f"a list of {'whole numbers' if kind is int else 'texts'}")
         if name == "frames":
             for item in value:
                 check_relative(str(item), where=where)
         return tuple(value)
-    if value is None and name not in _REQUIRED:
+    if value is None and name not in _REQUIRED and _CLIP_FIELDS[name].default is None:
         return None
     kinds = _TYPES.get(name, (str,))
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
@@ -333,33 +321,6 @@ def _checked(name: str, value: Any, where: str) -> Any:
 def _shown(value: Any) -> str:
     # A number of thousands of digits has no decimal text in Python.
     return "a huge number" if isinstance(value, int) and abs(value) > 10**80 else f"{value!r:.80}"
-
-
-def check_relative(path: str, *, where: str) -> str:
-    """Return `path` if it is a plain relative POSIX path that stays below its root.
-
-    Raises
-    ------
-    ManifestError
-        For absolute paths, ``..``, backslash drives, NULs, newlines and URLs.
-    """
-    pure = PurePosixPath(path)
-    drive = len(path) > 1 and path[1] == ":"
-    if (
-        not path
-        or pure.is_absolute()
-        or ".." in pure.parts
-        or drive
-        or "://" in path
-        or any(ord(character) < 32 for character in path)
-    ):
-        raise ManifestError(
-            f"A source path is not a plain relative path: {path!r:.120}.",
-            where=where,
-            why="only files below the corpus folder are ever read",
-            hint="import the corpus again",
-        )
-    return path
 
 
 def make_clip_id(corpus: str, subject: str, clip: str, onset: int | None = None) -> str:
@@ -519,6 +480,7 @@ def read_manifest(path: Path) -> list[Clip]:
     """
     clips = []
     try:
+        _check_regular(path)
         with open(path, encoding="utf-8-sig") as file:
             for number, line in enumerate(file, start=1):
                 place = f"{path}, line {number}"
@@ -527,7 +489,7 @@ def read_manifest(path: Path) -> list[Clip]:
                     raise ManifestError(
                         f"A clip of corpus '{clip.corpus:.60}' stands in the manifest {path.name}.",
                         where=place,
-                        hint="import both corpora again",
+                        hint=IMPORT_AGAIN,
                     )
                 clips.append(clip)
     except FileNotFoundError:
@@ -546,57 +508,44 @@ def read_manifest(path: Path) -> list[Clip]:
     return clips
 
 
-def read_record(path: Path) -> ImportRecord:
-    """Read the import record beside a manifest (`path` is the ``.jsonl`` or the ``.json``)."""
-    path = path.with_suffix(".json")
-    try:
-        return _record_from(parse_json_object(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, ConfigError) as error:
-        what = error.what if isinstance(error, ConfigError) else error
+def _check_regular(path: Path) -> None:
+    """Refuse what would never end, or wait for ever, if it were read."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
         raise ManifestError(
-            f"The import record cannot be read: {what!s:.200}.",
-            where=path,
-            hint="import the corpus again",
+            "A manifest is not a regular file.", where=path, hint="remove it; " + IMPORT_AGAIN
+        )
+
+
+def read_record(path: Path) -> ImportRecord:
+    """Read the import record beside a manifest (`path` is the ``.jsonl`` or the ``.json``).
+
+    Raises
+    ------
+    ManifestError
+        If it is missing, of another schema or another corpus, or a field is not what it must be.
+    """
+    path = path.with_suffix(".json")
+    where = str(path)
+    try:
+        _check_regular(path)
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ManifestError(
+            f"The import record cannot be read: {error}.", where=where, hint=IMPORT_AGAIN
         ) from None
-
-
-#: Fields of an import record that are plain values; the others hold several.
-_PLAIN = {
-    **dict.fromkeys(("corpus", "source", "root"), (str,)),
-    **dict.fromkeys(("variant", "annotations", "annotations_sha256"), (str, NoneType)),
-    **dict.fromkeys(("annotation_version", "manifest_sha256"), (str, NoneType)),
-    "synthetic": (bool,),
-}
-
-
-def _record_from(facts: Mapping[str, Any]) -> ImportRecord:
-    """Return an import record from its JSON; raises `TypeError` or `ConfigError` for another."""
-    values = {name: facts[name] for name in _PLAIN if name in facts}
-    for name, value in values.items():
-        if not isinstance(value, _PLAIN[name]):
-            raise TypeError(f"'{name}' is {value!r:.60}")
-    findings = (make_params(Finding, one, where="finding") for one in _listed(facts, "findings"))
-    found = (make_params(Recording, one, where="recording") for one in _listed(facts, "recordings"))
-    options = facts.get("options", {})
-    if not isinstance(options, dict):
-        raise TypeError(f"'options' is {options!r:.60}")
-    return ImportRecord(
-        **values,
-        errata=_texts((*facts.get("errata", ()),)),
-        options=dict(zip(options, _texts(tuple(options.values())), strict=True)),
-        findings=tuple(findings),
-        recordings=tuple(found),
+    facts = strict_json(text, where=where, what="The import record")
+    check_schema(facts, SCHEMA, where=where)
+    known = {field.name for field in dataclasses.fields(ImportRecord)}
+    record = filled(
+        ImportRecord,
+        {key: facts[key] for key in facts if key in known},
+        lists={"errata": str, "findings": Finding, "recordings": Recording},
+        where=where,
     )
-
-
-def _listed(facts: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
-    values = facts.get(name, [])
-    if not isinstance(values, list) or not all(isinstance(one, dict) for one in values):
-        raise TypeError(f"'{name}' is no list of objects")
-    return values
-
-
-def _texts(values: tuple[Any, ...]) -> tuple[str, ...]:
-    if not all(isinstance(one, str) for one in values):
-        raise TypeError(f"{values!r:.60} are not all texts")
-    return values
+    if record.corpus != path.stem or not is_root(record.root):
+        raise ManifestError(
+            f"The import record is of corpus {record.corpus!r:.80} in {record.root!r:.120}.",
+            where=where,
+            hint=IMPORT_AGAIN,
+        )
+    return record

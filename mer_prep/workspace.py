@@ -81,14 +81,24 @@ class Workspace:
         """
         path = self.manifests / f"{corpus}.jsonl"
         clips = read_manifest(path)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        if self.record(corpus).manifest_sha256 != digest:
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        record = self.record(corpus)
+        if record.manifest_sha256 != digest:
             raise ManifestError(
                 "The manifest is not the one that the import wrote: lines were lost or edited.",
                 where=path,
                 why="clips would be missing or wrong without a word",
                 hint="import the corpus again; what is unchanged is not computed again",
             )
+        for clip in clips:
+            if clip.root != record.root:
+                raise ManifestError(
+                    f"Clip {clip.clip_id} is of the folder {clip.root}, the corpus of another.",
+                    where=f"{path}; {record.root}",
+                    why="only files below the corpus folder are ever read",
+                    hint="import the corpus again",
+                )
         return clips
 
     def record(self, corpus: str) -> ImportRecord:

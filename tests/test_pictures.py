@@ -40,6 +40,24 @@ def test_colours_of_known_motion(motion, colour):
     assert np.abs(colours.astype(int) - colour).max() <= 1
 
 
+def test_equal_motions_of_the_even_palette_are_equally_dark_and_larger_ones_darker():
+    angles = np.radians(np.arange(0, 360, 5))
+    sizes = np.array([0.0, 0.5, 1.0, 3.0])[:, None]
+    flow = np.stack([sizes * np.cos(angles), sizes * np.sin(angles)])
+    colours = flow_colours(flow, max_px=1, palette="lab")
+    lightness = cv2.cvtColor(colours.astype(np.float32) / 255, cv2.COLOR_RGB2Lab)[..., 0]
+    assert lightness.mean(axis=1) == pytest.approx([100, 82.5, 65, 65], abs=0.5)
+    assert np.ptp(lightness, axis=1).max() < 1.5
+    # What is beyond the rim looks as the rim does, and opposite motions differ.
+    np.testing.assert_array_equal(colours[2], colours[3])
+    assert np.abs(colours[2, 0].astype(int) - colours[2, 36]).max() > 60
+
+
+def test_a_palette_that_does_not_exist():
+    with pytest.raises(MerPrepError, match="palette"):
+        flow_colours(uniform(1, 0), max_px=1, palette="jet")
+
+
 def test_the_wheel_has_the_colours_of_the_flow():
     wheel = colour_wheel(121, max_px=1.5)
     assert wheel.shape == (145, 121, 3)

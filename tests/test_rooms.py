@@ -17,6 +17,7 @@ STOREYS: tuple[tuple[str, ...], ...] = (
     ("errors", "checks", "config", "resources", "docstrings", "progress", "__init__"),
     (
         "manifest",
+        "manifest_checks",
         "label_map",
         "labels",
         "balance",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mer_prep.store.key import digest
+from mer_prep.config import canonical_json
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,27 @@ class Fold:
     train: tuple[str, ...]
     test: tuple[str, ...]
 
+    @property
+    def sides(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Training and test."""
+        return self.train, self.test
+
 
 def folds_digest(folds: Sequence[Fold]) -> str:
-    """Return a SHA-256 over the folds in their order: names and the clips on both sides."""
-    return digest({"folds": [[fold.name, [*fold.train], [*fold.test]] for fold in folds]})
+    """Return a SHA-256 over the folds in their order: names and the clips on both sides.
+
+    It is that of the canonical JSON of ``{"folds": [[name, [train], [test]], ...]}``, which is
+    never held as a whole: it is as long as clips times folds.
+    """
+    coded: dict[str, str] = {}
+
+    def listed(clips: Sequence[str]) -> str:
+        coded.update((clip, canonical_json(clip)) for clip in set(clips).difference(coded))
+        return f"[{','.join(map(coded.__getitem__, clips))}]"
+
+    found = hashlib.sha256(b'{"folds":[')
+    for number, fold in enumerate(folds):
+        text = f"[{canonical_json(fold.name)},{listed(fold.train)},{listed(fold.test)}]"
+        found.update((f",{text}" if number else text).encode())
+    found.update(b"]}")
+    return found.hexdigest()

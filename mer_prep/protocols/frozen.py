@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,11 @@ class FrozenFolds:
     clip_list: str
     folds: tuple[Fold, ...]
 
+    @cached_property
+    def folds_sha256(self) -> str:
+        """The digest of the folds alone; see `folds_digest`."""
+        return folds_digest(self.folds)
+
     def digest(self) -> str:
         """Return a SHA-256 over all of it."""
         return digest(
@@ -49,14 +55,14 @@ class FrozenFolds:
                 "protocol": self.protocol.facts(),
                 "labels": self.labels,
                 "clip_list": self.clip_list,
-                "folds": folds_digest(self.folds),
+                "folds": self.folds_sha256,
             }
         )
 
 
 def write_folds(path: Path, frozen: FrozenFolds) -> Path:
     """Write folds to a JSON file with their digest, and return its path."""
-    clips = sorted({clip for fold in frozen.folds for clip in (*fold.train, *fold.test)})
+    clips = sorted(set[str]().union(*(side for one in frozen.folds for side in one.sides)))
     facts = {
         "schema": SCHEMA,
         "protocol": frozen.protocol.facts(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from mer_prep.errors import ConfigError, LeakError
 from mer_prep.protocols.folds import Fold, Member
@@ -93,9 +94,10 @@ def check_folds(
     if len({fold.name for fold in folds}) < len(folds):
         raise ConfigError("Two folds have the same name.", hint="give every fold its own")
     for fold in folds:
-        _check_names(fold, by_id)
+        trained = set(fold.train)
+        _check_names(fold, by_id, trained)
         for check in checks:
-            _check_sides(fold, check)
+            _check_sides(fold, check, trained)
         for clip in fold.test:
             if clip in tested:
                 raise LeakError(
@@ -125,7 +127,16 @@ class _Identity:
     hint: str
     keys: Mapping[str, str]
     personal: bool = False
-    apart: Callable[[str, str], bool] = lambda one, other: False
+    apart: Callable[[str, str], bool] | None = None
+
+    @cached_property
+    def clips(self) -> Mapping[str, list[str]]:
+        """The clips of every key, so that a fold is asked only for those it tests."""
+        found: dict[str, list[str]] = {}
+        for clip, key in self.keys.items():
+            if key:
+                found.setdefault(key, []).append(clip)
+        return found
 
 
 def _identities(by_id: Mapping[str, Member]) -> list[_Identity]:
@@ -150,11 +161,12 @@ def _identities(by_id: Mapping[str, Member]) -> list[_Identity]:
     ]
 
 
-def _check_names(fold: Fold, by_id: Mapping[str, Member]) -> None:
-    foreign = [clip for clip in (*fold.train, *fold.test) if clip not in by_id]
+def _check_names(fold: Fold, by_id: Mapping[str, Member], trained: set[str]) -> None:
+    foreign = (trained | set(fold.test)) - by_id.keys()
     if foreign:
+        first = next(clip for side in fold.sides for clip in side if clip in foreign)
         raise LeakError(
-            f"Fold {fold.name} names {foreign[0]}, which is not among the clips.",
+            f"Fold {fold.name} names {first}, which is not among the clips.",
             hint="take the folds that were made with these clips",
         )
     if not fold.test or not fold.train:
@@ -164,14 +176,16 @@ def _check_names(fold: Fold, by_id: Mapping[str, Member]) -> None:
         )
 
 
-def _check_sides(fold: Fold, identity: _Identity) -> None:
-    known: dict[str, list[str]] = {}
-    for clip in fold.train:
-        if identity.keys[clip]:
-            known.setdefault(identity.keys[clip], []).append(clip)
+def _check_sides(fold: Fold, identity: _Identity, trained: set[str]) -> None:
+    seen: set[str] = set()
     for clip in fold.test:
-        for other in known.get(identity.keys[clip], ()):
-            if identity.apart(clip, other):
+        key = identity.keys[clip]
+        if key in seen:
+            continue
+        if identity.apart is None:
+            seen.add(key)  # another clip of the key would meet the same ones
+        for other in identity.clips.get(key, ()):
+            if other not in trained or (identity.apart and identity.apart(clip, other)):
                 continue
             pair = clip if clip == other else f"{other} and {clip}"
             raise LeakError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -176,14 +177,24 @@ def check_protocol(protocol: Protocol, folds: Sequence[Fold], members: Sequence[
 
 def _by_group(members: Sequence[Member], group: Callable[[Member], str]) -> list[Fold]:
     """Return one fold per group, sorted by its name, that tests the group and trains the rest."""
+    ids = [one.clip_id for one in members]
+    places: dict[str, list[int]] = {}
+    for place, one in enumerate(members):
+        places.setdefault(group(one), []).append(place)
     return [
-        Fold(
-            name,
-            tuple(one.clip_id for one in members if group(one) != name),
-            tuple(one.clip_id for one in members if group(one) == name),
-        )
-        for name in sorted({group(one) for one in members})
+        Fold(name, _without(ids, tested), tuple(ids[place] for place in tested))
+        for name, tested in sorted(places.items())
     ]
+
+
+def _without(ids: list[str], places: Sequence[int]) -> tuple[str, ...]:
+    """Return the ids but for those at some places, which ascend.
+
+    They are copied stretch by stretch, since there are as many as clips times subjects.
+    """
+    starts = [0, *(place + 1 for place in places)]
+    stretches = zip(starts, [*places, len(ids)], strict=True)
+    return tuple(chain.from_iterable(ids[start:stop] for start, stop in stretches))
 
 
 def _leave_one_subject_out(protocol: Protocol, members: Sequence[Member]) -> list[Fold]:

@@ -95,15 +95,20 @@ class Span:
 
 
 def ticks(low: float, high: float, *, count: int = 4) -> list[float]:
-    """Return about `count` round numbers from `low` to `high`: multiples of 1, 2 or 5."""
+    """Return round numbers from `low` to `high`, as few as there are from `count` - 1 on.
+
+    They are multiples of 1, 2 or 5 times a power of ten; a single value is its own tick.
+    """
     if not high > low:
         return [low]
-    rough = (high - low) / count
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * one for one in (1, 2, 5, 10) if power * one >= rough * (1 - 1e-9))
-    first = math.ceil(low / step - 1e-9)
-    last = math.floor(high / step + 1e-9)
-    return [round(step * index, 12) for index in range(first, last + 1)]
+    power = 10.0 ** math.ceil(math.log10(high - low))
+    steps = (power * step / 10**down for down in range(3) for step in (1, 0.5, 0.2))
+    for step in steps:
+        first = math.ceil(low / step - 1e-9)
+        last = math.floor(high / step + 1e-9)
+        if last - first + 2 >= count:
+            break
+    return [float(f"{step * index:.12g}") for index in range(first, last + 1)]
 
 
 def line_chart(
@@ -299,7 +304,7 @@ def bar_chart(
 
 
 def histogram(
-    values: Sequence[float], *, title: str, unit: str, bins: int = 8, width: int = 420
+    values: Sequence[float], *, title: str, unit: str, bins: int = 5, width: int = 420
 ) -> Html:
     """Return how often values fall into bins of equal, round width.
 
@@ -310,7 +315,7 @@ def histogram(
     title, unit, width
         As of `bar_chart`; the unit is that of the values.
     bins : int
-        About how many bins there are.
+        About how many bins there are, or up to twice as many.
     """
     if not values:
         return bar_chart((), title=title, unit=unit)

@@ -72,3 +72,8 @@ def number(value: float, digits: int = 3) -> str:
     if isinstance(value, int) or float(value).is_integer():
         return f"{int(value):,}"
     return f"{value:.{digits}g}"
+
+
+def counted(count: int, noun: str) -> str:
+    """Return ``1 clip``, ``2 clips``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -9,7 +9,7 @@ import numpy as np
 
 from mer_prep.errors import ShardError
 from mer_prep.pictures import PAPER, colour_wheel, draw_landmarks, flow_colours
-from mer_prep.reports.embedded import embedded
+from mer_prep.reports.embedded import LOSSLESS, data_uri
 from mer_prep.reports.markup import Html, render
 from mer_prep.store.shard import open_clip, read_header
 from mer_prep.training.study import ClipEntry, Study
@@ -20,8 +20,8 @@ SHOWN = 200
 #: Magnitude of full colour of all flows of a page, px, so that they can be compared.
 MAX_PX = 1.0
 
-#: Side of the pictures, px.
-_SIDE = 144
+#: Quality of the frames in WebP.
+_QUALITY = 80
 
 
 def wrong_rows(
@@ -53,7 +53,7 @@ def wrong_clips(
         Whether faces are shown; without, landmarks on white.
     """
     entries = {entry.clip_id: entry for entry in study.clips}
-    wheel = embedded(colour_wheel(96, max_px=MAX_PX), lossless=True)
+    wheel = data_uri(colour_wheel(96, max_px=MAX_PX, palette="lab"), quality=LOSSLESS)
     yield render(
         "run_wrong_head.html",
         wrong=len(rows),
@@ -107,10 +107,11 @@ def _pictures(root: Path, entry: ClipEntry, *, faces: bool) -> list[tuple[str, s
             shown = face if faces else draw_landmarks(face, points[index], radius=1.2)
             kind = "aligned frame" if faces else "landmarks of frame"
             text = f"frame {numbers[index]}"
-            found.append((embedded(shown), text, f"{kind} {numbers[index]} of {entry.clip_id}"))
+            alternative = f"{kind} {numbers[index]} of {entry.clip_id}"
+            found.append((data_uri(shown, quality=_QUALITY), text, alternative))
     if flow is not None:
         size = float(np.hypot(*flow).mean())
-        picture = embedded(flow_colours(flow, max_px=MAX_PX), lossless=True)
+        picture = data_uri(flow_colours(flow, max_px=MAX_PX, palette="lab"), quality=LOSSLESS)
         caption = f"flow {numbers[first]} to {numbers[second]}, mean {size:.2f} px"
         found.append((picture, caption, f"{caption}, of {entry.clip_id}"))
     return found

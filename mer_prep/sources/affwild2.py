@@ -29,6 +29,7 @@ from mer_prep.sources.facts import CorpusFacts, chosen_errata, corpus_facts
 from mer_prep.sources.folders import Folder, not_this_corpus, walk
 from mer_prep.sources.frames import path_below
 from mer_prep.sources.trees import Request, Tree, WholeNumber, choose_tree
+from mer_prep.sources.workbooks import text_of
 
 #: Crops tell two people in one video apart; videos do not.
 PREFERENCE = ("cropped_aligned", "cropped", "video")
@@ -154,12 +155,10 @@ def read_labels(path: Path, emotions: Sequence[str]) -> Labels | None:
     Raises
     ------
     AnnotationError
-        If the first line names an unknown emotion, or another line is no class number.
+        If it cannot be read, the first line names an unknown emotion, or another line is no class
+        number.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise AnnotationError(f"The file cannot be read: {error}.", where=path) from None
+    lines = text_of(path).splitlines()
     raw = tuple(name.strip() for name in lines[0].split(",")) if lines else ()
     names = tuple(normalise_emotion(name) for name in raw)
     if sum(name in emotions for name in names) < _ENOUGH_NAMES:

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import csv
 import difflib
-import functools
 import hashlib
 import io
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,13 +20,25 @@ from typing import Any
 from python_calamine import CalamineError, CalamineWorkbook
 
 from mer_prep.errors import AnnotationError
-from mer_prep.sources.old_workbooks import read_old_workbook
-from mer_prep.sources.workbooks import MAX_CELLS, MAX_ROWS, cell_name, check_extent, too_wide
+from mer_prep.sources.workbooks import (
+    MAX_CELLS,
+    cell_name,
+    not_readable,
+    open_workbook,
+    text_of,
+    too_wide,
+)
 
 WORKBOOK_SUFFIXES = (".xlsx", ".xlsm", ".xls", ".ods", ".csv")
 
 #: Rows searched for the headings; the longest preamble known has 13.
 HEADER_ROWS = 60
+
+#: More rows than any corpus has; a workbook beyond it is not an annotation.
+MAX_ROWS = 200_000
+
+#: More sheets than any workbook of annotations has.
+MAX_SHEETS = 100
 
 #: What annotators write for "none".
 BLANKS = frozenset({"", "/", "\\", "-", "nan", "na", "null", "none", "n/a", "#n/a"})
@@ -288,61 +299,50 @@ def read_sheets(path: Path) -> list[Sheet]:
     AnnotationError
         If the file is missing, is no workbook, is protected, or is absurdly long.
     """
-    if not path.is_file():
-        raise AnnotationError(
-            "There is no such annotation file.", where=path, hint="check the --annotations option"
-        )
     if path.suffix.lower() == ".csv":
         return [read_csv(path)]
-    check_extent(path)
     try:
-        sheets = [_sheet(path, *one) for one in _tables(path)]
+        with open_workbook(path) as book:
+            return list(_sheets(book, path))
     except AnnotationError:
         raise
     except BaseException as error:
         # What the library, written in Rust, did not expect ends in a panic, which is no Exception.
         panic = type(error).__name__ == "PanicException"
-        if not panic and not isinstance(error, (CalamineError, OSError, ValueError, MemoryError)):
+        if not panic and not isinstance(error, CalamineError | OSError | ValueError | MemoryError):
             raise
-        told = "it is damaged" if panic else str(error)[:300]
-        raise AnnotationError(
-            f"The annotation file cannot be read as a workbook: {told}.",
-            where=path,
-            hint="copy it again from the corpus; remove a password, if it has one",
-        ) from None
-    if not sheets:
+        raise not_readable(path, "it is damaged" if panic else f"{error!s:.300}") from None
+
+
+def _sheets(book: CalamineWorkbook, path: Path) -> Iterator[Sheet]:
+    cells = 0
+    if not book.sheet_names:
         raise AnnotationError(
             "The workbook has no sheet.", where=path, hint="copy it again from the corpus"
         )
-    return sheets
-
-
-def _tables(path: Path) -> Iterator[tuple[str, tuple[int, int], Callable[[], list[list[Any]]]]]:
-    """Yield name, size (rows, columns), and what gives the cells, of every sheet."""
-    if path.suffix.lower() == ".xls":
-        for name, size, rows in read_old_workbook(path, max_cells=MAX_CELLS):
-            yield name, size, lambda rows=rows: rows  # type: ignore[misc]
-        return
-    with CalamineWorkbook.from_path(path) as book:
-        for name in book.sheet_names:
-            sheet = book.get_sheet_by_name(name)
-            size = (sheet.total_height, sheet.total_width)
-            yield name, size, functools.partial(sheet.to_python, skip_empty_area=False)
-
-
-def _sheet(
-    path: Path, name: str, size: tuple[int, int], cells: Callable[[], list[list[Any]]]
-) -> Sheet:
-    height, width = size
-    if height > MAX_ROWS:
+    if len(book.sheet_names) > MAX_SHEETS:
         raise AnnotationError(
-            f"The sheet has {height:,} rows, more than any corpus.",
-            where=f"{path}, {name}",
+            f"The workbook has {len(book.sheet_names):,} sheets, more than any corpus.",
+            where=path,
             hint="check that this is the annotation; remove other sheets",
         )
-    if height * width > MAX_CELLS:
-        raise too_wide(f"{path}, {name}", cell_name(height, width - 1))
-    return Sheet(path, name, cells())
+    for name in book.sheet_names:
+        sheet = book.get_sheet_by_name(name)
+        if sheet.total_height > MAX_ROWS:
+            raise _too_long(f"{path}, {name}")
+        cells += sheet.total_height * sheet.total_width
+        # One sheet too wide, or many that are too wide together.
+        if cells > MAX_CELLS:
+            raise too_wide(f"{path}, {name}", cell_name(sheet.total_height, sheet.total_width - 1))
+        yield Sheet(path, name, sheet.to_python(skip_empty_area=False))
+
+
+def _too_long(where: object) -> AnnotationError:
+    return AnnotationError(
+        f"The table has more than {MAX_ROWS:,} rows, more than any corpus.",
+        where=where,
+        hint="check that this is the annotation; remove other sheets",
+    )
 
 
 def read_csv(path: Path) -> Sheet:
@@ -353,20 +353,23 @@ def read_csv(path: Path) -> Sheet:
     AnnotationError
         If it is not UTF-8 or not CSV.
     """
+    text = text_of(path)
     try:
-        text = path.read_text(encoding="utf-8-sig")
         first = text.split("\n", 1)[0]
         # Spreadsheet programs in countries with a decimal comma separate by semicolons.
         delimiter = ";" if first.count(";") > first.count(",") else ","
         reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
-        rows, lines = [], []
+        rows: list[list[str]] = []
+        lines: list[int] = []
         # A quoted cell may hold line breaks, so that rows are not lines.
         line = 1
         for row in reader:
+            if len(rows) == MAX_ROWS:
+                raise _too_long(path)
             rows.append(row)
             lines.append(line)
             line = reader.line_num + 1
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except csv.Error as error:
         raise AnnotationError(
             f"The file cannot be read as CSV: {error}.",
             where=path,

@@ -26,6 +26,7 @@ from mer_prep.sources.expressions import (
 from mer_prep.sources.facts import chosen_errata, corpus_facts
 from mer_prep.sources.folders import (
     Folder,
+    lies_below,
     not_this_corpus,
     walk,
 )
@@ -102,6 +103,8 @@ def _objective_classes(reading: Reading, folders: Sequence[Folder]) -> dict[Hash
             entry
             for entry in sorted(reading.annotations.parent.iterdir())
             if re.match(r"(?i)casme.?(2|ii).*objective.*\.xlsx?$", entry.name)
+            and entry.is_file()
+            and lies_below(entry, reading.annotations.parent)
         ),
         None,
     ) or find_workbook(reading, folders, r"casme.?(2|ii).*objective")

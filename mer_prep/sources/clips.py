@@ -45,6 +45,7 @@ from mer_prep.sources.expressions import (
 from mer_prep.sources.folders import Folder, walk
 from mer_prep.sources.frames import iterate_video, path_below
 from mer_prep.sources.trees import Request, note_refused, optional_text
+from mer_prep.sources.videos import check_video
 
 COLUMNS = (
     Column("clip"),
@@ -234,6 +235,7 @@ def stated_length(path: Path) -> tuple[int, float | None]:
     DecodeError
         If it cannot be opened.
     """
+    check_video(path)
     capture = cv2.VideoCapture(str(path))
     try:
         if not capture.isOpened():

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mer_prep.errors import ManifestError
-from mer_prep.manifest import Clip, Finding, Recording, check_relative, make_clip_id
+from mer_prep.manifest import Clip, Finding, Recording, make_clip_id
+from mer_prep.manifest_checks import check_relative
 from mer_prep.sources.annotations import Row
 from mer_prep.sources.facts import Erratum
 from mer_prep.sources.folders import Folder
@@ -501,5 +502,5 @@ def subject_number(row: Row, column: str) -> int | None:
 
     Subjects count from 1; annotators and programs write 0 for "none".
     """
-    match = re.fullmatch(r"(?i)(?:sub|spno|s)?[-_. ]?0*([1-9]\d{0,2})", row.text(column))
+    match = re.fullmatch(r"(?i)(?:sub|spno|s)?[-_. ]?0*([1-9]\d{0,2})(?:\.0+)?", row.text(column))
     return int(match[1]) if match else None

@@ -121,12 +121,18 @@ def _list(
     files: list[str] = []
     with os.scandir(root.joinpath(*parts)) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
+            later = _is_judged_later(entry.name)
             if entry.is_dir(follow_symlinks=False):
                 if not _PASSED_OVER.fullmatch(entry.name):
                     below.append(entry.name)
-            elif entry.is_symlink() and entry.is_dir():
+            elif entry.is_symlink() and os.path.isdir(entry.path):
                 _note_link(root, (*parts, entry.name), findings)
-            else:
+            elif entry.is_symlink() and not (
+                _is_judged_later(entry.name) or os.path.exists(entry.path)
+            ):
+                message = "A link leads nowhere, or back to itself; ignored."
+                _warn(findings, "link-broken", message, (*parts, entry.name))
+            elif later or _is_usable(root, (*parts, entry.name), findings):
                 files.append(entry.name)
     folder = Folder(
         parts,
@@ -145,6 +151,33 @@ def _with_suffix(names: Iterable[str], suffixes: tuple[str, ...]) -> tuple[str, 
         for name in names
         if name.lower().endswith(suffixes) and not name.startswith((".", "~$"))
     )
+
+
+def _is_judged_later(name: str) -> bool:
+    """Return whether a file is a frame or a video: each is judged when it is read."""
+    return is_image(name) or name.lower().endswith(VIDEO_SUFFIXES)
+
+
+def _is_usable(root: Path, parts: tuple[str, ...], findings: list[Finding]) -> bool:
+    """Return whether a file may be opened; note one that may not, if it would be."""
+    name = parts[-1].lower()
+    if not name.endswith((*WORKBOOK_SUFFIXES, ".txt")):
+        return True
+    path = root.joinpath(*parts)
+    if not path.is_file():
+        _warn(findings, "file-special", "No regular file, or a link to none; ignored.", parts)
+        return False
+    if lies_below(path, root):
+        return True
+    message = "A link leads out of the corpus folder; ignored. Put the file itself there."
+    _warn(findings, "link-outside", message, parts)
+    return False
+
+
+def lies_below(path: Path, root: Path) -> bool:
+    """Return whether a path is below a root once all links in both are followed."""
+    top = os.path.realpath(root).rstrip(os.sep) + os.sep
+    return os.path.realpath(path).startswith(top)
 
 
 def _note_link(root: Path, parts: tuple[str, ...], findings: list[Finding]) -> None:

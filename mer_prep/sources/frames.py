@@ -14,8 +14,10 @@ import cv2
 import numpy as np
 
 from mer_prep.errors import DecodeError, ManifestError, SourceError
-from mer_prep.manifest import Clip, check_relative
+from mer_prep.manifest import Clip
+from mer_prep.manifest_checks import check_relative
 from mer_prep.sources.images import MAX_PIXELS, check_complete
+from mer_prep.sources.videos import check_video
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".bmp", ".png")
 VIDEO_SUFFIXES = (".avi", ".mp4", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
@@ -205,6 +207,7 @@ def iterate_video(path: Path, *, max_pixels: int = MAX_PIXELS) -> Iterator[np.nd
     DecodeError
         If the file cannot be opened as a video, or its frames are too large.
     """
+    check_video(path)
     capture = cv2.VideoCapture(str(path))
     try:
         if not capture.isOpened():

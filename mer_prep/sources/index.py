@@ -10,7 +10,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from mer_prep.config import parse_json_object
@@ -28,6 +28,7 @@ def current_digests(
     clips: Sequence[Clip],
     index: Path,
     *,
+    others: Iterable[str] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, str]:
     """Return the digest of every clip's source as it is now.
@@ -38,6 +39,9 @@ def current_digests(
         Clips of one corpus.
     index : Path
         File of remembered digests; made or updated if the folder can be written.
+    others : iterable of str
+        Ids of clips of the corpus that are not asked for; what is remembered of them stays, and
+        that of all other clips is forgotten.
     progress : callable, optional
         Called with (clips hashed, clips to hash).
 
@@ -70,8 +74,11 @@ def current_digests(
             fresh[clip.clip_id] = [str(signature), digest]
         if progress:
             progress(done, len(todo))
-    if fresh != remembered:
-        _write(index, fresh)
+    staying = set(others) - digests.keys()
+    if fresh != {key: one for key, one in remembered.items() if key not in staying}:
+        # Read again: what another run has learned meanwhile of the others stays, too.
+        kept = {key: one for key, one in _read(index).items() if key in staying}
+        _write(index, {**kept, **fresh})
     return digests
 
 

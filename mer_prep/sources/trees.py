@@ -24,7 +24,7 @@ from mer_prep.sources.annotations import (
 )
 from mer_prep.sources.expressions import Expression, Reading, normalise_emotion, subject_number
 from mer_prep.sources.facts import CorpusFacts, recognise_version
-from mer_prep.sources.folders import TITLES, Folder, corpus_of_clip_name
+from mer_prep.sources.folders import TITLES, Folder, corpus_of_clip_name, lies_below
 
 #: What an importer makes of a row.
 Parsed = TypeVar("Parsed")
@@ -160,7 +160,10 @@ def find_workbook(
         above = sorted(
             path
             for path in reading.root.parent.iterdir()
-            if path.suffix.lower() in WORKBOOK_SUFFIXES and not path.name.startswith((".", "~$"))
+            if path.suffix.lower() in WORKBOOK_SUFFIXES
+            and not path.name.startswith((".", "~$"))
+            and path.is_file()
+            and lies_below(path, reading.root.parent)
         )
     except OSError:
         above = []
@@ -365,7 +368,7 @@ def note_refused(reading: Reading, refused: Sequence[AnnotationError], *, total:
             f"{len(refused)} of {total} rows cannot be read. The first: {first.what}",
             where=first.where,
             why=first.why,
-            hint=first.hint or "correct the cells, or take the workbook as it was released",
+            hint=first.hint or "check that this is the annotation of the corpus, unaltered",
         )
     for error in refused:
         message = f"{error.what} The row is left out."

@@ -51,9 +51,7 @@ def record_failures(
     new, no file is made; a workspace that cannot be written is left alone.
     """
     settings = {stage: settings_key(recipe.facts(stage)) for stage in recipe.stages}
-    touched = {
-        (clip.clip_id, stage) for plan in plans for clip in plan.clips for stage in recipe.stages
-    }
+    touched = {clip.clip_id for plan in plans for clip in plan.clips}
     fresh = _fresh(plans, recipe, summary, settings)
     for _ in range(20):
         try:
@@ -72,12 +70,10 @@ def record_failures(
             return
 
 
-def _is_replaced(
-    entry: dict[str, Any], touched: set[tuple[str, str]], settings: dict[str, str]
-) -> bool:
+def _is_replaced(entry: dict[str, Any], touched: set[str], settings: dict[str, str]) -> bool:
     """Return whether an entry is of what a run looked at; one without settings may be of any."""
     stage = entry.get("in_stage")
-    if (entry.get("clip_id"), stage) not in touched:
+    if entry.get("clip_id") not in touched or stage not in settings:
         return False
     return entry.get("settings") in (None, settings[str(stage)])
 
@@ -107,11 +103,13 @@ def _fresh(
 
 def _by_stage(plans: Sequence[SubjectPlan], summary: RunSummary) -> list[tuple[str, Any]]:
     """Return (stage whose shard lacks the clip, failure), without repeats."""
+    failed = {failure.clip_id for failure in summary.failures}
     stage_of = {
         (clip_id, key): shard.stage
         for plan in plans
         for shard in plan.shards.values()
         for clip_id, key in shard.keys.items()
+        if clip_id in failed
     }
     found = {}
     for failure in summary.failures:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from mer_prep.errors import ShardAccessError, ShardError
 from mer_prep.manifest import Clip
 from mer_prep.sources.index import current_digests
 from mer_prep.stages.base import SourceParams, Stage, library_versions
-from mer_prep.store.cache import Cache
+from mer_prep.store.cache import Cache, Listing
 from mer_prep.store.key import digest, shard_key
 from mer_prep.store.shard import Failure, Header, NewerShardError, ShardHeader, read_header
 from mer_prep.store.verified import Verified
@@ -190,80 +191,140 @@ def make_plan(
     verify : bool
         Whether to read back the shards that are not as they were when that was last done.
     """
-    cache = Cache(workspace.cache)
-    facts = {name: recipe.facts(name) for name in recipe.stages}
     verified = Verified(workspace.cache) if verify else None
+    planner = Planner(
+        Cache(workspace.cache), recipe, force=force, explain=explain, verified=verified
+    )
+    numbers = itertools.count(1)
+
+    def is_wanted(corpus: str, subject: str) -> bool:
+        if next(numbers) % share[1] != share[0] % share[1]:
+            return False
+        return not subjects or f"{corpus}/{subject}" in subjects
+
     plans: list[SubjectPlan] = []
-    number = 0
     for corpus in corpora:
-        clips = workspace.clips(corpus)
-        by_subject: dict[str, list[Clip]] = {}
-        for clip in clips:
-            by_subject.setdefault(clip.subject, []).append(clip)
-        wanted = []
-        for subject in sorted(by_subject):
-            number += 1
-            if number % share[1] != share[0] % share[1]:
-                continue
-            if not subjects or f"{corpus}/{subject}" in subjects:
-                wanted.append(subject)
-        chosen = [clip for subject in wanted for clip in by_subject[subject]]
-        digests = current_digests(
-            chosen, workspace.cache / ".sources" / f"{corpus}.json", progress=progress
-        )
-        for subject in wanted:
-            current = tuple(
-                dataclasses.replace(clip, source_digest=digests[clip.clip_id])
-                for clip in by_subject[subject]
-            )
-            plans.append(
-                _plan_subject(
-                    cache, corpus, subject, current, recipe, facts, force, explain, verified
-                )
-            )
+        current = current_clips(workspace, corpus, is_wanted=is_wanted, progress=progress)
+        plans += [planner.plan(corpus, subject, clips) for subject, clips in current.items()]
     if verified is not None:
         verified.save()
     return plans
 
 
-def _plan_subject(
-    cache: Cache,
+def current_clips(
+    workspace: Workspace,
     corpus: str,
-    subject: str,
-    clips: tuple[Clip, ...],
-    recipe: Recipe,
-    facts: Mapping[str, Mapping[str, Any]],
-    force: bool,
-    explain: bool,
-    verified: Verified | None,
-) -> SubjectPlan:
-    keys = {clip.clip_id: clip_keys(clip, recipe, facts) for clip in clips}
-    shards = {}
-    for stage in recipe.stages:
-        stage_keys = {clip_id: of_clip[stage] for clip_id, of_clip in keys.items()}
-        path = cache.shard(stage, shard_key(stage, stage_keys), corpus, subject)
-        plan = ShardPlan(stage, corpus, subject, clips, stage_keys, path, header=None)
-        header, broken = existing_shard(plan, None if force else verified)
-        plan = dataclasses.replace(plan, header=header)
-        if force:
-            plan = dataclasses.replace(plan, header=None, reason="forced")
-        elif header is None:
-            others = cache.headers(stage, corpus, subject)
-            plan = dataclasses.replace(
-                plan,
-                reason=broken or (_reason(plan, facts[stage], others) if explain else ""),
-                reusable=_reusable(plan, cache, others),
-            )
-        shards[stage] = plan
-    return SubjectPlan(corpus, subject, clips, shards)
+    *,
+    is_wanted: Callable[[str, str], bool] = lambda corpus, subject: True,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, tuple[Clip, ...]]:
+    """Return the clips of a corpus by subject, with the digests of their frames as of now.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        The workspace.
+    corpus : str
+        An imported corpus.
+    is_wanted : callable
+        Called with the corpus and each of its subjects, sorted; says whether to look at it.
+    progress : callable, optional
+        As for `make_plan`.
+    """
+    by_subject: dict[str, list[Clip]] = {}
+    ids = []
+    for clip in workspace.clips(corpus):
+        by_subject.setdefault(clip.subject, []).append(clip)
+        ids.append(clip.clip_id)
+    wanted = [subject for subject in sorted(by_subject) if is_wanted(corpus, subject)]
+    digests = current_digests(
+        [clip for subject in wanted for clip in by_subject[subject]],
+        workspace.cache / ".sources" / f"{corpus}.json",
+        others=ids,
+        progress=progress,
+    )
+    return {
+        subject: tuple(
+            dataclasses.replace(clip, source_digest=digests[clip.clip_id])
+            for clip in by_subject[subject]
+        )
+        for subject in wanted
+    }
+
+
+class Planner:
+    """Plans subjects by one recipe; what they share is worked out once.
+
+    Parameters
+    ----------
+    cache : Cache
+        The cache.
+    recipe : Recipe
+        The stages.
+    force, explain
+        As for `make_plan`.
+    verified : Verified, optional
+        Where given, shards that are not known to be whole are read back.
+    headers : mapping of Path to ShardHeader
+        Shards whose header has been read already; others are looked for.
+    listing : Listing, optional
+        The shards of the cache, where somebody else has gone through it.
+    """
+
+    def __init__(
+        self,
+        cache: Cache,
+        recipe: Recipe,
+        *,
+        force: bool = False,
+        explain: bool = False,
+        verified: Verified | None = None,
+        headers: Mapping[Path, ShardHeader] | None = None,
+        listing: Listing | None = None,
+    ) -> None:
+        self._cache = cache
+        self._recipe = recipe
+        self._facts = {name: recipe.facts(name) for name in recipe.stages}
+        self._force = force
+        self._explain = explain
+        self._verified = verified
+        self._headers = headers or {}
+        self._listing = listing or Listing(cache)
+
+    def plan(self, corpus: str, subject: str, clips: tuple[Clip, ...]) -> SubjectPlan:
+        """Return the plan of a subject, whose clips have the digests of their frames as of now."""
+        keys = {clip.clip_id: clip_keys(clip, self._recipe, self._facts) for clip in clips}
+        shards = {}
+        for stage in self._recipe.stages:
+            stage_keys = {clip_id: of_clip[stage] for clip_id, of_clip in keys.items()}
+            path = self._cache.shard(stage, shard_key(stage, stage_keys), corpus, subject)
+            plan = ShardPlan(stage, corpus, subject, clips, stage_keys, path, header=None)
+            shards[stage] = self._looked_up(plan)
+        return SubjectPlan(corpus, subject, clips, shards)
+
+    def _looked_up(self, plan: ShardPlan) -> ShardPlan:
+        """Return the plan of a shard with what is there of it."""
+        if self._force:
+            return dataclasses.replace(plan, reason="forced")
+        header, broken = existing_shard(plan, self._verified, self._headers.get(plan.path))
+        if header is not None:
+            return dataclasses.replace(plan, header=header)
+        others = self._cache.headers(plan.stage, plan.corpus, plan.subject, listing=self._listing)
+        reason = broken
+        if self._explain and not reason:
+            reason = _reason(plan, self._facts[plan.stage], others)
+        return dataclasses.replace(
+            plan, reason=reason, reusable=_reusable(plan, self._cache, others)
+        )
 
 
 def existing_shard(
-    plan: ShardPlan, verified: Verified | None = None
+    plan: ShardPlan, verified: Verified | None = None, header: ShardHeader | None = None
 ) -> tuple[ShardHeader | None, str]:
     """Return the header of a planned shard if it is there, or why it cannot be used.
 
-    With `verified` a shard that is not known to be whole is read back.
+    With `verified` a shard that is not known to be whole is read back. A header that has been read
+    already is not read again.
 
     Raises
     ------
@@ -272,10 +333,10 @@ def existing_shard(
     NewerShardError
         If it is of a newer mer-prep: it is not to be replaced.
     """
-    if not plan.path.exists():
+    if header is None and not plan.path.exists():
         return None, ""
     try:
-        header = read_header(plan.path)
+        header = header or read_header(plan.path)
     except (NewerShardError, ShardAccessError):
         raise
     except ShardError as error:

@@ -16,14 +16,21 @@ from typing import Any
 
 from mer_prep.config import canonical_json
 from mer_prep.errors import ConfigError, ShardError
-from mer_prep.manifest import UNREADABLE, Clip
+from mer_prep.manifest import UNREADABLE, Clip, subject_counts
 from mer_prep.stages import all_stages
 from mer_prep.stages.base import build_stages
 from mer_prep.stages.failures import read_failures
-from mer_prep.stages.plan import Recipe, ShardPlan, SubjectPlan, make_plan, settings_key
+from mer_prep.stages.plan import (
+    Planner,
+    Recipe,
+    ShardPlan,
+    SubjectPlan,
+    current_clips,
+    settings_key,
+)
 from mer_prep.stages.summary import LEFT_OUT
 from mer_prep.store.blocks import StoredArray
-from mer_prep.store.cache import Cache
+from mer_prep.store.cache import Cache, Listing
 from mer_prep.store.shard import ShardHeader, open_clip, read_clip, read_header, read_part_header
 from mer_prep.workspace import Workspace
 
@@ -105,11 +112,27 @@ class Unneeded:
 
 
 class _Expectations:
-    """What recipes lead to today, worked out once per corpus and recipe."""
+    """What recipes lead to today, worked out once per corpus and recipe.
 
-    def __init__(self, workspace: Workspace) -> None:
+    Manifests, source files and the headers of shards are looked at once for all recipes.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        The workspace.
+    subject : str, optional
+        The only subject that is asked about.
+    """
+
+    def __init__(self, workspace: Workspace, *, subject: str | None = None) -> None:
+        self.headers: dict[Path, ShardHeader] = {}
         self._workspace = workspace
+        self._subject = subject
+        self._cache = Cache(workspace.cache)
+        self._listing = Listing(self._cache)
+        self._clips: dict[str, dict[str, tuple[Clip, ...]]] = {}
         self._known: dict[tuple[str, str, str], dict[str, ShardPlan] | None] = {}
+        self._by_clip: dict[tuple[str, str, str], dict[str, ShardPlan]] = {}
 
     @cached_property
     def corpora(self) -> frozenset[str]:
@@ -124,6 +147,25 @@ class _Expectations:
             self._known[name] = self._make(corpus, stage, recipe)
         return self._known[name]
 
+    def plan_of(self, clip_id: str, stage: str, recipe: Mapping[str, Any]) -> ShardPlan | None:
+        """Return the plan of the shard that a clip goes into."""
+        corpus = clip_id.split("/", 1)[0]
+        name = (corpus, stage, settings_key(recipe))
+        if name not in self._by_clip:
+            plans = self.plans(corpus, stage, recipe) or {}
+            self._by_clip[name] = {one: plan for plan in plans.values() for one in plan.keys}
+        return self._by_clip[name].get(clip_id)
+
+    def clips(self, corpus: str) -> dict[str, tuple[Clip, ...]]:
+        """Return the clips of a corpus by subject, with the digests of their frames as of now."""
+        if corpus not in self._clips:
+            self._clips[corpus] = current_clips(
+                self._workspace,
+                corpus,
+                is_wanted=lambda _, subject: self._subject in (None, subject),
+            )
+        return self._clips[corpus]
+
     def _make(
         self, corpus: str, stage: str, recipe: Mapping[str, Any]
     ) -> dict[str, ShardPlan] | None:
@@ -135,8 +177,11 @@ class _Expectations:
             built = Recipe(*build_stages(all_stages(), (stage,), settings))
         except ConfigError:
             return None
-        plans = make_plan(self._workspace, [corpus], built, explain=False, verify=False)
-        return {plan.subject: plan.shards[stage] for plan in plans}
+        planner = Planner(self._cache, built, headers=self.headers, listing=self._listing)
+        return {
+            subject: planner.plan(corpus, subject, clips).shards[stage]
+            for subject, clips in self.clips(corpus).items()
+        }
 
 
 def settings_text(recipe: Mapping[str, Any]) -> str:
@@ -158,14 +203,6 @@ def settings_text(recipe: Mapping[str, Any]) -> str:
 
 def survey(workspace: Workspace) -> Survey:
     """Look at every corpus and shard of a workspace."""
-    corpora = []
-    for name in workspace.corpora():
-        clips, record = workspace.clips(name), workspace.record(name)
-        corpora.append(
-            CorpusState(
-                name, len(clips), len({c.subject for c in clips}), record.variant, record.synthetic
-            )
-        )
     cache = Cache(workspace.cache)
     headers, notes = [], []
     for path in cache.shards():
@@ -174,6 +211,20 @@ def survey(workspace: Workspace) -> Survey:
         except ShardError as error:
             notes.append(f"unreadable: {path} ({error.what}); `mer-prep verify` says more")
     expected = _Expectations(workspace)
+    expected.headers.update((header.path, header) for header in headers)
+    judged = {header.corpus for header in headers}
+    corpora = []
+    for name in workspace.corpora():
+        record = workspace.record(name)
+        # Without a shard there is nothing to compare the frames with.
+        counts = (
+            {subject: len(clips) for subject, clips in expected.clips(name).items()}
+            if name in judged
+            else subject_counts(workspace.clips(name))
+        )
+        corpora.append(
+            CorpusState(name, sum(counts.values()), len(counts), record.variant, record.synthetic)
+        )
     groups: dict[tuple[str, str, str], list[ShardHeader]] = {}
     for header in headers:
         name_ = (header.corpus, header.stage, settings_key(header.recipe))
@@ -281,9 +332,11 @@ def unneeded(workspace: Workspace) -> list[Unneeded]:
     found = []
     for path in cache.shards():
         try:
-            reason = _shard_unneeded(read_header(path), expected)
+            expected.headers[path] = read_header(path)
         except ShardError:
             continue  # damaged: `verify` names it, the next run replaces it
+    for path, header in expected.headers.items():
+        reason = _shard_unneeded(header, expected)
         if reason:
             found.append(Unneeded(path, reason, path.stat().st_size))
     for path in cache.parts():
@@ -322,8 +375,8 @@ def _part_unneeded(path: Path, expected: _Expectations) -> str:
         stage, clip_id, clip_key, recipe = read_part_header(path)
     except ShardError:
         return "damaged part"
-    plans = expected.plans(clip_id.split("/", 1)[0], stage, recipe) or {}
-    if any(plan.keys.get(clip_id) == clip_key and not plan.cached for plan in plans.values()):
+    plan = expected.plan_of(clip_id, stage, recipe)
+    if plan is not None and plan.keys[clip_id] == clip_key and not plan.cached:
         return ""
     return "part of a run that nothing leads to any more"
 
@@ -331,7 +384,7 @@ def _part_unneeded(path: Path, expected: _Expectations) -> str:
 def results_of_clip(workspace: Workspace, clip: Clip) -> list[dict[str, Any]]:
     """Return the shards that hold a clip: stage, settings, path, and whether they are current."""
     cache = Cache(workspace.cache)
-    expected = _Expectations(workspace)
+    expected = _Expectations(workspace, subject=clip.subject)
     found = []
     for stage in all_stages():
         for header in cache.headers(stage, clip.corpus, clip.subject):

@@ -6,6 +6,7 @@ that need them read them from there.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -252,7 +253,8 @@ def _run_stage(
         arrays = check_output(stage, output, streamed=frozenset(stream.blocks))
         for name, array in arrays.items():
             _write(part, _field(stage, name), array)
-        part.note({**_key_frames(work.clip, stage), **output.facts})
+        warnings = json.dumps(list(output.warnings), ensure_ascii=False)
+        part.note({**_key_frames(work.clip, stage), **output.facts, "warnings": warnings})
     return output.warnings
 
 

@@ -64,10 +64,16 @@ class Cache:
             if path.parent.name != _PARTS
         )
 
-    def headers(self, stage: str, corpus: str, subject: str) -> list[ShardHeader]:
-        """Return the readable shards of a stage and subject, under whatever key, newest first."""
+    def headers(
+        self, stage: str, corpus: str, subject: str, *, listing: Listing | None = None
+    ) -> list[ShardHeader]:
+        """Return the readable shards of a stage and subject, under whatever key, newest first.
+
+        Whoever asks for many subjects gives a `Listing`, or the folder is gone through for each.
+        """
+        stem = file_stem(corpus, subject)
         found = []
-        for path in self.shards(stage, file_stem(corpus, subject)):
+        for path in self.shards(stage, stem) if listing is None else listing.shards(stage, stem):
             try:
                 header = read_header(path)
             except ShardError:
@@ -93,6 +99,32 @@ class Cache:
     def dead_locks(self) -> list[Path]:
         """Return the locks whose owner certainly no longer runs."""
         return [path for path in self.locks() if _dead(path)]
+
+
+class Listing:
+    """The shards of a cache by stage and file name; the folders are gone through once.
+
+    Every shard has a folder of its own, by its key: to look for each of N subjects by itself would
+    mean N times N looks.
+
+    Parameters
+    ----------
+    cache : Cache
+        The cache.
+    """
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+        self._known: dict[str, dict[str, list[Path]]] = {}
+
+    def shards(self, stage: str, stem: str) -> list[Path]:
+        """Return the shards of a stage with a file name, as they were at the first question."""
+        if stage not in self._known:
+            named: dict[str, list[Path]] = {}
+            for path in self._cache.shards(stage):
+                named.setdefault(path.stem, []).append(path)
+            self._known[stage] = named
+        return self._known[stage].get(stem, [])
 
 
 def _dead(lock: Path) -> bool:

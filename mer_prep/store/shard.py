@@ -192,7 +192,13 @@ def read_header(path: Path) -> ShardHeader:
         If it is damaged, of another schema, or holds what a shard never holds (links, other
         types).
     """
-    with open_hdf5(path) as file, as_shard_error(path):
+    with open_hdf5(path) as file:
+        return _header_of(file, path)
+
+
+def _header_of(file: h5py.File, path: Path) -> ShardHeader:
+    """Return what an open shard says about itself; see `read_header`."""
+    with as_shard_error(path):
         attrs = read_attributes(file, path)
         _check_schema(attrs, path)
         clips: dict[str, str] = {}
@@ -364,11 +370,17 @@ def open_clip(
         while it is read, if a checksum is wrong.
     """
     with open_hdf5(path) as file:
-        with as_shard_error(path):
-            group, attributes = _clip(file, clip_id, path)
-            wanted = group if names is None else names
-            arrays = {name: stored_array(group, name, path) for name in wanted}
-        yield arrays, attributes
+        yield _opened_clip(file, path, clip_id, names)
+
+
+def _opened_clip(
+    file: h5py.File, path: Path, clip_id: str, names: Sequence[str] | None
+) -> tuple[dict[str, StoredArray], dict[str, Any]]:
+    """Return datasets and attributes of a clip of an open file; see `open_clip`."""
+    with as_shard_error(path):
+        group, attributes = _clip(file, clip_id, path)
+        wanted = group if names is None else names
+        return {name: stored_array(group, name, path) for name in wanted}, attributes
 
 
 def read_clip(
@@ -414,7 +426,12 @@ def check_shard(path: Path, *, clips: set[str] | None = None, key: str | None = 
     ShardError
         At the first thing that is wrong.
     """
-    header = read_header(path)
+    with open_hdf5(path) as file:
+        _check_shard(file, path, clips, key)
+
+
+def _check_shard(file: h5py.File, path: Path, clips: set[str] | None, key: str | None) -> None:
+    header = _header_of(file, path)
     if key is not None and header.key != key:
         raise ShardError(
             f"The shard states key {header.key[:16]}, not {key[:16]}.", where=path, hint=AGAIN
@@ -431,7 +448,7 @@ def check_shard(path: Path, *, clips: set[str] | None = None, key: str | None = 
             hint=AGAIN,
         )
     for clip_id in header.clips:
-        check_clip(path, clip_id, datasets=header.datasets)
+        _check_clip(file, path, clip_id, header.datasets)
 
 
 def check_clip(path: Path, clip_id: str, *, datasets: frozenset[str] | None = None) -> None:
@@ -451,7 +468,13 @@ def check_clip(path: Path, clip_id: str, *, datasets: frozenset[str] | None = No
     ShardError
         At the first thing that is wrong.
     """
-    with open_clip(path, clip_id) as (arrays, _), as_shard_error(path):
+    with open_hdf5(path) as file:
+        _check_clip(file, path, clip_id, datasets)
+
+
+def _check_clip(file: h5py.File, path: Path, clip_id: str, datasets: frozenset[str] | None) -> None:
+    arrays, _ = _opened_clip(file, path, clip_id, None)
+    with as_shard_error(path):
         if datasets is not None and arrays.keys() != datasets:
             names = ", ".join(sorted(arrays.keys() ^ datasets))
             raise ShardError(f"The datasets of {clip_id} differ: {names}.", where=path, hint=AGAIN)

@@ -27,7 +27,7 @@ from mer_prep.config import (
 )
 from mer_prep.dataset import ClipSource, PreparedClip, Statistics
 from mer_prep.errors import ConfigError, MerPrepError, TrainingError
-from mer_prep.manifest import check_relative
+from mer_prep.manifest_checks import check_relative
 from mer_prep.protocols import Fold
 from mer_prep.store import disk
 from mer_prep.store.key import digest

@@ -176,7 +176,7 @@ def test_csv_mistakes_name_the_cell(root, text, what, where):
 def test_csv_that_is_not_utf8(root):
     path = csv(root, "")
     path.write_bytes("clip,emotion\none,gl\xfccklich\n".encode("latin-1"))
-    with pytest.raises(AnnotationError, match="cannot be read as CSV"):
+    with pytest.raises(AnnotationError, match="is not UTF-8"):
         import_corpus("clips", root, annotations=path)
 
 

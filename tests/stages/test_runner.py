@@ -491,6 +491,22 @@ def test_a_shard_describes_itself(imported: Workspace) -> None:
     assert json.loads(json.dumps(facts))["clip_id"] == "toy/sub01/EP01_01"
 
 
+def test_a_shard_keeps_what_its_stage_warned_of(
+    imported: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def warning(self, clip, frames, inputs):  # type: ignore[no-untyped-def]
+        output = original(self, clip, frames, inputs)
+        return dataclasses.replace(output, warnings=(f"Déjà vu of {clip.clip}.", "Again."))
+
+    original = Means.run
+    monkeypatch.setattr(Means, "run", warning)
+    run(imported, recipe())
+    for stage, expected in (("means", ["Déjà vu of EP01_02.", "Again."]), ("change", [])):
+        (path,) = Cache(imported.cache).shards(stage, "toy--sub01")
+        _, facts = read_clip(path, "toy/sub01/EP01_02")
+        assert json.loads(facts["warnings"]) == expected
+
+
 def test_a_shard_under_a_wrong_name_is_not_taken(imported: Workspace) -> None:
     run(imported, recipe("means"))
     first, second = (Cache(imported.cache).shards("means", f"toy--sub0{k}")[0] for k in (1, 2))

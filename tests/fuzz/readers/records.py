@@ -101,8 +101,9 @@ def _read_record(folder: Path) -> None:
     found = read_record(folder / "toy.json")
     for finding in found.findings:
         str(finding)
-    text = json.dumps(dataclasses.asdict(found), ensure_ascii=False).encode()
-    path = folder / "again.json"
+    text = json.dumps({"schema": 1, **dataclasses.asdict(found)}, ensure_ascii=False).encode()
+    path = folder / "again" / "toy.json"
+    path.parent.mkdir(exist_ok=True)
     path.write_bytes(text)
     assert read_record(path) == found
     assert isinstance(found.root, str)

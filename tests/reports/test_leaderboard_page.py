@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,9 +17,7 @@ from mer_prep.reports.leaderboard import leaderboard_page
 from mer_prep.reports.page import write_page
 from tests.bars import SMALLEST
 from tests.boards import toy_board
-
-_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-BROWSER = os.environ.get("MER_PREP_CHROMIUM") or next(filter(None, map(shutil.which, _NAMES)), None)
+from tests.reports.browsing import Tab, launched, needs_browser
 
 
 @pytest.fixture(scope="module")
@@ -99,14 +95,8 @@ def test_what_was_compared_is_stated(facts, page):
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    if BROWSER is None:
-        pytest.skip("no Chromium here; MER_PREP_CHROMIUM may name one")
-    with playwright.sync_playwright() as driver:
-        # The pages are our own, and a container has no namespaces for the sandbox.
-        chromium = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+    with launched() as chromium:
         yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")
@@ -116,52 +106,43 @@ def path(facts, tmp_path_factory) -> Path:
     return target
 
 
-def opened(browser: Any, path: Path, **options: Any) -> tuple[Any, list[str]]:
-    tab = browser.new_page(**options)
-    complaints: list[str] = []
-    tab.on("console", lambda message: complaints.append(message.text))
-    tab.on("pageerror", lambda error: complaints.append(str(error)))
-    tab.goto(path.as_uri())
-    return tab, complaints
-
-
+@needs_browser
 def test_a_heading_sorts_both_ways_and_what_is_not_known_stays_last(browser, path):
-    tab, complaints = opened(browser, path)
+    opened = Tab(browser, path, width=1400)
+    tab = opened.page
 
     def order() -> list[str]:
         return tab.evaluate(
-            "() => [...document.querySelectorAll('#board tbody tr')]"
+            "() => [...document.querySelectorAll('#models tbody tr')]"
             ".map((row) => row.cells[0].dataset.value)"
         )
 
     by_uf1 = ["mol:paper", "mol:code", "mol:tiny", "always “still”"]
-    heading = tab.locator("#board th", has_text="UF1").first
+    heading = tab.locator("#models th", has_text="UF1").first
     assert heading.get_attribute("aria-sort") == "descending"
     heading.locator("button").click()
     assert order() == by_uf1[::-1]
     assert heading.get_attribute("aria-sort") == "ascending"
     heading.locator("button").click()
     assert order() == by_uf1
-    tab.locator("#board th", has_text="model").locator("button").focus()
+    tab.locator("#models th", has_text="model").locator("button").focus()
     tab.keyboard.press("Enter")
     assert order() == ["always “still”", "mol:code", "mol:paper", "mol:tiny"]
     assert heading.get_attribute("aria-sort") is None
-    control = tab.locator("#board th", has_text="control UF1").locator("button")
+    control = tab.locator("#models th", has_text="control UF1").locator("button")
     for _ in range(2):
         control.click()
         assert order()[0] == "mol:paper"
-    assert complaints == []
-    tab.close()
+    opened.assert_named()
+    opened.close()
 
 
+@needs_browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1400, 390])
 def test_widths_and_themes(browser, path, width, scheme):
-    options = {"viewport": {"width": width, "height": 900}, "color_scheme": scheme}
-    tab, complaints = opened(browser, path, **options)
-    assert tab.evaluate("document.documentElement.scrollWidth") <= width
-    stroke = tab.evaluate("getComputedStyle(document.querySelector('circle.span')).stroke")
+    tab = Tab(browser, path, width=width, scheme=scheme)
+    tab.assert_readable(width=width, scheme=scheme, least=100)
+    stroke = tab.page.evaluate("getComputedStyle(document.querySelector('circle.span')).stroke")
     assert stroke == ("rgb(111, 184, 240)" if scheme == "dark" else "rgb(0, 98, 163)")
-    assert tab.locator("h1").count() == 1
-    assert complaints == []
     tab.close()

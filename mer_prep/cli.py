@@ -14,6 +14,7 @@ from mer_prep.commands import (
     corpora,
     evaluation,
     export,
+    leaderboard,
     models,
     pretraining,
     qc,
@@ -84,7 +85,7 @@ def cli(context: click.Context, debug: bool) -> None:
 
 for module in (
     *(corpora, stages, composite, export, store, tools, spotting, pretraining, training, models),
-    *(evaluation, qc, report),
+    *(leaderboard, evaluation, qc, report),
 ):
     for command in module.COMMANDS:
         cli.add_command(command)

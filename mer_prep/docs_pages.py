@@ -285,11 +285,14 @@ def main() -> None:
     root = data_folder("manifests").parent
     if not (root / "pyproject.toml").is_file():
         raise ConfigError("The pages belong to a checkout, and this is an installed package.")
+    from mer_prep.docs_leaderboard import leaderboard_pages
     from mer_prep.docs_reference import reference_pages
 
     made = {"labels": label_pages(), "protocols": protocol_pages(), "reference": reference_pages()}
+    made["models"] = leaderboard_pages(root / "docs" / "models")
     for name, texts in made.items():
-        pages = write_pages(root / "docs" / name, texts, only=name != "reference")
+        only = name not in ("reference", "models")
+        pages = write_pages(root / "docs" / name, texts, only=only)
         sys.stdout.write(f"{len(pages)} pages in {pages[0].parent}\n")
 
 

@@ -28,6 +28,9 @@ NORMALISERS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
     "outer-corners": eye_distance,
 }
 
+#: The scores of classes in the order of tables, and their names for people.
+SCORES: Mapping[str, str] = {"uf1": "UF1", "uar": "UAR", "acc": "Acc", "wf1": "WF1"}
+
 #: Landmark error above which a frame counts as failed.
 FAILURE_LIMIT = 0.1
 
@@ -170,6 +173,21 @@ def score(labels: ArrayLike, predicted: ArrayLike, names: Sequence[str]) -> Scor
         Names of all classes of the task.
     """
     return scores_of(confusion_matrix(labels, predicted, classes=len(names)), names)
+
+
+def largest_class(labels: ArrayLike, names: Sequence[str]) -> tuple[str, Scores]:
+    """Return the class with the most clips, and the scores of always saying it.
+
+    Parameters
+    ----------
+    labels : array_like, shape (N,), int
+        True classes; of classes of one size the first counts.
+    names : sequence of str
+        Names of all classes of the task.
+    """
+    labels = np.asarray(labels)
+    largest = int(np.bincount(labels, minlength=len(names)).argmax())
+    return names[largest], score(labels, np.full_like(labels, largest), names)
 
 
 def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
@@ -383,6 +401,37 @@ def mcnemar(
     unlike = only_first + only_second
     p_value = 1.0 if not unlike else float(binomtest(only_first, unlike, 0.5).pvalue)
     return Comparison(only_first, only_second, p_value)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values that hold for several tests at once.
+
+    Parameters
+    ----------
+    p_values : sequence of float
+        Of every test, 0 to 1.
+
+    Returns
+    -------
+    list of float
+        In the same order; rejecting those below a level a, at least one wrongly with a probability
+        of at most a, whatever the tests have to do with one another.
+
+    Notes
+    -----
+    ``p'_(i) = max_(j <= i) min(1, (m - j + 1) p_(j))`` for the m values in ascending order.
+
+    References
+    ----------
+    S. Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of
+    Statistics 6, 1979.
+    """
+    order = sorted(range(len(p_values)), key=lambda one: p_values[one])
+    found, highest = [0.0] * len(p_values), 0.0
+    for rank, one in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[one]))
+        found[one] = highest
+    return found
 
 
 def landmark_errors(

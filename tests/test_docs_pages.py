@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mer_prep.docs_leaderboard import leaderboard_pages
 from mer_prep.docs_pages import FOLDS_EXAMPLE, label_pages, protocol_pages, write_pages
 from mer_prep.docs_reference import reference_pages
 from mer_prep.labels import label_map_names
@@ -23,6 +24,8 @@ def test_the_committed_pages_are_up_to_date() -> None:
         assert committed == made, "run `python -m mer_prep.docs_pages`"
     for name, text in reference_pages().items():
         assert (DOCS / "reference" / name).read_text("utf-8") == text
+    for name, text in leaderboard_pages(DOCS / "models").items():
+        assert (DOCS / "models" / name).read_text("utf-8") == text
 
 
 def test_the_page_of_the_stages_has_every_parameter() -> None:

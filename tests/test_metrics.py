@@ -189,3 +189,22 @@ def test_endpoint_error_of_a_constant_difference():
 def test_what_cannot_be_scored_is_refused(labels, predicted, match):
     with pytest.raises(ValueError, match=match):
         score(labels, predicted, NAMES)
+
+
+def test_several_tests_at_once_by_holm():
+    # By hand: 0.01 * 4, 0.02 * 3, 0.03 * 2 (not below the one before), 0.5 * 1.
+    assert metrics.holm([0.03, 0.01, 0.5, 0.02]) == pytest.approx([0.06, 0.04, 0.5, 0.06])
+    assert metrics.holm([0.9, 0.4]) == pytest.approx([0.9, 0.8])
+    assert metrics.holm([0.7, 0.6]) == pytest.approx([1.0, 1.0])
+    assert metrics.holm([0.2]) == [0.2]
+    assert metrics.holm([]) == []
+
+
+def test_always_the_largest_class():
+    name, scores = metrics.largest_class([2, 2, 2, 0, 1], ("a", "b", "c"))
+    assert name == "c"
+    assert scores.accuracy == pytest.approx(3 / 5)
+    assert scores.uar == pytest.approx(1 / 3)
+    # Its F1 is 2 * 3 / (3 + 5), those of the others are 0.
+    assert scores.uf1 == pytest.approx(6 / 8 / 3)
+    assert metrics.largest_class([0, 1], ("a", "b"))[0] == "a"

@@ -40,6 +40,7 @@ STOREYS: tuple[tuple[str, ...], ...] = (
     ("synth", "stages"),
     (
         *("inspection", "truth_check", "doctor", "film", "docs_pages", "docs_reference"),
+        "docs_leaderboard",
         *("export", "reports", "spotting", "training"),
     ),
     ("commands",),

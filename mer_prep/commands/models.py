@@ -20,6 +20,7 @@ def models(name: str | None, as_json: bool) -> None:
     soft_import("torch", purpose="is needed to build the models", install="mer-prep[train]")
     from mer_prep.training.cards import MODELS, model_card
     from mer_prep.training.methods import METHODS
+    from mer_prep.training.recipes import SELECTED
 
     if name is None:
         if as_json:
@@ -59,6 +60,8 @@ def models(name: str | None, as_json: bool) -> None:
     for result in card.published:
         scores = ", ".join(f"{key.upper()} {value:.4f}" for key, value in result.scores.items())
         with_ = "".join(f", {key}={value}" for key, value in result.variant.items())
+        if result.selected != "not-stated":
+            with_ += f"; {SELECTED[result.selected]}"
         click.echo(
             f"  published, {result.protocol} {result.labels}, {result.part}: {scores} "
             f"({result.source}{with_})"

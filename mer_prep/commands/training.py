@@ -275,7 +275,7 @@ def train(
             say=progress.say,
         )
     split = protocol.slug if folds_file is None else folds_file.stem
-    run = workspace.root / "runs" / _run_name(study, split, run_name)
+    run = workspace.root / "runs" / name_of_run(study, split, run_name)
     open_run(run, study)
     if init is not None and study.init is not None:
         keep_copy(init, run, study.init)
@@ -317,7 +317,7 @@ def require_torch() -> None:
         soft_import(package, purpose="is needed to train", install="mer-prep[train]")
 
 
-def _run_name(study: Study, split: str, name: str | None) -> str:
+def name_of_run(study: Study, split: str, name: str | None) -> str:
     """Return the name of a run's folder; one that is LEAKY says so in any case."""
     marks = [f"-{one}-{value}" for one, value in study.method.changed(study.preset).items()]
     marks += ["-inner"] if study.selection.kind == "inner" else []

@@ -77,6 +77,27 @@ class Bar:
     expected: float | None = None
 
 
+@dataclass(frozen=True)
+class Span:
+    """A value with the interval it lies in.
+
+    Parameters
+    ----------
+    name : str
+        Written before it.
+    value, low, high : float
+        The value and the ends of its interval, 0 to 1.
+    faint : bool
+        Whether it is drawn hollow, as what others are held against.
+    """
+
+    name: str
+    value: float
+    low: float
+    high: float
+    faint: bool = False
+
+
 def ticks(low: float, high: float, *, count: int = 4) -> list[float]:
     """Return round numbers from `low` to `high`, as few as there are from `count` - 1 on.
 
@@ -227,12 +248,14 @@ def _legend(names: Sequence[str], markers: Sequence[Marker]) -> str:
     entries += [(marker.name, marker.style, " marker") for marker in markers]
     if len(entries) < 2:
         return ""
-    items = "".join(
+    return f'<ul class="legend">{"".join(_entry(*one) for one in entries)}</ul>'
+
+
+def _entry(name: str, style: int, kind: str) -> str:
+    return (
         f'<li><svg viewBox="0 0 22 8" aria-hidden="true"><path class="line{kind} '
         f'style-{style % _STYLES}" d="M0 4H22"/></svg>{escaped(name)}</li>'
-        for name, style, kind in entries
     )
-    return f'<ul class="legend">{items}</ul>'
 
 
 def bar_chart(
@@ -317,3 +340,57 @@ def histogram(
         for index, count in enumerate(counts)
     ]
     return bar_chart(bars, title=title, unit=f"clips, by {unit}", width=width)
+
+
+def span_chart(
+    spans: Sequence[Span], *, title: str, label: str, line: float, line_name: str, width: int = 560
+) -> Html:
+    """Return values from 0 to 1 with their intervals, one below the other.
+
+    Parameters
+    ----------
+    spans : sequence of Span
+        The values, in order from the top.
+    title : str
+        What it shows, for those who cannot see it.
+    label : str
+        Name of the axis.
+    line : float
+        A value that all are held against, drawn as a vertical line.
+    line_name : str
+        What that is, for the legend.
+    width : int
+        Width in px at full size.
+    """
+    name_width = min(width // 2, 12 + 7 * max(len(span.name) for span in spans))
+    room, bottom = width - name_width - 20, 8 + 24 * len(spans)
+
+    def at(value: float) -> float:
+        return name_width + room * value
+
+    parts = []
+    for value in ticks(0, 1, count=5):
+        parts.append(f'<path class="grid" d="M{at(value):.1f} 4V{bottom}"/>')
+        parts.append(
+            f'<text class="tick" x="{at(value):.1f}" y="{bottom + 15}">{_short(value)}</text>'
+        )
+    parts.append(f'<path class="line marker style-1" d="M{at(line):.1f} 4V{bottom}"/>')
+    for index, span in enumerate(spans):
+        y = 18 + 24 * index
+        kind = "span faint" if span.faint else "span"
+        parts.append(
+            f'<text class="name" x="{name_width - 8}" y="{y + 4}">{escaped(span.name)}</text>'
+            f'<path class="{kind}" d="M{at(span.low):.1f} {y}H{at(span.high):.1f}'
+            f'M{at(span.low):.1f} {y - 4}v8M{at(span.high):.1f} {y - 4}v8"/>'
+            f'<circle class="{kind}" cx="{at(span.value):.1f}" cy="{y}" r="4.5"/>'
+        )
+    middle = name_width + room / 2
+    parts.append(f'<text class="label" x="{middle:.1f}" y="{bottom + 32}">{escaped(label)}</text>')
+    listed = ", ".join(
+        f"{span.name} {span.value:.3f}, {span.low:.3f} to {span.high:.3f}" for span in spans
+    )
+    return Html(
+        f'<div class="chart"><svg viewBox="0 0 {width} {bottom + 38}" role="img" '
+        f'aria-label="{escaped(title)}: {escaped(listed)}">{"".join(parts)}</svg>'
+        f'<ul class="legend">{_entry(line_name, 1, " marker")}</ul></div>'
+    )

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from mer_prep.errors import ManifestError
+from mer_prep.metrics import SCORES
 from mer_prep.reports.markup import Html, render
 from mer_prep.reports.page import Banner, Page, Section
 from mer_prep.reports.run import marks
-from mer_prep.reports.run_scores import SCORES, confusion_tables
-from mer_prep.training.compare import compare_runs
+from mer_prep.reports.run_scores import confusion_tables
+from mer_prep.training.compare import compare_runs, parameters
 from mer_prep.training.results import read_predictions
 from mer_prep.training.scored import read_scored
 from mer_prep.training.study import Study
@@ -90,15 +91,6 @@ def _test(first: tuple[Path, Study], other: tuple[Path, Study]) -> str:
     )
     notes = "; ".join(f"not the same {name}" for name in found.differing)
     return f"{text}; {notes}" if notes else text
-
-
-def parameters(study: Study) -> int:
-    """Return the number of trained parameters of a study's model."""
-    import torch
-
-    with torch.device("meta"):
-        model = study.method.build(len(study.classes))
-    return sum(one.numel() for one in model.parameters())
 
 
 def _settings(runs: Sequence[tuple[Path, Study]]) -> Html:

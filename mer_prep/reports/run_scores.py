@@ -7,14 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mer_prep.metrics import score
+from mer_prep.metrics import SCORES, largest_class
 from mer_prep.reports.charts import Line, line_chart
 from mer_prep.reports.markup import Html, render
 from mer_prep.training.cards import model_card
 from mer_prep.training.predictions import LossLog
 from mer_prep.training.study import Study, fold_folder
-
-SCORES = {"uf1": "UF1", "uar": "UAR", "acc": "Acc", "wf1": "WF1"}
 
 #: Most points of a curve of losses.
 _POINTS = 150
@@ -52,11 +50,10 @@ def _interval(found: Mapping[str, Any], name: str) -> tuple[float, float, float]
 
 def _largest_class(found: Mapping[str, Any], classes: Sequence[str]) -> tuple[str, list[float]]:
     """Return the largest class, and the scores of always saying it."""
-    counts = [sum(row) for row in found["confusion"]]
-    largest = max(range(len(counts)), key=lambda one: counts[one])
-    labels = [one for one, count in enumerate(counts) for _ in range(count)]
-    scores = score(labels, [largest] * len(labels), classes).summary()
-    return classes[largest], [scores[name] for name in SCORES]
+    labels = [one for one, row in enumerate(found["confusion"]) for _ in range(sum(row))]
+    name, scores = largest_class(labels, classes)
+    summary = scores.summary()
+    return name, [summary[score] for score in SCORES]
 
 
 def confusion_tables(results: Mapping[str, Any]) -> Html:

@@ -121,3 +121,12 @@ def _differing(study: Study, other: Study) -> dict[str, tuple[object, object]]:
 def comparison_facts(comparison: RunComparison) -> dict[str, object]:
     """Return a comparison as plain values for JSON."""
     return dataclasses.asdict(comparison)
+
+
+def parameters(study: Study) -> int:
+    """Return the number of trained parameters of a study's model."""
+    import torch
+
+    with torch.device("meta"):
+        model = study.method.build(len(study.classes))
+    return sum(one.numel() for one in model.parameters())

@@ -1,4 +1,4 @@
-"""The folds of a study: which this process trains, and how they are spread over devices.
+"""The folds of studies: which this process trains, and how they are spread over devices.
 
 Several processes, on one machine or many, may train one run at a time, each its share of the
 folds. Every fold has a lock, so that two never train the same one.
@@ -11,7 +11,7 @@ import itertools
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,13 +21,13 @@ from typing import Any
 import torch
 
 from mer_prep.dataset import ClipSource
-from mer_prep.errors import LockedError, TrainingError
+from mer_prep.errors import LockedError, MerPrepError, TrainingError
 from mer_prep.store.lock import Lock
 from mer_prep.training.loading import choose_loader, open_clips
 from mer_prep.training.machine import Machine, choose_device, slots
 from mer_prep.training.study import Study, finished, fold_folder, read_study, run_fold
 
-__all__ = ["Crew", "choose_device", "share_of_folds", "train_folds", "unfinished"]
+__all__ = ["Crew", "choose_device", "share_of_folds", "train_folds", "train_runs", "unfinished"]
 
 #: Processes that read ahead for one fold, at most.
 _MOST_READERS = 8
@@ -117,75 +117,171 @@ def train_folds(
     ------
     LockedError
         If another run is training some of the folds; the others are trained first.
+    MerPrepError
+        If something is wrong with a fold; the first such error.
     TrainingError
         If a process that trains dies.
     """
-    mine = share_of_folds(len(study.folds), share)
-    folds = [number for number in mine if not finished(run, study.folds[number])]
-    done = len(mine) - len(folds)
-    progress(done, len(mine))
-    if not folds:
-        return
-    places = crew.slots()[: len(folds)]
+    failed = train_runs(workspace, [(run, study)], crew, share=share, progress=progress, say=say)
+    for error in failed.values():
+        raise error
+
+
+def train_runs(
+    workspace: Path,
+    runs: Sequence[tuple[Path, Study]],
+    crew: Crew,
+    *,
+    share: tuple[int, int] = (1, 1),
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    say: Callable[[str], None] = lambda text: None,
+) -> dict[Path, MerPrepError]:
+    """Train and test the folds of several runs that are not finished, side by side.
+
+    A process that has no more folds of one run to train goes on with the next run. A run in which
+    something is wrong is given up, the others are trained.
+
+    Parameters
+    ----------
+    workspace : Path
+        Folder of the workspace.
+    runs : sequence of tuple of (Path, Study)
+        Folders of the runs, and their studies, in the order in which they are begun.
+    crew, share, progress, say
+        As of `train_folds`; folds are counted over all runs.
+
+    Returns
+    -------
+    dict of Path to MerPrepError
+        What was wrong, by the run; `LockedError` if another process is training some of its folds,
+        while the rest is trained.
+
+    Raises
+    ------
+    TrainingError
+        If a process that trains dies.
+    """
+    shares = {run: share_of_folds(len(study.folds), share) for run, study in runs}
+    tasks = [
+        _Task(run, study.folds[number].name, number)
+        for run, study in runs
+        for number in shares[run]
+        if not finished(run, study.folds[number])
+    ]
+    total = sum(len(one) for one in shares.values())
+    done = total - len(tasks)
+    progress(done, total)
+    if not tasks:
+        return {}
+    places = crew.slots()[: len(tasks)]
+    loaders, failed = _loaders(workspace, runs, crew, places)
+    _say_how(runs, tasks, crew, places, loaders, say)
+    threads = max(1, len(os.sched_getaffinity(0)) // len(places))
+    train = functools.partial(_train, workspace, loaders, crew, threads)
+    busy: dict[Path, list[tuple[str, LockedError]]] = {}
+    left = (task for task in tasks if task.run not in failed)
+    for task, error in _side_by_side(train, left, places):
+        if isinstance(error, LockedError):
+            busy.setdefault(task.run, []).append((task.fold, error))
+        elif error is not None:
+            failed.setdefault(task.run, error)
+        else:
+            done += 1
+            progress(done, total)
+    return {run: _busy(folds) for run, folds in busy.items()} | failed
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One fold of a run that is to be trained."""
+
+    run: Path
+    fold: str
+    number: int
+
+
+def _loaders(
+    workspace: Path, runs: Sequence[tuple[Path, Study]], crew: Crew, places: Sequence[str]
+) -> tuple[dict[Path, str], dict[Path, MerPrepError]]:
+    """Return how the clips of every run are read, and of which run they cannot be."""
     copies = max(places.count(place) for place in places)
-    loader = choose_loader(
-        crew.loader, workspace, study.clips, study.method, places[0], copies=copies
-    )
-    if crew.device == "cpu" and not study.method.solved:
+    loaders: dict[Path, str] = {}
+    failed: dict[Path, MerPrepError] = {}
+    for run, study in runs:
+        try:
+            loaders[run] = choose_loader(
+                crew.loader, workspace, study.clips, study.method, places[0], copies=copies
+            )
+        except MerPrepError as error:
+            failed[run] = error
+    return loaders, failed
+
+
+def _say_how(
+    runs: Sequence[tuple[Path, Study]],
+    tasks: Sequence[_Task],
+    crew: Crew,
+    places: Sequence[str],
+    loaders: Mapping[Path, str],
+    say: Callable[[str], None],
+) -> None:
+    """Say what is trained where, as far as a user may want to change it."""
+    left = {run: sum(task.run == run for task in tasks) for run in loaders}
+    for run, study in runs if crew.device == "cpu" else ():
+        if not left.get(run) or study.method.solved:
+            continue
         steps = study.training.all_steps
+        which = f"{run.name}: " if len(runs) > 1 else ""
         say(
-            f"training on the CPU: {steps} step{'' if steps == 1 else 's'} in each of "
-            f"{len(folds)} fold{'' if len(folds) == 1 else 's'}, {len(places)} at a time; "
+            f"{which}training on the CPU: {steps} step{'' if steps == 1 else 's'} in each of "
+            f"{left[run]} fold{'' if left[run] == 1 else 's'}, {len(places)} at a time; "
             "--device cuda is far faster where there is one"
         )
-    if loader == "stream":
-        say("clips are read from their shards as they are needed (--loader)")
-    threads = max(1, len(os.sched_getaffinity(0)) // len(places))
-    train = functools.partial(_train, workspace, run, loader, crew, threads)
-    busy = []
-    for number, locked in _side_by_side(train, folds, places):
-        if locked is not None:
-            busy.append((study.folds[number].name, locked))
-            continue
-        done += 1
-        progress(done, len(mine))
-    if busy:
-        names = ", ".join(name for name, _ in busy[:5])
-        raise LockedError(
-            f"Another run is training {len(busy)} of the folds: {names}.",
-            where=busy[0][1].where,
-            why=busy[0][1].why,
-            hint="run the same command again when it is done; give every process its own --shard",
-        )
+    streamed = [run.name for run, how in loaders.items() if left[run] and how == "stream"]
+    if streamed:
+        which = f" for {', '.join(streamed)}" if len(runs) > 1 else ""
+        say(f"clips are read from their shards as they are needed{which} (--loader)")
+
+
+def _busy(folds: Sequence[tuple[str, LockedError]]) -> LockedError:
+    """Return the error of a run some of whose folds another process is training."""
+    names = ", ".join(name for name, _ in folds[:5])
+    return LockedError(
+        f"Another run is training {len(folds)} of the folds: {names}.",
+        where=folds[0][1].where,
+        why=folds[0][1].why,
+        hint="run the same command again when it is done; give every process its own --shard",
+    )
 
 
 def _side_by_side(
-    train: Callable[[int, str], LockedError | None], folds: Sequence[int], places: Sequence[str]
-) -> Iterator[tuple[int, LockedError | None]]:
+    train: Callable[[_Task, str], MerPrepError | None],
+    tasks: Iterator[_Task],
+    places: Sequence[str],
+) -> Iterator[tuple[_Task, MerPrepError | None]]:
     """Have folds trained, each place by a process of its own; yield them as they are done."""
     if len(places) == 1:
-        for number in folds:
-            yield number, train(number, places[0])
+        for task in tasks:
+            yield task, train(task, places[0])
         return
     from joblib.externals.loky import ProcessPoolExecutor
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     # One process a place: it keeps its clips, and a GPU never has more folds than it should.
     pools = [ProcessPoolExecutor(1) for _ in places]
-    waiting = iter(folds)
-    running: dict[Future[Any], tuple[int, int]] = {}
+    running: dict[Future[Any], tuple[int, _Task]] = {}
 
     def hand_out(place: int) -> None:
-        for number in itertools.islice(waiting, 1):
-            running[pools[place].submit(_in_worker, train, number, places[place])] = (place, number)
+        for task in itertools.islice(tasks, 1):
+            running[pools[place].submit(_in_worker, train, task, places[place])] = (place, task)
 
     try:
         for place in range(len(places)):
             hand_out(place)
         while running:
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                place, number = running.pop(future)
-                yield number, future.result()
+                place, task = running.pop(future)
+                yield task, future.result()
                 hand_out(place)
     except TerminatedWorkerError as error:
         raise TrainingError(
@@ -200,34 +296,40 @@ def _side_by_side(
 
 
 def _in_worker(
-    train: Callable[[int, str], LockedError | None], number: int, device: str
-) -> LockedError | None:
+    train: Callable[[_Task, str], MerPrepError | None], task: _Task, device: str
+) -> MerPrepError | None:
     # Processes that a worker starts to read shards do not know joblib's way to start processes,
     # which is the default within the worker.
     multiprocessing.set_start_method("spawn", force=True)
-    return train(number, device)
+    return train(task, device)
 
 
 def _train(
-    workspace: Path, run: Path, loader: str, crew: Crew, threads: int, number: int, device: str
-) -> LockedError | None:
-    """Train one fold; return the error if another run has it."""
+    workspace: Path,
+    loaders: Mapping[Path, str],
+    crew: Crew,
+    threads: int,
+    task: _Task,
+    device: str,
+) -> MerPrepError | None:
+    """Train one fold; return the error if something is wrong, or if another process has it."""
     # More threads than cores wait for one another, busily; set before the first operation.
     torch.set_num_threads(threads)
-    study, source = _loaded(workspace, run, loader, device)
-    machine = Machine(
-        device=device,
-        precision=study.precision,
-        compiled=crew.compiled,
-        deterministic=crew.deterministic,
-        workers=min(threads, _MOST_READERS),
-    )
-    fold = study.folds[number]
+    run = task.run
     try:
+        study, source = _loaded(workspace, run, loaders[run], device)
+        machine = Machine(
+            device=device,
+            precision=study.precision,
+            compiled=crew.compiled,
+            deterministic=crew.deterministic,
+            workers=min(threads, _MOST_READERS),
+        )
+        fold = study.folds[task.number]
         with _held(Lock(fold_folder(run, fold) / "fold")):
             if not finished(run, fold):
                 run_fold(run, study, fold, source, machine)
-    except LockedError as error:
+    except MerPrepError as error:
         return error
     return None
 

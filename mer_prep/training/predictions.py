@@ -19,6 +19,7 @@ from mer_prep.metrics import FAILURE_LIMIT, landmark_errors
 from mer_prep.models.output import ModelOutput
 from mer_prep.store import disk
 from mer_prep.store.text import write_atomic
+from mer_prep.training.timing import checked_seconds
 
 Found = Mapping[str, Sequence[tuple[ModelOutput, Batch]]]
 
@@ -179,6 +180,8 @@ def read_fold(path: Path) -> dict[str, Any]:
         for name in ("inner_subjects", "absent_classes"):
             if not all(isinstance(one, str) for one in facts[name]):
                 raise TypeError(f"'{name}' is {facts[name]!r:.60}")
+        if facts.get("training_seconds") is not None:
+            checked_seconds(facts["training_seconds"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TrainingError(
             f"The facts of a fold cannot be read: {error!s:.200}.",

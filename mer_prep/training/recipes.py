@@ -16,6 +16,13 @@ from mer_prep.checks import check_option, check_range
 OPTIMISERS = ("adam", "adamw")
 SCHEDULES = ("constant", "cosine")
 
+#: How the weights behind a published figure were chosen, and in words.
+SELECTED = {
+    "leak-free": "leak-free",
+    "test-subject": "weights chosen on the test subject",
+    "not-stated": "not stated if leak-free",
+}
+
 
 #: Of settings that came later: at their defaults they are no part of a study's digest.
 _LATER = {"key": "unless default"}
@@ -135,6 +142,9 @@ class Published:
         Where it is printed.
     variant : mapping
         What of the architecture is not as in the preset, for ablations.
+    selected : {'leak-free', 'test-subject', 'not-stated'}
+        How the weights behind it were chosen: known to have been without the test subject, chosen
+        on it, as in a published script that keeps the best epoch, or not said.
     """
 
     protocol: str
@@ -143,6 +153,10 @@ class Published:
     scores: Mapping[str, float]
     source: str
     variant: Mapping[str, Any] = field(default_factory=dict)
+    selected: str = "not-stated"
+
+    def __post_init__(self) -> None:
+        check_option("selected", self.selected, SELECTED)
 
 
 @dataclass(frozen=True)

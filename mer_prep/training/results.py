@@ -79,6 +79,11 @@ def read_predictions(run: Path, study: Study) -> list[Row]:
     return rows
 
 
+def fold_facts(run: Path, study: Study) -> dict[str, dict[str, Any]]:
+    """Return how the results of all folds came about, by the name of the fold."""
+    return {fold.name: read_fold(fold_folder(run, fold) / "fold.json") for fold in study.folds}
+
+
 #: Columns that every prediction has, and those of numbers, where it has them.
 _TEXTS = ("clip_id", "corpus", "subject", "fold", "label", "predicted")
 _NUMBERS = ("flow_endpoint_error_px", "landmark_error_eye_centres")
@@ -138,7 +143,7 @@ def write_results(run: Path, study: Study) -> dict[str, Any]:
     are of a part of the same predictions.
     """
     rows = read_predictions(run, study)
-    folds = {fold.name: read_fold(fold_folder(run, fold) / "fold.json") for fold in study.folds}
+    folds = fold_facts(run, study)
     text = io.StringIO()
     writer = csv.DictWriter(text, rows[0], lineterminator="\n")
     writer.writeheader()
@@ -149,6 +154,7 @@ def write_results(run: Path, study: Study) -> dict[str, Any]:
         **facts_of_study(study),
         "warnings": _warnings(study, folds),
         "computed": _distinct([one["computed"] for one in folds.values()]),
+        "training_seconds": training_seconds(folds),
         "clips": len(rows),
         "subjects": len({row["subject"] for row in rows}),
         "scores": score_rows(rows, study),
@@ -212,6 +218,19 @@ def _warnings(study: Study, folds: Mapping[str, Mapping[str, Any]]) -> list[str]
 def _distinct(values: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Return every different value once, in the order they come."""
     return [one for number, one in enumerate(values) if one not in values[:number]]
+
+
+def training_seconds(folds: Mapping[str, Mapping[str, Any]]) -> float | None:
+    """Return how long all folds were trained, one after the other; None if it is not known.
+
+    Parameters
+    ----------
+    folds : mapping of str to mapping
+        By name what `mer_prep.training.predictions.read_fold` gives.
+    """
+    found = [one.get("training_seconds") for one in folds.values()]
+    known = [float(one) for one in found if one is not None]
+    return sum(known) if len(known) == len(found) else None
 
 
 def _published(study: Study) -> dict[str, Any]:

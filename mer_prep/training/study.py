@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import torch
 from torch import nn
 
 from mer_prep.config import (
@@ -49,6 +50,7 @@ from mer_prep.training.start import (
     start_model,
     study_view,
 )
+from mer_prep.training.timing import Stopwatch
 
 #: What is told of a study and decides nothing.
 _UNDIGESTED = frozenset({"findings", "apex"})
@@ -348,11 +350,13 @@ def run_fold(
     model = machine.place(model)
     facts = checkpoint_facts(run, study, fold.name, fitted, view)
     path = folder / "checkpoint.safetensors"
+    watch = Stopwatch(folder, steps=study.training.all_steps, every=machine.checkpoint_every)
     if not _is_final(path, facts):
         log = LossLog(folder / "log.csv", study.method.loss_names(study.training))
 
         def noted(step: int, losses: dict[str, float]) -> None:
             log.add(step, losses)
+            watch.after(step)
             on_step(step, losses)
 
         tried = fit(
@@ -391,6 +395,8 @@ def run_fold(
             "absent_classes": absent_classes(study, fitted),
             "init": None if loaded is None else dataclasses.asdict(loaded),
             "computed": machine.facts(),
+            "training_seconds": watch.seconds,
+            "threads": torch.get_num_threads(),
         },
     )
     write_predictions(
@@ -401,6 +407,7 @@ def run_fold(
         classes=study.classes,
         selection=study.selection.kind,
     )
+    watch.forget()
 
 
 def _is_final(path: Path, facts: dict[str, Any]) -> bool:

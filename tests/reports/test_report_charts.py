@@ -6,7 +6,17 @@ from xml.etree import ElementTree
 
 import pytest
 
-from mer_prep.reports.charts import Bar, Line, Marker, bar_chart, histogram, line_chart, ticks
+from mer_prep.reports.charts import (
+    Bar,
+    Line,
+    Marker,
+    Span,
+    bar_chart,
+    histogram,
+    line_chart,
+    span_chart,
+    ticks,
+)
 from mer_prep.reports.markup import escaped
 from mer_prep.reports.page import check_self_contained
 
@@ -129,3 +139,21 @@ def test_the_label_of_the_axis_stands_clear_of_its_numbers(values):
     line = float(re.search(r"translate\((\d+)", label.get("transform"))[1])
     assert max(len(one.text) for one in numbers) >= 5
     assert line + 3 < left
+
+
+def test_spans_stand_on_one_axis_with_what_they_are_held_against():
+    spans = [Span("first", 0.5, 0.25, 1.0), Span("<control>", 0.0, 0.0, 0.25, faint=True)]
+    chart = span_chart(spans, title="UF1", label="UF1", line=0.75, line_name="chance", width=400)
+    root = drawn(chart)
+    circles = root.findall(".//circle")
+    start = 12 + 7 * len("<control>")
+    room = 400 - start - 20
+    assert [float(one.get("cx")) for one in circles] == pytest.approx([start + room / 2, start])
+    assert [one.get("class") for one in circles] == ["span", "span faint"]
+    bars = [one.get("d") for one in root.findall(".//path") if "span" in one.get("class")]
+    assert bars[0].startswith(f"M{start + room / 4:.1f} 18H{start + room:.1f}M")
+    (line,) = [one for one in root.findall(".//path[@d]") if "marker" in one.get("class")][:1]
+    assert line.get("d").startswith(f"M{start + room * 0.75:.1f} ")
+    assert "first 0.500, 0.250 to 1.000, &lt;control&gt; 0.000" in chart
+    assert chart.count("<li>") == 1
+    check_self_contained(chart)

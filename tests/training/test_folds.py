@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -9,9 +10,15 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from mer_prep.errors import LockedError, TrainingError  # noqa: E402
+from mer_prep.errors import LockedError, ShardError, TrainingError  # noqa: E402
 from mer_prep.store.lock import Lock  # noqa: E402
-from mer_prep.training.folds import Crew, share_of_folds, train_folds, unfinished  # noqa: E402
+from mer_prep.training.folds import (  # noqa: E402
+    Crew,
+    share_of_folds,
+    train_folds,
+    train_runs,
+    unfinished,
+)
 from mer_prep.training.results import read_predictions, write_results  # noqa: E402
 from mer_prep.training.study import finished, fold_folder, open_run  # noqa: E402
 from tests.bars import FOLDS, SMALLEST, one_thread, study, write_shards  # noqa: E402
@@ -94,3 +101,41 @@ def test_a_fold_that_another_run_has_is_left_to_it(workspace):
     train_folds(workspace, run, MADE, Crew())
     assert all(finished(run, fold) for fold in FOLDS)
     assert not list(run.rglob("*.lock"))
+
+
+# Whether clips fit into memory is asked in this process, their shards are opened where they train.
+@pytest.mark.parametrize("loader", ["auto", "resident"])
+def test_runs_are_trained_side_by_side_and_one_that_is_wrong_is_given_up(workspace, whole, loader):
+    good = run_in(workspace, f"good-{loader}")
+    other = study(architecture=SMALLEST, seed=7, clips=tuple(map(_without_shards, MADE.clips)))
+    bad = workspace / "runs" / f"bad-{loader}"
+    open_run(bad, other)
+    seen, said = [], []
+    wrong = train_runs(
+        workspace,
+        [(bad, other), (good, MADE)],
+        Crew(loader=loader),
+        progress=lambda *one: seen.append(one),
+        say=said.append,
+    )
+    assert list(wrong) == [bad]
+    assert isinstance(wrong[bad], ShardError)
+    assert seen == [(0, 6), (1, 6), (2, 6), (3, 6)]
+    write_results(good, MADE)
+    assert (good / "predictions.csv").read_text() == whole
+    assert f"good-{loader}: training on the CPU: 6 steps in each of 3 folds, 1 at a" in said[-1]
+    assert train_runs(workspace, [(good, MADE)], Crew()) == {}
+
+
+def _without_shards(clip):
+    return dataclasses.replace(clip, shards=dict.fromkeys(clip.shards, "cache/gone.h5"))
+
+
+def test_a_run_that_another_process_trains_is_named_and_the_others_go_on(workspace):
+    one, two = run_in(workspace, "held"), run_in(workspace, "free")
+    with Lock(fold_folder(one, FOLDS[0]) / "fold"):
+        wrong = train_runs(workspace, [(one, MADE), (two, MADE)], Crew())
+    assert list(wrong) == [one]
+    assert isinstance(wrong[one], LockedError)
+    assert unfinished(one, MADE) == [NAMES[0]]
+    assert unfinished(two, MADE) == []

@@ -6,10 +6,12 @@ import dataclasses
 
 import pytest
 
+from mer_prep.errors import ConfigError
 from mer_prep.models.mol import PRESETS
 from mer_prep.protocols import Fold
 from mer_prep.training.cards import model_card
 from mer_prep.training.methods import architecture
+from mer_prep.training.recipes import Published
 from mer_prep.training.results import _published
 from mer_prep.training.selection import LEAKY, Selection
 from mer_prep.training.study import ClipEntry, Study
@@ -101,3 +103,12 @@ def test_marked_runs_have_none(change: dict[str, object], reason: str) -> None:
     found = _published(dataclasses.replace(study(), **change))
     assert found["published"] == []
     assert reason in found["published_left_out"]
+
+
+def test_how_the_weights_behind_a_figure_were_chosen_is_one_of_three() -> None:
+    with pytest.raises(ConfigError, match="Did you mean 'leak-free'"):
+        Published("loso", "smic-3", "all", {}, "Table 1", selected="leakfree")
+    # The published code of MOL trains on one corpus, and keeps what is best on the test subject.
+    chosen = {one.labels: one.selected for one in model_card("mol").published}
+    assert chosen["casme2-5"] == chosen["smic-3"] == "test-subject"
+    assert chosen["megc2019-3"] == "not-stated"

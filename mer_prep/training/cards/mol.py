@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from mer_prep.training.recipes import ModelCard, Preset, Published, TrainingSettings
+
+
+def _chosen_on_test(labels: str, scores: Mapping[str, float], table: str) -> Published:
+    """Return a figure of one corpus, which the published code makes."""
+    return Published("loso", labels, "all", scores, table, selected="test-subject")
+
 
 MOL = ModelCard(
     name="mol",
@@ -59,11 +67,11 @@ MOL = ModelCard(
         ),
     },
     published=(
-        Published("loso", "casme2-3", "all", {"acc": 0.9126, "wf1": 0.8891}, "Table IV"),
-        Published("loso", "casme2-5", "all", {"acc": 0.7923, "wf1": 0.7585}, "Table IV"),
-        Published("loso", "samm-3", "all", {"acc": 0.8836, "wf1": 0.8272}, "Table IV"),
-        Published("loso", "samm-5", "all", {"acc": 0.7668, "wf1": 0.7190}, "Table IV"),
-        Published("loso", "smic-3", "all", {"acc": 0.8071, "wf1": 0.7881}, "Table V"),
+        _chosen_on_test("casme2-3", {"acc": 0.9126, "wf1": 0.8891}, "Table IV"),
+        _chosen_on_test("casme2-5", {"acc": 0.7923, "wf1": 0.7585}, "Table IV"),
+        _chosen_on_test("samm-3", {"acc": 0.8836, "wf1": 0.8272}, "Table IV"),
+        _chosen_on_test("samm-5", {"acc": 0.7668, "wf1": 0.7190}, "Table IV"),
+        _chosen_on_test("smic-3", {"acc": 0.8071, "wf1": 0.7881}, "Table V"),
         Published("loso", "megc2019-3", "all", {"uf1": 0.8779, "uar": 0.8542}, "Table VI"),
         Published("loso", "megc2019-3", "casme2", {"uf1": 0.9008, "uar": 0.8992}, "Table VI"),
         Published("loso", "megc2019-3", "samm", {"uf1": 0.8972, "uar": 0.8900}, "Table VI"),
@@ -84,5 +92,6 @@ MOL = ModelCard(
         ),
     ),
     note="The published figures rest on pre-training with Aff-Wild2, and the published code picks "
-    "its checkpoint on the test subject.",
+    "its checkpoint on the test subject. That code trains on one corpus at a time: how the weights "
+    "behind the figures of the composite were chosen is not known.",
 )

@@ -66,12 +66,15 @@ class View:
         The normalisation.
     brightness : float
         Largest change of brightness of a training sample, as a part of it.
+    mirror: bool
+        Whether half of the training samples are mirrored.
     """
 
     side: int
     reduce: int
     statistics: Statistics
     brightness: float = 0.0
+    mirror: bool = True
 
     def cut(
         self, batch: Batch, offsets: Tensor, flipped: Tensor, gains: Tensor | None = None
@@ -132,6 +135,7 @@ class Draw:
         # All ranks draw the whole batch, so that together they see what one alone would.
         room = source.side - self.view.side
         offsets, flipped = draw_views(self.size, room, generator=generator)
+        flipped &= self.view.mirror
         mine, gains = slice(self.rank, None, self.world), None
         if self.view.brightness:
             drawn = torch.rand(self.size, generator=generator)
@@ -262,7 +266,8 @@ def choose_loader(
     ----------
     name : {'auto', 'resident', 'stream'}
         ``auto`` is resident if `mer_prep.training.machine.fits`: all copies of the clips take at
-        most half of the memory that is free on the device.
+        most half of the memory that is free on the device. Clips of a method that are small are
+        resident in any case.
     workspace : Path
         Folder that shards are relative to.
     entries : sequence of Entry
@@ -275,6 +280,8 @@ def choose_loader(
         Processes that keep them there, each for itself.
     """
     check_option("loader", name, LOADERS)
+    if method.small:
+        return "resident"
     if name != "auto":
         return name
     needed = resident_bytes(workspace, entries, method)

@@ -58,6 +58,8 @@ class TrainingSettings:
         Factor of the learning rate of the network that gives the displacement.
     brightness : float
         Largest change of brightness of a training sample, as a part of it; 0 to 0.9.
+    mirror : bool
+        Whether half of the training samples are mirrored left to right.
     """
 
     optimiser: str = "adam"
@@ -73,6 +75,7 @@ class TrainingSettings:
     reconstruction_weight: float = field(default=1.0, metadata=_LATER)
     displacement_rate: float = field(default=1.0, metadata=_LATER)
     brightness: float = field(default=0.0, metadata=_LATER)
+    mirror: bool = field(default=True, metadata=_LATER)
 
     def __post_init__(self) -> None:
         check_option("optimiser", self.optimiser, OPTIMISERS)
@@ -145,6 +148,8 @@ class Published:
     selected : {'leak-free', 'test-subject', 'not-stated'}
         How the weights behind it were chosen: known to have been without the test subject, chosen
         on it, as in a published script that keeps the best epoch, or not said.
+    preset : str, optional
+        The preset it is of; any that has a published counterpart if None.
     """
 
     protocol: str
@@ -154,6 +159,7 @@ class Published:
     source: str
     variant: Mapping[str, Any] = field(default_factory=dict)
     selected: str = "not-stated"
+    preset: str | None = None
 
     def __post_init__(self) -> None:
         check_option("selected", self.selected, SELECTED)

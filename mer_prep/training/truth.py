@@ -49,8 +49,10 @@ def score_truth(
     -------
     dict of str to float
         Fields of `mer_prep.training.auxiliary.ClipAuxiliary` by name; empty if the clip has no
-        truth.
+        truth, or the model gives neither flow nor landmarks.
     """
+    if (output.flow, output.landmarks) == (None, None):
+        return {}
     if entry.corpus not in workspace.corpora():
         return {}
     truth_file = truth_path(Path(workspace.record(entry.corpus).root))
@@ -62,7 +64,8 @@ def score_truth(
         read_truth(truth_file, entry.clip_id.partition("/")[2]),
         samples=samples,
     )
-    true = reduce(centre_view(true, batch.frames.shape[-1] * window.reduce), window.reduce)
+    factor = int(window.reduce)
+    true = reduce(centre_view(true, batch.frames.shape[-1] * factor), factor)
     if len(samples) != len(batch.frames):
         raise ValueError(f"{len(samples)} samples, and {len(batch.frames)} outputs")
     scores: dict[str, float] = {}

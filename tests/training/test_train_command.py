@@ -90,6 +90,24 @@ def test_shares_make_one_run_and_the_last_scores_it(workspace):
     assert files[0].read_text() == files[1].read_text()
 
 
+def test_repeats_are_runs_with_seeds_of_their_own_and_a_mean(workspace):
+    result = train(workspace, "--run", "again", "--repeats", 2)
+    runs = [workspace / "runs" / f"again-{number}" for number in (1, 2)]
+    found = json.loads((runs[0] / "repeats.json").read_text())
+    assert [one["seed"] for one in found["runs"].values()] == [1, 2]
+    each = [json.loads((run / "results.json").read_text()) for run in runs]
+    assert [one["seed"] for one in each] == [1, 2]
+    scores = [one["scores"]["all"]["acc"] for one in each]
+    assert found["mean"]["acc"] == pytest.approx(sum(scores) / 2)
+    assert "2 runs (SYNTHETIC)" in result.stdout
+    assert "deviation" in result.stdout
+    only = train(workspace, "--run", "again", "--repeats", 2, "--json")
+    assert json.loads(only.stdout) == found
+    part = train(workspace, "--run", "part", "--repeats", 2, "--shard", "1/2")
+    assert "no mean yet" in part.output
+    assert not (workspace / "runs" / "part-1" / "repeats.json").exists()
+
+
 def test_what_leaks_is_stamped_wherever_it_is_seen(workspace):
     result = train(workspace, "--run", "mine", "--reproduce-leaky")
     assert result.stderr.startswith("warning: LEAKY: the step is chosen by the test subject's own")

@@ -94,6 +94,8 @@ class Method(ABC):
     described: ClassVar[tuple[str, ...]] = ()
     #: Whether all weights are solved for, so that it does not matter which they were before.
     solved: ClassVar[bool] = False
+    #: Whether its clips are so small that all of them stay in memory, whatever the loader.
+    small: ClassVar[bool] = False
     #: Names of the regions that `ModelOutput.attention` weighs.
     regions: tuple[str, ...] = ()
 
@@ -208,6 +210,14 @@ class Method(ABC):
 
     def begin(self, model: nn.Module, landmarks: Callable[[], Tensor]) -> None:  # noqa: B027
         """Make use, before the first step, of the training clips' mean landmarks (68, 2), px."""
+
+    def measure(  # noqa: B027
+        self, model: nn.Module, source: ClipSource, clip_ids: tuple[str, ...]
+    ) -> None:
+        """Take from the training clips what the model keeps in its buffers, before the first step.
+
+        Checkpoints hold it beside the weights.
+        """
 
     def statistics(self, source: ClipSource, clip_ids: tuple[str, ...]) -> Statistics:
         """Return how frames are normalised, from the training clips alone."""

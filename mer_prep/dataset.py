@@ -106,6 +106,9 @@ class Batch:
         Classes.
     image : Tensor, shape (B, C, S, S), float32, optional
         Pictures of the whole clips.
+    episodes : Tensor, shape (B,), int64, optional
+        Episode of every sample, from 0, where a step draws episodes; see
+        `mer_prep.training.episodes`.
     """
 
     frames: Tensor
@@ -113,6 +116,7 @@ class Batch:
     landmarks: Tensor
     labels: Tensor
     image: Tensor | None = None
+    episodes: Tensor | None = None
 
     def tensors(self) -> list[Any]:
         """Return the tensors, and None for what is missing, in the order of the parameters."""

@@ -42,11 +42,7 @@ def load_trunk(trunk: nn.Module, path: Path) -> None:
             why="only safetensors files are read: reading pickled weights can run any code",
             hint="convert them where you trust them, by safetensors.torch.save_file",
         ) from None
-    wanted = {
-        name: one
-        for name, one in trunk.state_dict().items()
-        if not name.endswith(_COUNTER)
-    }
+    wanted = {name: one for name, one in trunk.state_dict().items() if not name.endswith(_COUNTER)}
     given = {
         name: one
         for name, one in found.items()

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 
 from mer_prep.checks import check_range
+from mer_prep.dataset import ClipSource
 from mer_prep.errors import TrainingError
 
 #: A sample: the number of its clip, and which sample of that clip.
@@ -116,6 +117,14 @@ class Episodes:
             groups[clip][int(place * len(groups[clip]))]
             for clip, place in zip(wanted, places, strict=True)
         ]
+
+
+def by_class(source: ClipSource, samples: Sequence[Sample]) -> dict[int, list[Sample]]:
+    """Return samples by the class of their clip."""
+    found: dict[int, list[Sample]] = {}
+    for sample in samples:
+        found.setdefault(source.clips[sample[0]].label, []).append(sample)
+    return found
 
 
 def support(

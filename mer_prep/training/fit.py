@@ -28,7 +28,7 @@ from mer_prep.training.checkpoints import load_model, resume, save_checkpoint
 from mer_prep.training.distributed import mean_over_all
 from mer_prep.training.loading import Draw, View, batches
 from mer_prep.training.machine import Machine, memory_errors
-from mer_prep.training.methods import Method
+from mer_prep.training.methods import Method, Stretch
 from mer_prep.training.recipes import TrainingSettings
 from mer_prep.training.seeds import seed_of
 from mer_prep.training.selection import Evaluation, best_evaluation, evaluation_facts
@@ -74,20 +74,28 @@ def make_optimiser(
         Factors of the learning rate by the first names of parameters. Each group of the optimiser
         has its factor under ``factor``.
     """
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimiser]
     by_factor: dict[float, list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         factor = (rates or {}).get(name.partition(".")[0], 1.0)
         by_factor.setdefault(factor, []).append(parameter)
     groups = [{"params": one, "factor": factor} for factor, one in by_factor.items()]
-    return kind(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    usual = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
+    if settings.optimiser == "sgd":
+        return torch.optim.SGD(groups, momentum=settings.momentum, **usual)
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimiser]
+    return kind(groups, **usual)
 
 
 def rate_at(step: int, settings: TrainingSettings) -> float:
     """Return the learning rate of a step."""
+    before = step < settings.pre_steps
+    rate = (settings.pre_learning_rate if before else 0) or settings.learning_rate
     if settings.schedule == "cosine":
-        return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * step / settings.all_steps))
-    return settings.learning_rate
+        return rate * 0.5 * (1 + math.cos(math.pi * step / settings.all_steps))
+    every = settings.pre_decay_steps if before else settings.decay_steps
+    if settings.schedule == "step" and every:
+        return rate * settings.decay ** ((step if before else step - settings.pre_steps) // every)
+    return rate
 
 
 def fit(
@@ -154,7 +162,11 @@ def fit(
         disk.remove(stopped)
     optimiser = make_optimiser(model, settings, rates=method.rates(settings))
     weights = method.weights(settings)
-    begin, tried = 0, _Tried(trial, checkpoint, facts)
+
+    def conclude() -> None:
+        method.conclude(model, store, clip_ids, view, machine, name=name, seed=seed)
+
+    begin, tried = 0, _Tried(trial, checkpoint, facts, conclude)
     if checkpoint is not None and checkpoint.is_file():
         begin, found = resume(checkpoint, model, optimiser, expected=facts)
         tried.recall(found)
@@ -164,12 +176,14 @@ def fit(
     steps = _steps(method, store, clip_ids, draw, settings, machine, begin)
     model.train()
     with machine.settled():
-        for step, objective, drawn, batch in steps:
+        for step, stretch, drawn, batch in steps:
+            if stretch.fresh and drawn.first == step:
+                optimiser.state.clear()
             for group in optimiser.param_groups:
                 group["lr"] = group["factor"] * rate_at(step, settings)
             torch.manual_seed(_dropout_seed(seed, name, step, machine))
             with _memory_for(batch):
-                losses = step_losses(batch, objective)
+                losses = step_losses(batch, stretch.objective)
                 optimiser.zero_grad(set_to_none=True)
                 _check_finite(losses, step, drawn, store, stopped)
                 _weighted(losses, weights).backward()
@@ -184,6 +198,7 @@ def fit(
                 save_checkpoint(checkpoint, model, optimiser=optimiser, step=step + 1, facts=state)
                 tried.forget_worse()
         tried.restore(model)
+        conclude()
     return tried.evaluations
 
 
@@ -195,16 +210,22 @@ def _steps(
     settings: TrainingSettings,
     machine: Machine,
     begin: int,
-) -> Iterator[tuple[int, str, Draw, Batch]]:
-    """Yield every step that is left, what is minimised, what it draws from, and its batch."""
+) -> Iterator[tuple[int, Stretch, Draw, Batch]]:
+    """Yield every step that is left, its stretch, what it draws from, and its batch."""
     first = 0
     for stretch in method.stretches(settings):
         end = first + stretch.steps
         if begin < end:
             samples = store.samples(clip_ids, stretch.kind)
-            mine = dataclasses.replace(draw, samples=samples, by_clip=stretch.by_clip)
+            mine = dataclasses.replace(
+                draw,
+                samples=samples,
+                by_clip=stretch.by_clip,
+                episodes=stretch.episodes,
+                first=first,
+            )
             for step, batch in batches(store, mine, machine, range(max(begin, first), end)):
-                yield step, stretch.objective, mine, batch
+                yield step, stretch, mine, batch
         first = end
 
 
@@ -250,8 +271,15 @@ class _Losses:
 class _Tried:
     """The trials of a training so far, and the weights of the best, in a file of its step."""
 
-    def __init__(self, trial: Trial | None, checkpoint: Path | None, facts: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        trial: Trial | None,
+        checkpoint: Path | None,
+        facts: dict[str, Any],
+        conclude: Callable[[], None],
+    ) -> None:
         self.trial, self._checkpoint, self._facts = trial, checkpoint, facts
+        self._conclude = conclude
         self.evaluations: list[Evaluation] = []
 
     def recall(self, facts: dict[str, Any]) -> None:
@@ -263,6 +291,7 @@ class _Tried:
     def after(self, step: int, model: nn.Module) -> None:
         if self.trial is None or step not in self.trial.steps:
             return
+        self._conclude()
         score, loss = self.trial.measure(model)
         model.train()
         self.evaluations.append(Evaluation(step, score, loss))

@@ -105,7 +105,8 @@ def prepare_study(
     """
     chosen = model_card(model).preset(preset)
     config = architecture_of(model, preset, architecture)
-    method = method_of(model, config)
+    method = method_of(model, config).located()
+    config = method.config
     settings_of_training = method.settled(with_changes(chosen.training, training or {}))
     if (training or {}).get("pre_steps") and not settings_of_training.pre_steps:
         say("no --pre-steps are taken: nothing is rebuilt that they could train")
@@ -120,7 +121,7 @@ def prepare_study(
             hint="import more subjects; --protocol lovo splits the clips of one",
         )
     findings = tuple(str(one) for one in composite.findings if one.level != "info")
-    for finding in findings:
+    for finding in (*findings, *method.remarks(init=init is not None)):
         say(finding)
     if init is not None:
         tested = {clip_id for fold in folds for clip_id in fold.test}

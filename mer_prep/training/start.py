@@ -68,9 +68,9 @@ def start_model(
     model = study.method.build(len(study.classes))
     if study.start_landmarks:
         study.method.begin(model, lambda: _mean_landmarks(store, fitted, view))
-    if study.init is None:
-        return model, None
-    return model, load_init(run / COPY, model, name=study.model)
+    loaded = None if study.init is None else load_init(run / COPY, model, name=study.model)
+    study.method.learn(model, store, fitted, view)
+    return model, loaded
 
 
 def _mean_landmarks(store: ClipSource, fitted: tuple[str, ...], view: View) -> torch.Tensor:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from mer_prep.checks import check_option
 from mer_prep.training.cards.frl_dgt import FRL_DGT
+from mer_prep.training.cards.meta_mmfnet import META_MMFNET
 from mer_prep.training.cards.mol import MOL
 from mer_prep.training.recipes import ModelCard
 
 #: Models by name, in the order of lists.
-MODELS: dict[str, ModelCard] = {one.name: one for one in (MOL, FRL_DGT)}
+MODELS: dict[str, ModelCard] = {one.name: one for one in (MOL, FRL_DGT, META_MMFNET)}
 
 
 def model_card(name: str) -> ModelCard:

@@ -82,7 +82,8 @@ class Episodes:
             raise TrainingError(
                 "There are no episodes: fewer than two classes have two training clips.",
                 why="of every class of an episode, some clips are learned from and others asked",
-                hint="take more subjects, or a label map with fewer classes",
+                hint="take more subjects, or a label map with fewer classes; meta-mmfnet.alpha=fixed "
+                "holds nobody out",
             )
         return [self._episode(clips, classes, generator) for _ in range(self.count)]
 

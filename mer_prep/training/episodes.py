@@ -82,8 +82,7 @@ class Episodes:
             raise TrainingError(
                 "There are no episodes: fewer than two classes have two training clips.",
                 why="of every class of an episode, some clips are learned from and others asked",
-                hint="take more subjects, or a label map with fewer classes; meta-mmfnet.alpha=fixed "
-                "holds nobody out",
+                hint="take more subjects, or a label map with fewer classes",
             )
         return [self._episode(clips, classes, generator) for _ in range(self.count)]
 

@@ -134,7 +134,7 @@ class MetaMmfnetConfig:
 PRESETS: dict[str, MetaMmfnetConfig] = {
     "paper": MetaMmfnetConfig(),
     "code": MetaMmfnetConfig(),
-    "tiny": MetaMmfnetConfig(side=40, width=8, support=0, inner_folds=2),
+    "tiny": MetaMmfnetConfig(side=40, width=8, episodes=2, support=0, inner_folds=2),
 }
 
 

@@ -1,6 +1,4 @@
-"""ResNet-18 without its classifier: pictures in, features out.
-
-The names of its tensors are those of torchvision, so that weights published for that library fit.
+"""ResNet-18 over u, v and optical strain.
 
 References
 ----------
@@ -10,76 +8,136 @@ References
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-#: Blocks of every stage.
-BLOCKS = (2, 2, 2, 2)
+from mer_prep.checks import check_option, check_range
+from mer_prep.models.picture import CENTRES, PictureNetwork
+from mer_prep.ops.motion_image import NORMALISATIONS
 
 
-class Trunk(nn.Module):
-    """The convolutions of ResNet-18 and the mean over the picture.
+@dataclass(frozen=True)
+class ResNet18Config:
+    """The architecture of ResNet-18 on flow.
+
+    Parameters
+    ----------
+    side : int
+        Side of the pictures, px.
+    width : int
+        Feature maps of the first stage; they double with each of the others.
+    dropout : float
+        Part of the features left out in training before the classifier.
+    normalise : {'min-max', 'none'}
+        As of `mer_prep.models.ststnet.StstnetConfig`.
+    centre : {'none', 'mean-image', 'standard'}
+        As of it.
+    """
+
+    side: int = 112
+    width: int = 64
+    dropout: float = 0.0
+    normalise: str = "none"
+    centre: str = "standard"
+
+    def __post_init__(self) -> None:
+        check_range("side", self.side, low=16, high=1024)
+        check_range("width", self.width, low=1, high=1024)
+        check_range("dropout", self.dropout, low=0, high=0.95)
+        check_option("normalise", self.normalise, NORMALISATIONS)
+        check_option("centre", self.centre, CENTRES)
+
+
+#: Architectures by name.
+PRESETS: dict[str, ResNet18Config] = {
+    "paper": ResNet18Config(),
+    "tiny": ResNet18Config(side=56, width=8, dropout=0.2),
+}
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions of 3 x 3 and a way past them [1]_.
+
+    Parameters
+    ----------
+    before, after : int
+        Channels of input and output.
+    stride : int
+        Step of the first convolution. Where it is not 1, or the channels are not the same, the way
+        past is a convolution of 1 x 1.
+    """
+
+    def __init__(self, before: int, after: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(before, after, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(after)
+        self.conv2 = nn.Conv2d(after, after, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(after)
+        self.downsample: nn.Module = nn.Identity()
+        if stride != 1 or before != after:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after)
+            )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return features (B, C', h', w') of features (B, C, h, w)."""
+        inner = torch.relu(self.bn1(self.conv1(features)))
+        return torch.relu(self.bn2(self.conv2(inner)) + self.downsample(features))
+
+
+class Trunk(nn.Sequential):
+    """The layers of ResNet-18 up to the classifier, by the names that public weights have.
+
+    With a width of 64 it has 11,176,512 parameters and gives 512 features.
 
     Parameters
     ----------
     width : int
-        Features of the first stage; every further one has twice as many. 64 in [1]_, with which
-        the trunk has 11,176,512 parameters.
+        Feature maps w of the first stage.
     """
 
     def __init__(self, width: int = 64) -> None:
         super().__init__()
         self.features = 8 * width
-        self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        widths = [width * 2**stage for stage in range(len(BLOCKS))]
+        self.add_module("conv1", nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False))
+        self.add_module("bn1", nn.BatchNorm2d(width))
+        self.add_module("relu", nn.ReLU())
+        self.add_module("maxpool", nn.MaxPool2d(3, stride=2, padding=1))
         before = width
-        for stage, (after, blocks) in enumerate(zip(widths, BLOCKS, strict=True)):
-            strides = [1 if stage == 0 else 2] + [1] * (blocks - 1)
-            parts = []
-            for stride in strides:
-                parts.append(BasicBlock(before, after, stride=stride))
-                before = after
-            setattr(self, f"layer{stage + 1}", nn.Sequential(*parts))
+        for stage in range(4):
+            after = width * 2**stage
+            first = ResidualBlock(before, after, 1 if stage == 0 else 2)
+            self.add_module(
+                f"layer{stage + 1}", nn.Sequential(first, ResidualBlock(after, after, 1))
+            )
+            before = after
+        self.add_module("avgpool", nn.AdaptiveAvgPool2d(1))
+        self.add_module("flatten", nn.Flatten())
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        """Return features (B, 8 width) of pictures (B, 3, H, W)."""
-        found = self.maxpool(functional.relu(self.bn1(self.conv1(pictures))))
-        for stage in range(len(BLOCKS)):
-            found = getattr(self, f"layer{stage + 1}")(found)
-        return found.mean(dim=(-2, -1))
 
-
-class BasicBlock(nn.Module):
-    """Two convolutions 3x3, and the input added to what they give.
+class ResNet18(PictureNetwork):
+    """ResNet-18 with random weights over u, v and strain.
 
     Parameters
     ----------
-    before, after : int
-        Features that come in and go out.
-    stride : int
-        Of the first convolution; where it or the number of features changes the shape, the input
-        is added through a convolution 1x1.
+    config : ResNet18Config
+        Its architecture.
+    classes : int
+        Number of classes n.
     """
 
-    def __init__(self, before: int, after: int, *, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(before, after, 3, stride=stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(after)
-        self.conv2 = nn.Conv2d(after, after, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(after)
-        self.downsample: nn.Module | None = None
-        if stride != 1 or before != after:
-            self.downsample = nn.Sequential(
-                nn.Conv2d(before, after, 1, stride=stride, bias=False), nn.BatchNorm2d(after)
-            )
+    def __init__(self, config: ResNet18Config, classes: int) -> None:
+        super().__init__(3, config.side)
+        self.trunk = Trunk(config.width)
+        self.head = nn.Sequential(
+            nn.Dropout(config.dropout), nn.Linear(self.trunk.features, classes)
+        )
 
-    def forward(self, given: Tensor) -> Tensor:
-        """Return features (B, after, H / stride, W / stride) of (B, before, H, W)."""
-        added = given if self.downsample is None else self.downsample(given)
-        found = functional.relu(self.bn1(self.conv1(given)))
-        return functional.relu(self.bn2(self.conv2(found)) + added)
+    def scores(self, pictures: Tensor) -> Tensor:
+        """Return the scores (B, n) of normalised pictures (B, 3, S, S)."""
+        return self.head(self.trunk(pictures))

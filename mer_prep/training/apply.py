@@ -135,9 +135,18 @@ def apply_folds(
         if mean.attention is None
         else dict(zip(study.method.regions, mean.attention.mean(dim=0).tolist(), strict=True)),
         boxes=None if boxes is None else boxes.numpy(),
-        window=Window((store.side - view.side) // 2, view.reduce),
+        window=_window(ready.pictures.shape[1], store.side, view),
         scores=score_targets(mean, batch, deviation=statistics.deviation),
     )
+
+
+def _window(aligned: int, side: int, view: View) -> Window:
+    """Return which part of aligned frames a view of frames of `side` px shows."""
+    offset = (side - view.side) // 2
+    if side == aligned:
+        return Window(offset, view.reduce)
+    # A method that keeps a small picture only sees the whole of the aligned frames in it.
+    return Window(round(offset * aligned / side), view.reduce * aligned / side)
 
 
 def _check_side(side: int, view: View) -> None:

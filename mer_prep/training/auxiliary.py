@@ -92,12 +92,12 @@ class Window:
     ----------
     offset : int
         First column and row.
-    reduce : int
+    reduce : float
         Aligned px that become one of the model's.
     """
 
     offset: int
-    reduce: int
+    reduce: float
 
     def seen(self, points: np.ndarray) -> np.ndarray:
         """Return points (..., 2) of the aligned frames in px of the model's frames."""

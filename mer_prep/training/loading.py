@@ -67,12 +67,15 @@ class View:
         The normalisation.
     brightness : float
         Largest change of brightness of a training sample, as a part of it.
+    mirror: bool
+        Whether half of the training samples are mirrored.
     """
 
     side: int
     reduce: int
     statistics: Statistics
     brightness: float = 0.0
+    mirror: bool = True
 
     def cut(
         self, batch: Batch, offsets: Tensor, flipped: Tensor, gains: Tensor | None = None
@@ -140,6 +143,7 @@ class Draw:
         room = source.side - self.view.side
         size = len(samples)
         offsets, flipped = draw_views(size, room, generator=generator)
+        flipped &= self.view.mirror
         mine, gains = list(range(self.rank, size, self.world)), None
         if numbers is not None:
             mine = [one for one in range(size) if numbers[one] % self.world == self.rank]
@@ -281,7 +285,8 @@ def choose_loader(
     ----------
     name : {'auto', 'resident', 'stream'}
         ``auto`` is resident if `mer_prep.training.machine.fits`: all copies of the clips take at
-        most half of the memory that is free on the device.
+        most half of the memory that is free on the device. Clips of a method that are small are
+        resident in any case.
     workspace : Path
         Folder that shards are relative to.
     entries : sequence of Entry
@@ -294,6 +299,8 @@ def choose_loader(
         Processes that keep them there, each for itself.
     """
     check_option("loader", name, LOADERS)
+    if method.small:
+        return "resident"
     if name != "auto":
         return name
     needed = resident_bytes(workspace, entries, method)

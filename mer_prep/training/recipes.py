@@ -53,6 +53,8 @@ class TrainingSettings:
         Factor of the learning rate of the network that gives the displacement.
     brightness : float
         Largest change of brightness of a training sample, as a part of it; 0 to 0.9.
+    mirror : bool
+        Whether half of the training samples are mirrored left to right.
     momentum : float
         Momentum of ``sgd``, 0 or more and below 1.
     decay : float
@@ -76,6 +78,7 @@ class TrainingSettings:
     reconstruction_weight: float = field(default=1.0, metadata=_LATER)
     displacement_rate: float = field(default=1.0, metadata=_LATER)
     brightness: float = field(default=0.0, metadata=_LATER)
+    mirror: bool = field(default=True, metadata=_LATER)
     momentum: float = field(default=0.0, metadata=_LATER)
     decay: float = field(default=0.1, metadata=_LATER)
     decay_steps: int = field(default=0, metadata=_LATER)
@@ -155,6 +158,8 @@ class Published:
         Where it is printed.
     variant : mapping
         What of the architecture is not as in the preset, for ablations.
+    preset : str, optional
+        The preset it is of; any that has a published counterpart if None.
     """
 
     protocol: str
@@ -163,6 +168,7 @@ class Published:
     scores: Mapping[str, float]
     source: str
     variant: Mapping[str, Any] = field(default_factory=dict)
+    preset: str | None = None
 
 
 @dataclass(frozen=True)

@@ -167,6 +167,7 @@ def _published(study: Study) -> dict[str, Any]:
         one
         for one in model_card(study.model).published
         if (one.labels, one.protocol) == (study.labels, protocol)
+        and one.preset in (None, study.preset)
         and (protocol != "cross-corpus" or one.part == study.folds[0].name)
     ]
     changed = study.method.changed(study.preset)
@@ -197,8 +198,14 @@ def _incomparable(study: Study) -> str:
 
 
 def _is_whole(study: Study, published: Published) -> bool:
-    """Return whether all corpora of a published result have as many clips as the map says."""
+    """Return whether all corpora of a published result have as many clips as the map says.
+
+    Of a map that is balanced, every class must have as many as are drawn of it.
+    """
     labels = read_label_map(study.labels)
+    if labels.balance is not None:
+        drawn = Counter(one.label for one in study.clips)
+        return drawn == dict.fromkeys(range(len(study.classes)), labels.drawn_per_class())
     named = published.part.split(" to ")
     corpora = named if len(named) > 1 else list(labels.corpora)
     counts = Counter(one.corpus for one in study.clips)

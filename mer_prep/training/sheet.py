@@ -115,7 +115,7 @@ def _region_tile(ready: Ready, prediction: Prediction) -> np.ndarray:
 def _seen(ready: Ready, prediction: Prediction, index: int) -> np.ndarray:
     """Return a frame as the model sees it, in colour, at the size of a tile."""
     window, side = prediction.window, prediction.target_flow.shape[-1]
-    seen = slice(window.offset, window.offset + side * window.reduce)
+    seen = slice(window.offset, window.offset + round(side * window.reduce))
     part = np.ascontiguousarray(ready.pictures[index][seen, seen])
     return np.asarray(cv2.resize(part, (TILE, TILE), interpolation=cv2.INTER_CUBIC))
 

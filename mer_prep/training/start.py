@@ -57,7 +57,8 @@ def study_view(study: Study, store: ClipSource, fitted: tuple[str, ...]) -> View
             hint="align larger frames (--set align.size=...), or choose a smaller side",
         )
     statistics = study.method.statistics(store, fitted)
-    return View(side, study.reduce, statistics, study.training.brightness)
+    training = study.training
+    return View(side, study.reduce, statistics, training.brightness, training.mirror)
 
 
 def start_model(
@@ -69,7 +70,7 @@ def start_model(
     if study.start_landmarks:
         study.method.begin(model, lambda: _mean_landmarks(store, fitted, view))
     loaded = None if study.init is None else load_init(run / COPY, model, name=study.model)
-    study.method.learn(model, store, fitted, view)
+    study.method.measure(model, store, fitted, view)
     return model, loaded
 
 

@@ -49,8 +49,10 @@ def score_truth(
     -------
     dict of str to float
         Fields of `mer_prep.training.auxiliary.ClipAuxiliary` by name; empty if the clip has no
-        truth.
+        truth, or the model gives neither flow nor landmarks.
     """
+    if (output.flow, output.landmarks) == (None, None):
+        return {}
     if entry.corpus not in workspace.corpora():
         return {}
     truth_file = truth_path(Path(workspace.record(entry.corpus).root))

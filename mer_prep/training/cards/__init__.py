@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from mer_prep.checks import check_option
+from mer_prep.training.cards.baselines import HTNET, OFF_APEXNET, RCN_A, RESNET18, STSTNET
 from mer_prep.training.cards.frl_dgt import FRL_DGT
 from mer_prep.training.cards.meta_mmfnet import META_MMFNET
 from mer_prep.training.cards.mol import MOL
+from mer_prep.training.cards.survey import SURVEY
 from mer_prep.training.recipes import ModelCard
 
 #: Models by name, in the order of lists.
-MODELS: dict[str, ModelCard] = {one.name: one for one in (MOL, FRL_DGT, META_MMFNET)}
+MODELS: dict[str, ModelCard] = {
+    one.name: one
+    for one in (MOL, FRL_DGT, META_MMFNET, SURVEY, STSTNET, OFF_APEXNET, RCN_A, HTNET, RESNET18)
+}
 
 
 def model_card(name: str) -> ModelCard:

@@ -9,6 +9,14 @@ from typing import Any
 from mer_prep.config import make_params
 from mer_prep.training.cards import model_card
 from mer_prep.training.methods.base import Method, Stretch
+from mer_prep.training.methods.baselines import (
+    HtnetMethod,
+    OffApexNetMethod,
+    RcnMethod,
+    ResNet18Method,
+    StstnetMethod,
+    SurveyMethod,
+)
 from mer_prep.training.methods.frl_dgt import FrlDgtMethod
 from mer_prep.training.methods.meta_mmfnet import MetaMmfnetMethod
 from mer_prep.training.methods.mol import MolMethod
@@ -17,7 +25,18 @@ __all__ = ["METHODS", "Method", "Stretch", "architecture", "method_of"]
 
 #: Methods by name; the same names as `mer_prep.training.cards.MODELS`.
 METHODS: dict[str, type[Method]] = {
-    one.name: one for one in (MolMethod, FrlDgtMethod, MetaMmfnetMethod)
+    one.name: one
+    for one in (
+        MolMethod,
+        FrlDgtMethod,
+        MetaMmfnetMethod,
+        SurveyMethod,
+        StstnetMethod,
+        OffApexNetMethod,
+        RcnMethod,
+        HtnetMethod,
+        ResNet18Method,
+    )
 }
 
 

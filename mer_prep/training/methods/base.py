@@ -92,6 +92,8 @@ class Method(ABC):
     pipeline: ClassVar[str]
     #: Values of every pixel of its frames: 1 for grey, 3 for colour.
     colours: ClassVar[int] = 1
+    #: Whether its clips are so small that all of them stay in memory, whatever the loader.
+    small: ClassVar[bool] = False
     #: Names of the regions that `ModelOutput.attention` weighs.
     regions: tuple[str, ...] = ()
 
@@ -225,10 +227,13 @@ class Method(ABC):
     def begin(self, model: nn.Module, landmarks: Callable[[], Tensor]) -> None:  # noqa: B027
         """Make use, before the first step, of the training clips' mean landmarks (68, 2), px."""
 
-    def learn(  # noqa: B027
+    def measure(  # noqa: B027
         self, model: nn.Module, source: ClipSource, clip_ids: tuple[str, ...], view: View
     ) -> None:
-        """Give a model, before its first step, what it must know of the training clips."""
+        """Take from the training clips what the model keeps in its buffers, before the first step.
+
+        Checkpoints hold it beside the weights.
+        """
 
     def conclude(  # noqa: B027
         self,

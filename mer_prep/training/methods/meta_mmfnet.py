@@ -160,7 +160,7 @@ class MetaMmfnetMethod(Method):
         """Return the scale to -1 ... 1, which is the same for all clips."""
         return Statistics(127.5, 127.5, frozenset(clip_ids))
 
-    def learn(
+    def measure(
         self, model: nn.Module, source: ClipSource, clip_ids: tuple[str, ...], view: View
     ) -> None:
         """Take over the weights of a file, and the largest flow of the training clips."""

@@ -79,11 +79,11 @@ def make_optimiser(
         factor = (rates or {}).get(name.partition(".")[0], 1.0)
         by_factor.setdefault(factor, []).append(parameter)
     groups = [{"params": one, "factor": factor} for factor, one in by_factor.items()]
-    usual = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
+    rate, decay = settings.learning_rate, settings.weight_decay
     if settings.optimiser == "sgd":
-        return torch.optim.SGD(groups, momentum=settings.momentum, **usual)
+        return torch.optim.SGD(groups, rate, momentum=settings.momentum, weight_decay=decay)
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimiser]
-    return kind(groups, **usual)
+    return kind(groups, lr=rate, weight_decay=decay)
 
 
 def rate_at(step: int, settings: TrainingSettings) -> float:

@@ -323,7 +323,8 @@ class MetaMmfnetMethod(Method):
         scores = {
             name: getattr(model, name).scores(values.float()) for name, values in features.items()
         }
-        fused = fuse(scores, float(model.alpha))
+        alpha: Any = model.alpha
+        fused = fuse(scores, float(alpha))
         return ModelOutput(fused, parts=scores if self.fuses else None)
 
 

@@ -22,11 +22,10 @@ pytest.importorskip("dlib")
 pytest.importorskip("jinja2")
 
 from mer_prep.errors import MerPrepError
-from mer_prep.models import meta_mmfnet, mol
-from mer_prep.models.frl_dgt import config as frl_dgt
 from mer_prep.synth.corpus import write_corpus
 from mer_prep.synth.layouts import LAYOUTS
 from mer_prep.training import cards
+from mer_prep.training.methods import METHODS
 from mer_prep.videos import write_video
 from tests.command_line import call
 
@@ -70,9 +69,9 @@ def small() -> Iterator[None]:
     """Make presets small, and show one core, so that all is trained in this process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "sched_getaffinity", lambda _: {0})
-        for module in (mol, frl_dgt, meta_mmfnet):
-            for name in module.PRESETS:
-                patch.setitem(module.PRESETS, name, module.PRESETS["tiny"])
+        for method in METHODS.values():
+            for name in method.presets:
+                patch.setitem(method.presets, name, method.presets["tiny"])
         for name, card in cards.MODELS.items():
             presets = {
                 one: dataclasses.replace(

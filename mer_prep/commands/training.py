@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from mer_prep.commands.common import (
     table,
     workspace_option,
 )
+from mer_prep.commands.repeats import print_published, print_repeats
 from mer_prep.errors import ConfigError
 from mer_prep.workspace import Workspace
 
@@ -42,7 +44,7 @@ def study_options(command: Command) -> Command:
                 "--preset",
                 default="paper",
                 show_default=True,
-                help="See `mer-prep models`.",
+                help="paper, tiny or another of the model's; see `mer-prep models NAME`.",
             ),
             click.option(
                 "--seed",
@@ -143,6 +145,14 @@ def machine_options(command: Command) -> Command:
     help="Seed of the draw of clips, for a label map that balances its classes; 0 by default.",
 )
 @click.option(
+    "--repeats",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Runs, each with the next seed and, where clips are drawn, the next draw; mean and "
+    "deviation of their scores are given.",
+)
+@click.option(
     "--init",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
@@ -182,7 +192,47 @@ def machine_options(command: Command) -> Command:
 @workspace_option
 @jobs_option
 @json_option
-def train(
+def train(repeats: int, as_json: bool, **given: Any) -> None:
+    """Train a model over all folds of a protocol and score it.
+
+    What is missing of its inputs is made first. Nothing is chosen on the test subject: every fold
+    is tested with the weights of its last step, or of the best on training subjects held out
+    (--selection inner). A run that was stopped goes on where it was, to the same numbers. Scores
+    come from one confusion matrix over all folds.
+
+    Several machines or GPUs may share a run by --shard; whoever finishes the last fold scores it.
+    --repeats makes several runs, for their mean and deviation over seeds and draws.
+    """
+    if repeats == 1:
+        _train_run(**given, as_json=as_json, show=print_json if as_json else print_results)
+        return
+    from mer_prep.labels import read_label_map
+    from mer_prep.training.repeats import write_summary
+
+    draws = read_label_map(given["labels"]).balance is not None
+    runs = []
+    for number in range(repeats):
+        mine = given | {"seed": given["seed"] + number}
+        if draws:
+            mine["draw_seed"] = (given["draw_seed"] or 0) + number
+        if given["run_name"]:
+            mine["run_name"] = f"{given['run_name']}-{number + 1}"
+        show = (lambda results: None) if as_json else print_results
+        runs.append(_train_run(**mine, as_json=as_json, show=show))
+    finished = [run for run in runs if run is not None]
+    if len(finished) < repeats:
+        click.echo("repeats: no mean yet, folds are left to other shares", err=as_json)
+        return
+    path, found = write_summary(finished)
+    if as_json:
+        print_json(found)
+    else:
+        print_repeats(found)
+    click.echo(f"repeats: {plural(repeats, 'run')}, in {path}", err=as_json)
+
+
+def _train_run(
+    *,
     corpora: tuple[str, ...],
     model: str,
     preset: str,
@@ -213,16 +263,9 @@ def train(
     workspace: Workspace,
     jobs: int,
     as_json: bool,
-) -> None:
-    """Train a model over all folds of a protocol and score it.
-
-    What is missing of its inputs is made first. Nothing is chosen on the test subject: every fold
-    is tested with the weights of its last step, or of the best on training subjects held out
-    (--selection inner). A run that was stopped goes on where it was, to the same numbers. Scores
-    come from one confusion matrix over all folds.
-
-    Several machines or GPUs may share a run by --shard; whoever finishes the last fold scores it.
-    """
+    show: Callable[[dict[str, Any]], None],
+) -> Path | None:
+    """Train and score one run; return its folder, or None if folds are left to others."""
     require_torch()
     from mer_prep.config import parse_settings
     from mer_prep.progress import Progress, duration
@@ -302,14 +345,12 @@ def train(
                 f"{', '.join(missing[:5])}{more}; the last share scores the run"
             )
         click.echo(f"train: share {share[0]}/{share[1]} of {facts}, in {run}", err=as_json)
-        return
+        return None
     results = write_results(run, study)
     keep_recipe(workspace, run, study)
-    if as_json:
-        print_json(results)
-    else:
-        print_results(results)
+    show(results)
     click.echo(f"train: {facts}, in {_shown(run)}", err=as_json)
+    return run
 
 
 def require_torch() -> None:
@@ -385,13 +426,7 @@ def print_results(results: dict[str, Any]) -> None:
         click.echo(f"  {_apex_line(results['apex'])}")
     for text in results["warnings"]:
         click.echo(f"  warning: {text}")
-    for one in results["published"]:
-        scores = ", ".join(f"{name.upper()} {value:.3f}" for name, value in one["scores"].items())
-        click.echo(f"  published, {one['part']}: {scores} ({one['source']})")
-    if results["published_left_out"]:
-        click.echo(f"  published figures are not shown: {results['published_left_out']}")
-    if results["published"]:
-        click.echo(f"  {results['note']}")
+    print_published(results)
 
 
 def _apex_line(apex: dict[str, Any]) -> str:

@@ -64,7 +64,8 @@ def score_truth(
         read_truth(truth_file, entry.clip_id.partition("/")[2]),
         samples=samples,
     )
-    true = reduce(centre_view(true, batch.frames.shape[-1] * window.reduce), window.reduce)
+    factor = int(window.reduce)
+    true = reduce(centre_view(true, batch.frames.shape[-1] * factor), factor)
     if len(samples) != len(batch.frames):
         raise ValueError(f"{len(samples)} samples, and {len(batch.frames)} outputs")
     scores: dict[str, float] = {}

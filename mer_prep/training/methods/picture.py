@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -30,7 +30,7 @@ class PictureMethod(Method):
     """
 
     #: Its network, made from the architecture and the number of classes.
-    Network: ClassVar[Callable[[Any, int], PictureNetwork]]
+    Network: ClassVar[type[Any]]
     pipeline = "ststnet-uvos"
     small = True
 
@@ -117,7 +117,8 @@ class PictureMethod(Method):
 
     def build(self, classes: int) -> nn.Module:
         """Return the model with random weights."""
-        return type(self).Network(self.config, classes)
+        network: PictureNetwork = self.Network(self.config, classes)
+        return network
 
     def measure(
         self, model: nn.Module, source: ClipSource, clip_ids: tuple[str, ...], view: View

@@ -107,8 +107,9 @@ def prepare_study(
     config = architecture_of(model, preset, architecture)
     method = method_of(model, config).located()
     config = method.config
-    settings_of_training = method.settled(with_changes(chosen.training, training or {}))
-    if (training or {}).get("pre_steps") and not settings_of_training.pre_steps:
+    asked = with_changes(chosen.training, training or {})
+    settings_of_training = method.settled(asked)
+    if (training or {}).get("pre_steps") and settings_of_training.all_steps < asked.all_steps:
         say("no --pre-steps are taken: nothing is rebuilt that they could train")
     began, seen = (None, {}) if init is None else read_init(init)
     composite = compose(

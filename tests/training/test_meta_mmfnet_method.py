@@ -432,8 +432,8 @@ def test_stretches_follow_the_switches():
     plain = method(meta=False)
     settings = plain.settled(SETTINGS)
     (only,) = plain.stretches(settings)
-    assert (only.objective, only.steps) == ("classifier", 2)
-    assert settings.all_steps == 2
+    assert (only.objective, only.steps) == ("classifier", 5)
+    assert settings.all_steps == 5
     assert rate_at(0, settings) == 0.02
     alone = method(encoder="macro", macro="pretrained")
     assert len(alone.stretches(alone.settled(SETTINGS))) == 1
@@ -483,7 +483,7 @@ def test_a_macro_encoder_is_taken_over_from_other_people(store, tmp_path):
     before = trained(method(encoder="macro", meta=False), tmp_path / "macro", store)
     path = fold_folder(tmp_path / "macro", FOLD) / "checkpoint.safetensors"
     tensors = read_checkpoint(path)[0]
-    assert before.training.all_steps == 2
+    assert before.training.all_steps == 5
     model = method(macro="pretrained").build(3)
     start = {name: value.clone() for name, value in model.micro.state_dict().items()}
     loaded = load_init(path, model, name="meta-mmfnet")

@@ -193,7 +193,7 @@ class MetaMmfnetMethod(Method):
             return settings if known else dataclasses.replace(settings, pre_steps=0)
         return dataclasses.replace(
             settings,
-            steps=settings.pre_steps or settings.steps,
+            steps=settings.all_steps,
             pre_steps=0,
             learning_rate=settings.pre_learning_rate or settings.learning_rate,
             pre_learning_rate=0.0,

@@ -111,6 +111,9 @@ class Batch:
         Pictures of the whole clips.
     features : Tensor, shape (B, F), float32, optional
         Features of the whole clips, as `PreparedClip` has them: no crop changes them.
+    episodes : Tensor, shape (B,), int64, optional
+        Episode of every sample, from 0, where a step draws episodes; see
+        `mer_prep.training.episodes`.
     """
 
     frames: Tensor
@@ -119,6 +122,7 @@ class Batch:
     labels: Tensor
     image: Tensor | None = None
     features: Tensor | None = None
+    episodes: Tensor | None = None
 
     def tensors(self) -> list[Any]:
         """Return the tensors, and None for what is missing, in the order of the parameters."""

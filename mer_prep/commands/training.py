@@ -61,8 +61,8 @@ def study_options(command: Command) -> Command:
             click.option(
                 "--pre-steps",
                 type=click.IntRange(0, 10**9),
-                help="frl-dgt: steps before these that only rebuild the apex, instead of the "
-                "preset's.",
+                help="Steps before these, instead of the preset's: frl-dgt only rebuilds the apex "
+                "in them, meta-mmfnet classifies.",
             ),
             click.option("--batch", type=click.IntRange(1, 10**6), help="Samples a step."),
             click.option(
@@ -363,7 +363,7 @@ def require_torch() -> None:
 
 def name_of_run(study: Study, split: str, name: str | None) -> str:
     """Return the name of a run's folder; one that is LEAKY says so in any case."""
-    marks = [f"-{one}-{value}" for one, value in study.method.changed(study.preset).items()]
+    marks = [f"-{one}" for one in study.method.marks(study.preset)]
     marks += ["-inner"] if study.selection.kind == "inner" else []
     marks += ["-init"] if study.init else []
     marks += ["-shuffled"] if study.shuffled else []
@@ -417,6 +417,11 @@ def print_results(results: dict[str, Any]) -> None:
         )
     head = ("corpus", "clips", "UF1", "95 % interval", "UAR", "Acc", "WF1")
     click.echo(table(rows, head))
+    for part, found in results.get("parts", {}).items():
+        click.echo(
+            f"  {part} alone, on the same clips: UF1 {found['uf1']:.3f}, UAR {found['uar']:.3f}, "
+            f"Acc {found['acc']:.3f}"
+        )
     if results.get("apex"):
         click.echo(f"  {_apex_line(results['apex'])}")
     for text in results["warnings"]:

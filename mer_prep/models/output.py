@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,8 @@ class ModelOutput:
         What rebuilds the second frame of a pair from the first: its pixel p was at p + D(p), px.
     attention : Tensor, shape (B, K), optional
         How much each of K regions counts for the answer; sums to 1.
+    parts : mapping of str to Tensor, shape (B, n), optional
+        Scores of the parts of a model that are fused, each as if it were alone.
     """
 
     logits: Tensor
@@ -32,13 +35,16 @@ class ModelOutput:
     landmarks: Tensor | None = None
     displacement: Tensor | None = None
     attention: Tensor | None = None
+    parts: Mapping[str, Tensor] | None = None
 
     def on_cpu(self) -> ModelOutput:
         """Return everything as float32 on the CPU."""
-        found: dict[str, Any] = {
-            one.name: getattr(self, one.name) for one in dataclasses.fields(self)
-        }
-        moved: dict[str, Any] = {
-            name: one if one is None else one.float().cpu() for name, one in found.items()
-        }
-        return ModelOutput(**moved)
+        return ModelOutput(
+            **{one.name: _on_cpu(getattr(self, one.name)) for one in dataclasses.fields(self)}
+        )
+
+
+def _on_cpu(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _on_cpu(one) for name, one in value.items()}
+    return value if value is None else value.float().cpu()

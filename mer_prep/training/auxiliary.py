@@ -127,6 +127,8 @@ def joined(outputs: Sequence[tuple[ModelOutput, Batch]]) -> tuple[ModelOutput, B
     import torch
 
     def all_of(parts: list[Any]) -> Any:
+        if isinstance(parts[0], Mapping):
+            return {name: all_of([one[name] for one in parts]) for name in parts[0]}
         return None if parts[0] is None else torch.cat(parts)
 
     found, given = zip(*outputs, strict=True)

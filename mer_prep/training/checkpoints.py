@@ -234,7 +234,9 @@ def _optimiser_state(
             state.clear()
             break
         state.setdefault(int(number), {})[key] = tensor
-    if not state:
+    # Plain gradient descent remembers nothing.
+    remembers = any(group.get("momentum", 1) for group in optimiser.param_groups)
+    if not state and (tensors or remembers):
         raise TrainingError(
             "The checkpoint does not hold the optimiser that training went on with.",
             where=path,

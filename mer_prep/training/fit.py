@@ -75,20 +75,28 @@ def make_optimiser(
         Factors of the learning rate by the first names of parameters. Each group of the optimiser
         has its factor under ``factor``.
     """
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimiser]
     by_factor: dict[float, list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         factor = (rates or {}).get(name.partition(".")[0], 1.0)
         by_factor.setdefault(factor, []).append(parameter)
     groups = [{"params": one, "factor": factor} for factor, one in by_factor.items()]
-    return kind(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    rate, decay = settings.learning_rate, settings.weight_decay
+    if settings.optimiser == "sgd":
+        return torch.optim.SGD(groups, rate, momentum=settings.momentum, weight_decay=decay)
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimiser]
+    return kind(groups, lr=rate, weight_decay=decay)
 
 
 def rate_at(step: int, settings: TrainingSettings) -> float:
     """Return the learning rate of a step."""
+    before = step < settings.pre_steps
+    rate = (settings.pre_learning_rate if before else 0) or settings.learning_rate
     if settings.schedule == "cosine":
-        return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * step / settings.all_steps))
-    return settings.learning_rate
+        return rate * 0.5 * (1 + math.cos(math.pi * step / settings.all_steps))
+    every = settings.pre_decay_steps if before else settings.decay_steps
+    if settings.schedule == "step" and every:
+        return rate * settings.decay ** ((step if before else step - settings.pre_steps) // every)
+    return rate
 
 
 def fit(
@@ -155,7 +163,11 @@ def fit(
         disk.remove(stopped)
     optimiser = make_optimiser(model, settings, rates=method.rates(settings))
     weights = method.weights(settings)
-    begin, tried = 0, _Tried(trial, checkpoint, facts)
+
+    def conclude() -> None:
+        method.conclude(model, store, clip_ids, view, machine, name=name, seed=seed)
+
+    begin, tried = 0, _Tried(trial, checkpoint, facts, conclude)
     if checkpoint is not None and checkpoint.is_file():
         stepped = has_stepped(method.stretches(settings), read_facts(checkpoint)[0])
         begin, found = resume(checkpoint, model, optimiser if stepped else None, expected=facts)
@@ -167,6 +179,8 @@ def fit(
     model.train()
     with machine.settled():
         for step, stretch, drawn, batch in steps:
+            if stretch.fresh and drawn.first == step:
+                optimiser.state.clear()
             for group in optimiser.param_groups:
                 group["lr"] = group["factor"] * rate_at(step, settings)
             torch.manual_seed(_dropout_seed(seed, name, step, machine))
@@ -189,6 +203,7 @@ def fit(
                 save_checkpoint(checkpoint, model, optimiser=optimiser, step=step + 1, facts=state)
                 tried.forget_worse()
         tried.restore(model)
+        conclude()
     return tried.evaluations
 
 
@@ -210,7 +225,13 @@ def _steps(
         end = first + stretch.steps
         if begin < end:
             samples = store.samples(clip_ids, stretch.kind)
-            mine = dataclasses.replace(draw, samples=samples, by_clip=stretch.by_clip)
+            mine = dataclasses.replace(
+                draw,
+                samples=samples,
+                by_clip=stretch.by_clip,
+                episodes=stretch.episodes,
+                first=first,
+            )
             left = range(max(begin, first), end)
             if stretch.solved:
                 yield from ((step, stretch, mine, None) for step in left)
@@ -262,8 +283,15 @@ class _Losses:
 class _Tried:
     """The trials of a training so far, and the weights of the best, in a file of its step."""
 
-    def __init__(self, trial: Trial | None, checkpoint: Path | None, facts: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        trial: Trial | None,
+        checkpoint: Path | None,
+        facts: dict[str, Any],
+        conclude: Callable[[], None],
+    ) -> None:
         self.trial, self._checkpoint, self._facts = trial, checkpoint, facts
+        self._conclude = conclude
         self.evaluations: list[Evaluation] = []
 
     def recall(self, facts: dict[str, Any]) -> None:
@@ -275,6 +303,7 @@ class _Tried:
     def after(self, step: int, model: nn.Module) -> None:
         if self.trial is None or step not in self.trial.steps:
             return
+        self._conclude()
         score, loss = self.trial.measure(model)
         model.train()
         self.evaluations.append(Evaluation(step, score, loss))

@@ -36,8 +36,9 @@ from mer_prep.dataset import (
     no_flow,
     reduce,
 )
-from mer_prep.errors import MerPrepError
+from mer_prep.errors import ConfigError, MerPrepError
 from mer_prep.store.shard import open_clip, read_clip
+from mer_prep.training.episodes import Episodes, by_class
 from mer_prep.training.machine import LOADERS, Machine, fits, memory_errors
 from mer_prep.training.methods import Method
 from mer_prep.training.methods.base import Labelled
@@ -117,6 +118,10 @@ class Draw:
     by_clip : bool
         Whether a clip is drawn first, and then one of its samples, so that those with more of
         them are not drawn more often.
+    episodes : Episodes, optional
+        What is drawn instead of `size` samples, if a step is made of episodes.
+    first : int
+        Step that the drawing begins with; it changes nothing of what is drawn.
     """
 
     samples: Sequence[tuple[int, int]]
@@ -127,24 +132,33 @@ class Draw:
     rank: int = 0
     world: int = 1
     by_clip: bool = False
+    episodes: Episodes | None = None
+    first: int = 0
 
     def batch(self, source: ClipSource, step: int) -> Batch:
         """Return the batch of a step, counted from 0, on the source's device."""
         generator = self._generator(step)
-        samples = self._samples(generator)
+        samples, numbers = self._drawn(source, generator)
         # All ranks draw the whole batch, so that together they see what one alone would.
         room = source.side - self.view.side
-        offsets, flipped = draw_views(self.size, room, generator=generator)
+        size = len(samples)
+        offsets, flipped = draw_views(size, room, generator=generator)
         flipped &= self.view.mirror
-        mine, gains = slice(self.rank, None, self.world), None
+        mine, gains = list(range(self.rank, size, self.world)), None
+        if numbers is not None:
+            mine = [one for one in range(size) if numbers[one] % self.world == self.rank]
         if self.view.brightness:
-            drawn = torch.rand(self.size, generator=generator)
+            drawn = torch.rand(size, generator=generator)
             gains = (1 + self.view.brightness * (2 * drawn - 1))[mine]
-        return self.view.cut(source.batch(samples[mine]), offsets[mine], flipped[mine], gains)
+        picked = source.batch([samples[one] for one in mine])
+        batch = self.view.cut(picked, offsets[mine], flipped[mine], gains)
+        if numbers is not None:
+            batch.episodes = torch.tensor([numbers[one] // self.world for one in mine])
+        return batch
 
     def clips(self, source: ClipSource, step: int) -> list[str]:
         """Return the ids of the clips of a step, of all ranks, sorted."""
-        samples = self._samples(self._generator(step))
+        samples, _ = self._drawn(source, self._generator(step))
         return sorted({source.clips[number].clip_id for number, _ in samples})
 
     @functools.cached_property
@@ -157,6 +171,16 @@ class Draw:
 
     def _generator(self, step: int) -> torch.Generator:
         return torch.Generator().manual_seed(seed_of("samples", self.seed, self.name, step))
+
+    def _drawn(
+        self, source: ClipSource, generator: torch.Generator
+    ) -> tuple[list[tuple[int, int]], list[int] | None]:
+        """Return the samples of a step and, if it is made of episodes, the episode of each."""
+        if self.episodes is None:
+            return self._samples(generator), None
+        found = self.episodes.draw(by_class(source, self.samples), generator=generator)
+        numbers = [number for number, part in enumerate(found) for _ in part]
+        return [sample for part in found for sample in part], numbers
 
     def _samples(self, generator: torch.Generator) -> list[tuple[int, int]]:
         if self.by_clip:
@@ -339,6 +363,12 @@ def batches(
         Steps, counted from 0.
     """
     draw = dataclasses.replace(draw, rank=machine.rank, world=machine.world)
+    if draw.episodes is not None and draw.episodes.count % machine.world:
+        raise ConfigError(
+            f"{draw.episodes.count} episodes a step cannot be dealt evenly to {machine.world} "
+            "processes.",
+            hint="choose a number of episodes that is a multiple of the processes",
+        )
     device = torch.device(machine.device)
     if not isinstance(source, StreamedClips) or not machine.workers or not steps:
         for step in steps:

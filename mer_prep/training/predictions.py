@@ -60,6 +60,7 @@ def write_predictions(
     head = ["clip_id", "corpus", "subject", "fold", "selection", "label", "predicted"]
     head += [f"p_{name}" for name in classes]
     head += ["flow_endpoint_error_px", "landmark_error_eye_centres", "landmark_failures", "frames"]
+    head += [name for name, _ in part_scores(next(iter(found.values()), ()), classes)]
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(head)
     for clip_id, outputs in found.items():
@@ -67,8 +68,41 @@ def write_predictions(
         mean = mean_probabilities(outputs)
         row = [clip_id, entry.corpus, entry.subject, fold, selection, entry.label]
         row += [int(mean.argmax()), *(repr(float(one)) for one in mean)]
-        writer.writerow([*row, *_auxiliary(outputs)])
+        row += _auxiliary(outputs)
+        writer.writerow([*row, *(value for _, value in part_scores(outputs, classes))])
     write_atomic(path, text.getvalue())
+
+
+def part_scores(
+    outputs: Sequence[tuple[ModelOutput, Batch]], classes: Sequence[str]
+) -> list[tuple[str, str]]:
+    """Return the scores of the parts of a fused model, by column of ``predictions.csv``.
+
+    Parameters
+    ----------
+    outputs : sequence of (ModelOutput, Batch)
+        Those of a clip; scores are the mean over its samples.
+    classes : sequence of str
+        Names of the classes.
+    """
+    if not outputs or outputs[0][0].parts is None:
+        return []
+    columns = []
+    for part in outputs[0][0].parts:
+        scores = torch.cat([output.parts[part] for output, _ in outputs if output.parts])
+        mean = scores.double().mean(dim=0).tolist()
+        columns += [(f"{part}: {name}", repr(one)) for name, one in zip(classes, mean, strict=True)]
+    return columns
+
+
+def parts_of_row(row: Mapping[str, str]) -> dict[str, list[float]]:
+    """Return the scores of all classes by the part of the model, from ``predictions.csv``."""
+    found: dict[str, list[float]] = {}
+    for column, value in row.items():
+        part, colon, _ = column.partition(": ")
+        if colon:
+            found.setdefault(part, []).append(float(value))
+    return found
 
 
 def _auxiliary(outputs: Sequence[tuple[ModelOutput, Batch]]) -> list[str | int]:

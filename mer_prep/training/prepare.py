@@ -105,14 +105,16 @@ def prepare_study(
     """
     chosen = model_card(model).preset(preset)
     config = architecture_of(model, preset, architecture)
-    method = method_of(model, config)
+    method = method_of(model, config).located()
+    config = method.config
     if init is not None and method.solved:
         raise ConfigError(
             f"{model} starts from no weights: it is solved in one step, whatever they were.",
             hint="leave --init out",
         )
-    settings_of_training = method.settled(with_changes(chosen.training, training or {}))
-    if (training or {}).get("pre_steps") and not settings_of_training.pre_steps:
+    asked = with_changes(chosen.training, training or {})
+    settings_of_training = method.settled(asked)
+    if (training or {}).get("pre_steps") and settings_of_training.all_steps < asked.all_steps:
         say("no --pre-steps are taken: nothing is rebuilt that they could train")
     began, seen = (None, {}) if init is None else read_init(init)
     composite = compose(
@@ -125,7 +127,7 @@ def prepare_study(
             hint="import more subjects; --protocol lovo splits the clips of one",
         )
     findings = tuple(str(one) for one in composite.findings if one.level != "info")
-    for finding in findings:
+    for finding in (*findings, *method.remarks(init=init is not None)):
         say(finding)
     if init is not None:
         tested = {clip_id for fold in folds for clip_id in fold.test}

@@ -13,8 +13,8 @@ from typing import Any
 
 from mer_prep.checks import check_option, check_range
 
-OPTIMISERS = ("adam", "adamw")
-SCHEDULES = ("constant", "cosine")
+OPTIMISERS = ("adam", "adamw", "sgd")
+SCHEDULES = ("constant", "cosine", "step")
 
 #: How the weights behind a published figure were chosen, and in words.
 SELECTED = {
@@ -34,14 +34,15 @@ class TrainingSettings:
 
     Parameters
     ----------
-    optimiser : {'adam', 'adamw'}
+    optimiser : {'adam', 'adamw', 'sgd'}
         Optimiser.
     learning_rate : float
         Its learning rate at the start.
     weight_decay : float
         Its weight decay.
-    schedule : {'constant', 'cosine'}
-        The learning rate over the steps: kept, or brought to 0 along half a cosine.
+    schedule : {'constant', 'cosine', 'step'}
+        The learning rate over the steps: kept, brought to 0 along half a cosine, or multiplied by
+        `decay` every so many steps.
     steps : int
         Steps of training per fold.
     batch : int
@@ -51,7 +52,8 @@ class TrainingSettings:
     flow_weight, landmark_weight : float
         Weights of the auxiliary losses of MOL; that of the expression is 1.
     pre_steps : int
-        Steps before, in which the displacement of FRL-DGT is trained on reconstruction alone.
+        Steps before, in which the displacement of FRL-DGT is trained on reconstruction alone, or
+        the encoders of Meta-MMFNet as classifiers.
     reconstruction_weight : float
         Weight of that reconstruction beside the expression.
     displacement_rate : float
@@ -60,6 +62,14 @@ class TrainingSettings:
         Largest change of brightness of a training sample, as a part of it; 0 to 0.9.
     mirror : bool
         Whether half of the training samples are mirrored left to right.
+    momentum : float
+        Momentum of ``sgd``, 0 or more and below 1.
+    decay : float
+        What the learning rate is multiplied by in the schedule ``step``.
+    decay_steps, pre_decay_steps : int
+        After how many steps each time, in the training and in the steps before; 0 for never.
+    pre_learning_rate : float
+        Learning rate of the steps before; 0 for the same.
     """
 
     optimiser: str = "adam"
@@ -76,6 +86,11 @@ class TrainingSettings:
     displacement_rate: float = field(default=1.0, metadata=_LATER)
     brightness: float = field(default=0.0, metadata=_LATER)
     mirror: bool = field(default=True, metadata=_LATER)
+    momentum: float = field(default=0.0, metadata=_LATER)
+    decay: float = field(default=0.1, metadata=_LATER)
+    decay_steps: int = field(default=0, metadata=_LATER)
+    pre_decay_steps: int = field(default=0, metadata=_LATER)
+    pre_learning_rate: float = field(default=0.0, metadata=_LATER)
 
     def __post_init__(self) -> None:
         check_option("optimiser", self.optimiser, OPTIMISERS)
@@ -91,6 +106,11 @@ class TrainingSettings:
         check_range("reconstruction_weight", self.reconstruction_weight, low=0)
         check_range("displacement_rate", self.displacement_rate, low=0)
         check_range("brightness", self.brightness, low=0, high=0.9)
+        check_range("momentum", self.momentum, low=0, high=0.9999)
+        check_range("decay", self.decay, low=0, high=1, open_low=True)
+        check_range("decay_steps", self.decay_steps, low=0)
+        check_range("pre_decay_steps", self.pre_decay_steps, low=0)
+        check_range("pre_learning_rate", self.pre_learning_rate, low=0, high=10)
 
     @property
     def all_steps(self) -> int:

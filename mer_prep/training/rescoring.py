@@ -32,7 +32,8 @@ from mer_prep.training.auxiliary import (
 )
 from mer_prep.training.fit import predict
 from mer_prep.training.inputs import check_shards
-from mer_prep.training.results import Row, read_predictions, score_rows, write_results
+from mer_prep.training.predictions import part_scores
+from mer_prep.training.results import Row, read_folds, score_rows, write_results
 from mer_prep.training.study import ClipEntry, Study, load_clips, trained_model
 from mer_prep.training.truth import score_truth
 from mer_prep.training.weights import check_weights, machine_of, read_results, view_of
@@ -95,7 +96,7 @@ def rescore(
     ShardError
         If the data of the run are gone.
     """
-    stored = {row["clip_id"]: row for row in read_predictions(run, study)}
+    stored = {row["clip_id"]: row for row in read_folds(run, study)}
     check_weights(run, study.folds)
     entries = {entry.clip_id: entry for entry in study.clips}
     check_shards(workspace, study, entries=study.clips)
@@ -113,7 +114,7 @@ def rescore(
         mean_face = np.mean([means[clip_id] for clip_id in fold.train], axis=0)
         for clip_id, outputs in found.items():
             output, batch = joined(outputs)
-            rows.append(_row(stored[clip_id], output, study))
+            rows.append(_row(stored[clip_id], output, batch, study))
             entry, samples = entries[clip_id], tested_samples(store, clip_id)
             scores = _auxiliary(output, batch, window, mean_face, statistics.deviation)
             scores |= score_truth(workspace, entry, output, batch, window, samples)
@@ -134,11 +135,12 @@ def _mean_landmarks(workspace: Workspace, entry: ClipEntry) -> np.ndarray:
     return np.asarray(aligned["landmarks"], np.float64).mean(axis=0)
 
 
-def _row(stored: Row, output: ModelOutput, study: Study) -> Row:
+def _row(stored: Row, output: ModelOutput, batch: Batch, study: Study) -> Row:
     """Return a line of ``predictions.csv`` with what the model gives now."""
     mean = torch.softmax(output.logits.double(), dim=1).mean(dim=0)
     chances = {f"p_{name}": repr(float(p)) for name, p in zip(study.classes, mean, strict=True)}
-    return {**stored, "predicted": str(int(mean.argmax())), **chances}
+    parts = dict(part_scores([(output, batch)], study.classes))
+    return {**stored, "predicted": str(int(mean.argmax())), **chances, **parts}
 
 
 def _auxiliary(
@@ -201,7 +203,7 @@ def write_rescored(run: Path, study: Study, rescored: Rescored) -> dict[str, Any
     results["auxiliary"] = auxiliary_scores(rescored.clips)
     results["rescored"] = {
         "mer_prep": __version__,
-        "scores": score_rows(rescored.rows, study),
+        "scores": score_rows(study.method.scored(rescored.rows, study.classes)[0], study),
         "largest_difference": rescored.largest_difference,
         "other_class": list(rescored.other_class),
     }

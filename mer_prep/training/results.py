@@ -22,7 +22,7 @@ from mer_prep.store.key import digest
 from mer_prep.store.text import write_atomic
 from mer_prep.training.auxiliary import auxiliary_of, auxiliary_scores, parts_of
 from mer_prep.training.cards import model_card
-from mer_prep.training.predictions import read_fold
+from mer_prep.training.predictions import parts_of_row, read_fold
 from mer_prep.training.recipes import Published
 from mer_prep.training.selection import LEAKY_WARNING
 from mer_prep.training.study import Study, finished, fold_folder
@@ -31,7 +31,18 @@ Row = dict[str, str]
 
 
 def read_predictions(run: Path, study: Study) -> list[Row]:
-    """Return the predictions of all folds, one a clip.
+    """Return the predictions of all folds as they are scored, one a clip.
+
+    Raises
+    ------
+    TrainingError
+        As `read_folds`.
+    """
+    return study.method.scored(read_folds(run, study), study.classes)[0]
+
+
+def read_folds(run: Path, study: Study) -> list[Row]:
+    """Return the predictions of all folds as they were written, one a clip.
 
     Raises
     ------
@@ -142,7 +153,7 @@ def write_results(run: Path, study: Study) -> dict[str, Any]:
     All scores come from one confusion matrix over the predictions of all folds; those of a corpus
     are of a part of the same predictions.
     """
-    rows = read_predictions(run, study)
+    rows, done = study.method.scored(read_folds(run, study), study.classes)
     folds = fold_facts(run, study)
     text = io.StringIO()
     writer = csv.DictWriter(text, rows[0], lineterminator="\n")
@@ -158,9 +169,12 @@ def write_results(run: Path, study: Study) -> dict[str, Any]:
         "clips": len(rows),
         "subjects": len({row["subject"] for row in rows}),
         "scores": score_rows(rows, study),
+        **_parts(rows, study),
+        **done,
         "auxiliary": _auxiliary(rows),
         "folds": {
             name: {"step": one["step"], "inner_subjects": one["inner_subjects"]}
+            | {key: one[key] for key in ("tuned", "support") if key in one}
             for name, one in folds.items()
         },
         **_published(study),
@@ -205,6 +219,7 @@ def facts_of_study(study: Study) -> dict[str, Any]:
 def _warnings(study: Study, folds: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return what a reader of the scores must know."""
     found = [LEAKY_WARNING] if study.leaky else []
+    found += study.method.remarks(init=study.init is not None)
     found += study.findings
     for name, fold in folds.items():
         if fold["absent_classes"]:
@@ -303,6 +318,19 @@ def _scores(rows: Sequence[Row], study: Study) -> dict[str, Any]:
         "classes": {name: dataclasses.asdict(one) for name, one in found.classes.items()},
         "confusion": found.confusion.tolist(),
     }
+
+
+def _parts(rows: Sequence[Row], study: Study) -> dict[str, Any]:
+    """Return the scores of the parts of a fused model, each alone, on the same clips."""
+    by_row = [parts_of_row(row) for row in rows]
+    found = {}
+    for part in by_row[0]:
+        alone = [
+            row | {"predicted": str(max(range(len(one[part])), key=one[part].__getitem__))}
+            for row, one in zip(rows, by_row, strict=True)
+        ]
+        found[part] = _scores(alone, study)
+    return {"parts": found} if found else {}
 
 
 def _auxiliary(rows: Sequence[Row]) -> dict[str, Any]:

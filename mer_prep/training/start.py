@@ -70,7 +70,7 @@ def start_model(
     if study.start_landmarks:
         study.method.begin(model, lambda: _mean_landmarks(store, fitted, view))
     loaded = None if study.init is None else load_init(run / COPY, model, name=study.model)
-    study.method.measure(model, store, fitted)
+    study.method.measure(model, store, fitted, view)
     return model, loaded
 
 

@@ -39,6 +39,7 @@ from mer_prep.training.fit import Machine, fit, predict
 from mer_prep.training.initial import Init
 from mer_prep.training.loading import load_clip
 from mer_prep.training.methods import METHODS, Method, method_of
+from mer_prep.training.nested import tune
 from mer_prep.training.predictions import LossLog, write_fold, write_predictions
 from mer_prep.training.recipes import TrainingSettings
 from mer_prep.training.selection import LEAKY, Selection, best_evaluation, evaluation_facts
@@ -347,6 +348,8 @@ def run_fold(
     held_out, fitted, inner = split_training(study, fold)
     view = study_view(study, store, fitted)
     model, loaded = start_model(run, study, fold.name, store, fitted, view)
+    values = tune(run, study, fold, store, machine, fitted, folder=folder)
+    study.method.take(model, values)
     model = machine.place(model)
     facts = checkpoint_facts(run, study, fold.name, fitted, view)
     path = folder / "checkpoint.safetensors"
@@ -397,6 +400,8 @@ def run_fold(
             "computed": machine.facts(),
             "training_seconds": watch.seconds,
             "threads": torch.get_num_threads(),
+            **({"tuned": values} if values else {}),
+            **study.method.tested_by(store, fitted, name=fold.name, seed=study.seed),
         },
     )
     write_predictions(

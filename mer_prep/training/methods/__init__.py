@@ -18,6 +18,7 @@ from mer_prep.training.methods.baselines import (
     SurveyMethod,
 )
 from mer_prep.training.methods.frl_dgt import FrlDgtMethod
+from mer_prep.training.methods.meta_mmfnet import MetaMmfnetMethod
 from mer_prep.training.methods.mol import MolMethod
 from mer_prep.training.methods.svm import BiWoofSvmMethod, LbpTopSvmMethod
 
@@ -29,6 +30,7 @@ METHODS: dict[str, type[Method]] = {
     for one in (
         MolMethod,
         FrlDgtMethod,
+        MetaMmfnetMethod,
         SurveyMethod,
         StstnetMethod,
         OffApexNetMethod,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 from torch import Tensor, nn
@@ -14,7 +14,11 @@ from torch import Tensor, nn
 from mer_prep.dataset import TESTED, Batch, ClipSource, PreparedClip, Statistics
 from mer_prep.errors import ConfigError
 from mer_prep.models.output import ModelOutput
+from mer_prep.training.episodes import Episodes
 from mer_prep.training.recipes import TrainingSettings
+
+if TYPE_CHECKING:
+    from mer_prep.training.fit import Machine, View
 
 #: Arrays of a clip: by stage, and in it by name.
 StageArrays = Mapping[str, Mapping[str, Any]]
@@ -58,12 +62,18 @@ class Stretch:
     solved : bool
         Whether it is one step in which the weights are not improved but solved for, from all of
         its samples; see `Method.solve`.
+    episodes : Episodes, optional
+        What a step draws, if it is made of episodes.
+    fresh : bool
+        Whether the optimiser begins without what it remembers of the steps before.
     """
 
     objective: str
     steps: int
     kind: str = TESTED
     by_clip: bool = False
+    episodes: Episodes | None = None
+    fresh: bool = False
     solved: bool = False
 
     def __post_init__(self) -> None:
@@ -106,6 +116,35 @@ class Method(ABC):
         """Return what of the architecture is not as in a preset, by name."""
         usual, mine = dataclasses.asdict(self.presets[preset]), dataclasses.asdict(self.config)
         return {name: value for name, value in mine.items() if value != usual[name]}
+
+    def marks(self, preset: str) -> list[str]:
+        """Return what the name of a run says of its architecture."""
+        return [f"{name}-{value}" for name, value in self.changed(preset).items()]
+
+    def located(self) -> Method:
+        """Return the method with the files that it is given named for good, by their contents.
+
+        Raises
+        ------
+        TrainingError
+            If a file cannot be read.
+        """
+        return self
+
+    def remarks(self, *, init: bool) -> list[str]:
+        """Return what a reader of its scores must know, such as what it starts from.
+
+        Parameters
+        ----------
+        init : bool
+            Whether weights are given by ``--init``.
+
+        Raises
+        ------
+        ConfigError
+            If the method needs weights and there are none.
+        """
+        return []
 
     @property
     @abstractmethod
@@ -212,12 +251,83 @@ class Method(ABC):
         """Make use, before the first step, of the training clips' mean landmarks (68, 2), px."""
 
     def measure(  # noqa: B027
-        self, model: nn.Module, source: ClipSource, clip_ids: tuple[str, ...]
+        self, model: nn.Module, source: ClipSource, clip_ids: tuple[str, ...], view: View
     ) -> None:
         """Take from the training clips what the model keeps in its buffers, before the first step.
 
         Checkpoints hold it beside the weights.
         """
+
+    def conclude(  # noqa: B027
+        self,
+        model: nn.Module,
+        source: ClipSource,
+        clip_ids: Sequence[str],
+        view: View,
+        machine: Machine,
+        *,
+        name: str,
+        seed: int,
+    ) -> None:
+        """Make a trained model ready to be tested, by its training clips alone.
+
+        Parameters
+        ----------
+        model : nn.Module
+            The model; what it needs becomes buffers of it.
+        source : ClipSource
+            The clips.
+        clip_ids : sequence of str
+            Those it was trained on.
+        view : View
+            How samples become what it takes.
+        machine : Machine
+            Where to compute.
+        name : str
+            Name of the fold.
+        seed : int
+            The seed of the study.
+        """
+
+    def tested_by(
+        self, source: ClipSource, clip_ids: Sequence[str], *, name: str, seed: int
+    ) -> dict[str, Any]:
+        """Return what of the training clips `conclude` takes, as plain values for JSON."""
+        return {}
+
+    @property
+    def inner_folds(self) -> int | None:
+        """Folds of the training subjects that `tuned` needs; 0 for one a subject, None for none."""
+        return None
+
+    def tuned(self, outputs: Sequence[ModelOutput], labels: Sequence[int]) -> dict[str, float]:
+        """Return values that are chosen by what models gave for training subjects held out.
+
+        Parameters
+        ----------
+        outputs : sequence of ModelOutput
+            For every clip, by a model that was not trained on its subject.
+        labels : sequence of int
+            Classes of the clips.
+        """
+        return {}
+
+    def take(self, model: nn.Module, values: Mapping[str, float]) -> None:  # noqa: B027
+        """Give a model the values that were `tuned`."""
+
+    def scored(
+        self, rows: Sequence[dict[str, str]], classes: Sequence[str]
+    ) -> tuple[list[dict[str, str]], dict[str, Any]]:
+        """Return the predictions of all folds as they are scored, and what was done to them.
+
+        Parameters
+        ----------
+        rows : sequence of dict
+            Lines of ``predictions.csv``.
+        classes : sequence of str
+            Names of the classes.
+        """
+        return list(rows), {}
 
     def statistics(self, source: ClipSource, clip_ids: tuple[str, ...]) -> Statistics:
         """Return how frames are normalised, from the training clips alone."""
@@ -234,7 +344,7 @@ class Method(ABC):
         if settings.pre_steps:
             raise ConfigError(
                 f"{self.name} has no steps before its training.",
-                hint="leave --pre-steps out; it is for frl-dgt",
+                hint="leave --pre-steps out; it is for frl-dgt and meta-mmfnet",
             )
         return settings
 

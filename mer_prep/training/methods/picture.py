@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from torch import Tensor, nn
@@ -16,6 +16,9 @@ from mer_prep.models.output import ModelOutput
 from mer_prep.models.picture import PictureNetwork
 from mer_prep.training.methods.base import Labelled, Method, StageArrays
 from mer_prep.training.recipes import TrainingSettings
+
+if TYPE_CHECKING:
+    from mer_prep.training.fit import View
 
 
 class PictureMethod(Method):
@@ -117,7 +120,9 @@ class PictureMethod(Method):
         network: PictureNetwork = self.Network(self.config, classes)
         return network
 
-    def measure(self, model: nn.Module, source: ClipSource, clip_ids: tuple[str, ...]) -> None:
+    def measure(
+        self, model: nn.Module, source: ClipSource, clip_ids: tuple[str, ...], view: View
+    ) -> None:
         """Normalise by the pictures of the training clips."""
         assert isinstance(model, PictureNetwork)
         pictures = source.batch(source.samples(clip_ids)).image

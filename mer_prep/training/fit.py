@@ -202,7 +202,13 @@ def _steps(
         end = first + stretch.steps
         if begin < end:
             samples = store.samples(clip_ids, stretch.kind)
-            mine = dataclasses.replace(draw, samples=samples, by_clip=stretch.by_clip)
+            labels = [store.clips[number].label for number, _ in samples]
+            mine = dataclasses.replace(
+                draw,
+                samples=samples,
+                by_clip=stretch.by_clip,
+                labels=labels if stretch.balanced else None,
+            )
             for step, batch in batches(store, mine, machine, range(max(begin, first), end)):
                 yield step, stretch.objective, mine, batch
         first = end

@@ -114,6 +114,9 @@ class Draw:
     by_clip : bool
         Whether a clip is drawn first, and then one of its samples, so that those with more of
         them are not drawn more often.
+    labels : sequence of int, optional
+        Class of every sample, if a batch is to have as many of every class as of any other. What
+        is left over of a batch goes to classes that are drawn.
     """
 
     samples: Sequence[tuple[int, int]]
@@ -124,6 +127,7 @@ class Draw:
     rank: int = 0
     world: int = 1
     by_clip: bool = False
+    labels: Sequence[int] | None = None
 
     def batch(self, source: ClipSource, step: int) -> Batch:
         """Return the batch of a step, counted from 0, on the source's device."""
@@ -154,7 +158,31 @@ class Draw:
     def _generator(self, step: int) -> torch.Generator:
         return torch.Generator().manual_seed(seed_of("samples", self.seed, self.name, step))
 
+    @functools.cached_property
+    def _of_classes(self) -> list[Draw]:
+        """What is drawn from of every class."""
+        classes: dict[int, list[tuple[int, int]]] = {}
+        for sample, label in zip(self.samples, self.labels or (), strict=True):
+            classes.setdefault(label, []).append(sample)
+        return [
+            dataclasses.replace(self, samples=classes[label], labels=None)
+            for label in sorted(classes)
+        ]
+
     def _samples(self, generator: torch.Generator) -> list[tuple[int, int]]:
+        if self.labels is not None:
+            parts = self._of_classes
+            # Shuffled, so that every rank has its part of all classes.
+            places = torch.randperm(self.size, generator=generator).tolist()
+            order = torch.randperm(len(parts), generator=generator).tolist()
+            drawn = [
+                one
+                for rank, number in enumerate(order)
+                for one in dataclasses.replace(
+                    parts[number], size=len(range(rank, self.size, len(parts)))
+                )._samples(generator)
+            ]
+            return [drawn[place] for place in places]
         if self.by_clip:
             groups = self._of_clips
             picked = torch.randint(len(groups), (self.size,), generator=generator).tolist()

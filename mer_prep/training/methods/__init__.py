@@ -11,11 +11,14 @@ from mer_prep.training.cards import model_card
 from mer_prep.training.methods.base import Method, Stretch
 from mer_prep.training.methods.frl_dgt import FrlDgtMethod
 from mer_prep.training.methods.mol import MolMethod
+from mer_prep.training.methods.selfme import SelfmeMethod
 
 __all__ = ["METHODS", "Method", "Stretch", "architecture", "method_of"]
 
 #: Methods by name; the same names as `mer_prep.training.cards.MODELS`.
-METHODS: dict[str, type[Method]] = {one.name: one for one in (MolMethod, FrlDgtMethod)}
+METHODS: dict[str, type[Method]] = {
+    one.name: one for one in (MolMethod, FrlDgtMethod, SelfmeMethod)
+}
 
 
 def method_of(name: str, config: Any) -> Method:

@@ -55,12 +55,15 @@ class Stretch:
     by_clip : bool
         Whether a clip is drawn first, and then one of its samples; see
         `mer_prep.training.loading.Draw`.
+    balanced : bool
+        Whether a batch has as many samples of every class as of any other.
     """
 
     objective: str
     steps: int
     kind: str = TESTED
     by_clip: bool = False
+    balanced: bool = False
 
 
 class Method(ABC):

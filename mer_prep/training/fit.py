@@ -201,7 +201,8 @@ def _steps(
     for stretch in method.stretches(settings):
         end = first + stretch.steps
         if begin < end:
-            samples = store.samples(clip_ids, stretch.kind)
+            drawn_from = tuple(store.index) if stretch.everyone else clip_ids
+            samples = store.samples(drawn_from, stretch.kind)
             labels = [store.clips[number].label for number, _ in samples]
             mine = dataclasses.replace(
                 draw,

@@ -23,7 +23,7 @@ from mer_prep.training.auxiliary import auxiliary_of, auxiliary_scores, parts_of
 from mer_prep.training.cards import model_card
 from mer_prep.training.predictions import read_fold
 from mer_prep.training.recipes import Published
-from mer_prep.training.selection import LEAKY_WARNING
+from mer_prep.training.selection import LEAKY_WARNING, TRANSDUCTIVE_WARNING
 from mer_prep.training.study import Study, finished, fold_folder
 
 Row = dict[str, str]
@@ -129,6 +129,7 @@ def write_results(run: Path, study: Study) -> dict[str, Any]:
 def _warnings(study: Study, folds: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return what a reader of the scores must know."""
     found = [LEAKY_WARNING] if study.leaky else []
+    found += [TRANSDUCTIVE_WARNING] if study.method.transductive else []
     found += study.findings
     for name, fold in folds.items():
         if fold["absent_classes"]:

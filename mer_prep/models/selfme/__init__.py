@@ -12,11 +12,13 @@ Micro-Expression Recognition", CVPR 2023. doi:10.1109/CVPR52729.2023.01329
 from mer_prep.models.selfme.config import PRESETS, SelfmeConfig
 from mer_prep.models.selfme.contrast import symmetric_contrast
 from mer_prep.models.selfme.model import Selfme, SelfmeOutput
+from mer_prep.models.selfme.objective import WEIGHTS
 from mer_prep.models.selfme.regions import REGIONS, face_midline, region_boxes, split_regions
 
 __all__ = [
     "PRESETS",
     "REGIONS",
+    "WEIGHTS",
     "Selfme",
     "SelfmeConfig",
     "SelfmeOutput",

@@ -64,7 +64,7 @@ class SelfmeConfig:
     occlusion : bool
         Whether a map of what the onset cannot show weighs the features that rebuild the apex.
     control_points : int
-        Control points of the free-form deformation along a side, spread over the picture.
+        Control points of the free-form deformation along a side, 4 or more.
     shrink : int
         Px that become one in the networks of key points and dense motion; the field is
         interpolated back.
@@ -136,7 +136,7 @@ class SelfmeConfig:
         check_range("omega", self.omega, low=0)
         check_range("tau", self.tau, low=1e-3, high=100)
         check_range("key_points", self.key_points, low=1, high=1024)
-        check_range("control_points", self.control_points, low=2, high=64)
+        check_range("control_points", self.control_points, low=4, high=64)
         check_range("shrink", self.shrink, low=1, high=16)
         for name in ("key_point_width", "motion_width", "decoder_width", "widest"):
             check_range(name, getattr(self, name), low=2, high=4096)

@@ -57,6 +57,8 @@ class Stretch:
         `mer_prep.training.loading.Draw`.
     balanced : bool
         Whether a batch has as many samples of every class as of any other.
+    everyone : bool
+        Whether clips that the fold does not train on are drawn too; see `Method.transductive`.
     """
 
     objective: str
@@ -64,6 +66,7 @@ class Stretch:
     kind: str = TESTED
     by_clip: bool = False
     balanced: bool = False
+    everyone: bool = False
 
 
 class Method(ABC):
@@ -109,6 +112,11 @@ class Method(ABC):
     @property
     def sees_flow(self) -> bool:
         """Whether the model is fed on flow, instead of only learning to give it."""
+        return False
+
+    @property
+    def transductive(self) -> bool:
+        """Whether a stretch sees frames of clips that are tested, though never their labels."""
         return False
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,10 +13,12 @@ from torch.nn import functional
 
 from mer_prep.dataset import TESTED, Batch, ClipSource, PreparedClip, Statistics
 from mer_prep.errors import TrainingError
+from mer_prep.models.frl_dgt import invert
 from mer_prep.models.output import ModelOutput
 from mer_prep.models.selfme import (
     PRESETS,
     REGIONS,
+    WEIGHTS,
     Selfme,
     SelfmeConfig,
     face_midline,
@@ -23,14 +26,19 @@ from mer_prep.models.selfme import (
     symmetric_contrast,
 )
 from mer_prep.training.methods.base import Labelled, Method, StageArrays, Stretch
+from mer_prep.training.methods.frl_dgt import ANY, any_pairs
 from mer_prep.training.recipes import TrainingSettings
 
-#: What the steps of the second stage minimise.
-RECOGNITION = "recognition"
+#: What the steps of the two stages minimise.
+MOTION, RECOGNITION = "motion", "recognition"
 
 
 class SelfmeMethod(Method):
-    """Onset and apex in colour; TV-L1 flow between them where no motion is learned."""
+    """Onset and apex in colour; the motion is learned first, on pairs within clips, or is TV-L1.
+
+    That the motion learns from the onset with any other frame, and then stays as it is, is chosen
+    here.
+    """
 
     name = "selfme"
     Config = SelfmeConfig
@@ -62,7 +70,7 @@ class SelfmeMethod(Method):
         return np.ascontiguousarray(frame.transpose(2, 0, 1))
 
     def prepared(self, clip: Labelled, arrays: StageArrays, *, where: Any = None) -> PreparedClip:
-        """Return a clip with its onset and apex."""
+        """Return a clip with its onset and apex, and the pairs that motion is learned from."""
         pairs = np.asarray(arrays["flow"]["pairs"], np.int64)
         if pairs.shape != (1, 2):
             raise TrainingError(
@@ -70,7 +78,10 @@ class SelfmeMethod(Method):
                 where=where,
                 hint="the pairs must be those of flow.pairs=onset-apex",
             )
-        return self._prepared(clip, arrays, pairs)
+        if not self.config.learned:
+            return self._prepared(clip, arrays, pairs)
+        others = {ANY: any_pairs(int(pairs[0, 0]), len(arrays["align"]["frames"]))}
+        return self._prepared(clip, arrays, pairs, others=others)
 
     def build(self, classes: int) -> nn.Module:
         """Return the model with random weights."""
@@ -80,20 +91,48 @@ class SelfmeMethod(Method):
         """Return the scale to 0 ... 1, which is the same for all clips."""
         return Statistics(0.0, 255.0, frozenset(clip_ids))
 
+    @property
+    def transductive(self) -> bool:
+        """Whether the motion is learned from the frames of tested clips too."""
+        return bool(self.config.learned and self.config.stage1 == "all")
+
+    def settled(self, settings: TrainingSettings) -> TrainingSettings:
+        """Return settings without a motion stage where no motion is learned."""
+        if self.config.learned:
+            return settings
+        return dataclasses.replace(
+            settings, pre_steps=0, reconstruction_weight=1.0, displacement_rate=1.0
+        )
+
     def stretches(self, settings: TrainingSettings) -> tuple[Stretch, ...]:
-        """Return the recognition of onset-apex pairs, as many of every class in a batch."""
-        return (Stretch(RECOGNITION, settings.steps, TESTED, balanced=True),)
+        """Return the motion stage, and the recognition with as many of every class in a batch."""
+        recognition = Stretch(RECOGNITION, settings.steps, TESTED, balanced=True)
+        if not settings.pre_steps:
+            return (recognition,)
+        everyone = self.transductive
+        motion = Stretch(MOTION, settings.pre_steps, ANY, by_clip=True, everyone=everyone)
+        return (motion, recognition)
 
     def loss_names(self, settings: TrainingSettings) -> tuple[str, ...]:
         """Return the names of the losses."""
-        return ("expression", *(("symmetry",) if self.config.contrasts else ()))
+        rebuilt = WEIGHTS if settings.pre_steps else {}
+        names = [one for one in rebuilt if one != "jacobians" or self.config.first_order]
+        return ("expression", *(("symmetry",) if self.config.contrasts else ()), *names)
 
     def weights(self, settings: TrainingSettings) -> Mapping[str, float]:
         """Return the weights of its losses by name."""
-        return {"expression": 1.0, "symmetry": self.config.omega}
+        parts = {name: settings.reconstruction_weight * one for name, one in WEIGHTS.items()}
+        return {"expression": 1.0, "symmetry": self.config.omega, **parts}
+
+    def rates(self, settings: TrainingSettings) -> Mapping[str, float]:
+        """Return the factor of the learning rate of the motion stage."""
+        return {"motion": settings.displacement_rate}
 
     def losses(self, model: nn.Module, batch: Batch, objective: str) -> dict[str, Tensor]:
         """Return the losses of a batch by name."""
+        if objective == MOTION:
+            found: dict[str, Tensor] = model(*self._inputs(batch), recognise=False).rebuilt
+            return found
         output = model(*self._inputs(batch))
         losses = {"expression": functional.cross_entropy(output.logits.float(), batch.labels)}
         if output.features is not None:
@@ -108,9 +147,17 @@ class SelfmeMethod(Method):
         return losses
 
     def apply(self, model: nn.Module, batch: Batch) -> ModelOutput:
-        """Return classes and the attention to regions."""
+        """Return classes, the attention to regions, and a learned motion and its flow."""
         output = model(*self._inputs(batch))
-        return ModelOutput(output.logits, attention=output.attention)
+        if output.displacement is None:
+            return ModelOutput(output.logits, attention=output.attention)
+        displacement = output.displacement.float()
+        return ModelOutput(
+            output.logits,
+            flow=invert(displacement)[:, None],
+            displacement=displacement[:, None],
+            attention=output.attention,
+        )
 
     def boxes(self, batch: Batch) -> Tensor:
         """Return the boxes of the regions, (B, 4, 4): left, top, right and bottom in px."""

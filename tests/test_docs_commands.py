@@ -24,6 +24,7 @@ pytest.importorskip("jinja2")
 from mer_prep.errors import MerPrepError
 from mer_prep.models import mol
 from mer_prep.models.frl_dgt import config as frl_dgt
+from mer_prep.models.selfme import config as selfme
 from mer_prep.synth.corpus import write_corpus
 from mer_prep.synth.layouts import LAYOUTS
 from mer_prep.training import cards
@@ -70,7 +71,7 @@ def small() -> Iterator[None]:
     """Make presets small, and show one core, so that all is trained in this process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "sched_getaffinity", lambda _: {0})
-        for module in (mol, frl_dgt):
+        for module in (mol, frl_dgt, selfme):
             for name in module.PRESETS:
                 patch.setitem(module.PRESETS, name, module.PRESETS["tiny"])
         for name, card in cards.MODELS.items():

@@ -44,7 +44,8 @@ class TrainingSettings:
     flow_weight, landmark_weight : float
         Weights of the auxiliary losses of MOL; that of the expression is 1.
     pre_steps : int
-        Steps before, in which the displacement of FRL-DGT is trained on reconstruction alone.
+        Steps before, in which the displacement of FRL-DGT, or the motion of SelfME, is trained on
+        reconstruction alone.
     reconstruction_weight : float
         Weight of that reconstruction beside the expression.
     displacement_rate : float

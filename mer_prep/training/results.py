@@ -93,6 +93,7 @@ def write_results(run: Path, study: Study) -> dict[str, Any]:
         "protocol": study.protocol,
         "selection": study.selection.kind,
         "leaky": study.leaky,
+        "transductive": study.method.transductive,
         "warnings": _warnings(study, folds),
         "shuffled_labels": study.shuffled,
         "seed": study.seed,
@@ -174,6 +175,7 @@ def _incomparable(study: Study) -> str:
         (study.synthetic, "the clips are synthetic"),
         (study.shuffled, "the labels are shuffled"),
         (study.leaky, "the step was chosen on the test subject"),
+        (study.method.transductive, "frames of the test subjects were trained on"),
         (
             study.apex.get("policy") in ("spotted", "midpoint"),
             "annotated apex frames were not used",

@@ -83,9 +83,7 @@ class RandomWarp:
 
     def _bent(self, points: Tensor) -> Tensor:
         if self.bend == "spline":
-            x, y = (
-                spline_weights((one + 1) / 2, count=CONTROL) for one in points.unbind(dim=-1)
-            )
+            x, y = (spline_weights((one + 1) / 2, count=CONTROL) for one in points.unbind(dim=-1))
             weights = (y[..., :, None] * x[..., None, :]).flatten(-2)
         else:
             line = torch.linspace(-1, 1, CONTROL, device=points.device)
@@ -119,9 +117,7 @@ def equivariance(
         that of ``|1 - (J^D)^-1 T'(D_T) J^D_T|``; both are 0 for points that follow. D_T and J^D_T
         are those of the pictures seen through T, equations (9) to (11) of [1]_.
     """
-    warped = RandomWarp(
-        len(pictures), bend=bend, side=pictures.shape[-1], device=pictures.device
-    )
+    warped = RandomWarp(len(pictures), bend=bend, side=pictures.shape[-1], device=pictures.device)
     again = detect(warped.picture(pictures))
     half = (pictures.shape[-1] - 1) / 2
     losses = {"points": (found.positions - warped(again.positions)).abs().mean() / half}

@@ -212,7 +212,7 @@ class Method(ABC):
         if settings.pre_steps:
             raise ConfigError(
                 f"{self.name} has no steps before its training.",
-                hint="leave --pre-steps out; it is for frl-dgt",
+                hint="leave --pre-steps out; it is for frl-dgt and selfme",
             )
         return settings
 

@@ -80,10 +80,12 @@ def symmetric_contrast(
         scores = features[:, one] @ features[:, other].T / tau
         positive = alike
         if one == other:
+            if count == 1:
+                # One sample alone has no other: the sum below would be that of nothing.
+                continue
             scores = scores.masked_fill(itself, -torch.inf)
             positive = alike & ~itself
-        # One sample alone has nothing to be compared with, and its sum would be that of nothing.
-        logs = scores - scores.logsumexp(dim=1, keepdim=True) if count > 1 else scores
+        logs = scores - scores.logsumexp(dim=1, keepdim=True)
         found = positive.sum(dim=1).clamp_min(1)
         total = total - (logs.masked_fill(~positive, 0).sum(dim=1) / found).sum()
     return total

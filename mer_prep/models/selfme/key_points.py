@@ -23,6 +23,10 @@ TEMPERATURE = 0.1
 #: Smallest size of a determinant that is divided by.
 SMALLEST = 0.05
 
+#: Factor of the usual first weights of the heat maps: wide ones hardly differ between two frames, so
+#: that the motion starts near none.
+FIRST = 0.1
+
 #: Side of the last convolutions.
 KERNEL = 7
 
@@ -71,6 +75,8 @@ class KeyPointDetector(nn.Module):
         self.shrink = shrink
         self.network = Hourglass(3, width=width, blocks=blocks, widest=widest)
         self.heat = nn.Conv2d(self.network.outputs, count, KERNEL, padding=KERNEL // 2)
+        with torch.no_grad():
+            self.heat.weight.mul_(FIRST)
         self.jacobian = None
         if first_order:
             self.jacobian = nn.Conv2d(self.network.outputs, 4 * count, KERNEL, padding=KERNEL // 2)

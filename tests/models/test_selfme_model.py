@@ -16,7 +16,7 @@ from mer_prep.models.selfme.transformer import MotionTransformer  # noqa: E402
 from mer_prep.training.methods import architecture  # noqa: E402
 
 SMALL = dataclasses.replace(
-    PRESETS["tiny"],
+    PRESETS["tiny-learned"],
     side=32,
     key_points=3,
     key_point_width=4,

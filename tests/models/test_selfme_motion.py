@@ -24,7 +24,7 @@ from mer_prep.models.selfme.motion import DenseMotion, Motion, Rebuilder  # noqa
 from mer_prep.models.selfme.objective import rebuilding  # noqa: E402
 
 SMALL = dataclasses.replace(
-    PRESETS["tiny"],
+    PRESETS["tiny-learned"],
     side=32,
     key_points=3,
     key_point_width=4,

@@ -51,7 +51,7 @@ def _one_thread():
 
 
 def method(**changes):
-    return method_of("selfme", architecture("selfme", "tiny", SMALL | changes))
+    return method_of("selfme", architecture("selfme", "tiny-learned", SMALL | changes))
 
 
 @pytest.fixture(scope="module")

@@ -169,13 +169,15 @@ class SelfmeConfig:
         return self.classifier == "scvit"
 
 
-#: Architectures by name. `tiny` is for tests and demos.
+#: Architectures by name. The last two are for tests and demos: `tiny` leaves the motion stage out.
 PRESETS: dict[str, SelfmeConfig] = {
     "paper": SelfmeConfig(),
     "tiny": SelfmeConfig(
+        side=64, motion="tvl1", width=64, layers=2, heads=2, hidden=128, projection=32
+    ),
+    "tiny-learned": SelfmeConfig(
         side=64,
         key_points=5,
-        shrink=1,
         key_point_width=8,
         motion_width=8,
         decoder_width=8,

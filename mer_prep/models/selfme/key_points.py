@@ -23,8 +23,8 @@ TEMPERATURE = 0.1
 #: Smallest size of a determinant that is divided by.
 SMALLEST = 0.05
 
-#: Factor of the usual first weights of the heat maps: wide ones hardly differ between two frames, so
-#: that the motion starts near none.
+#: Factor of the usual first weights of the heat maps: wide ones hardly differ between two frames,
+#: so that the motion starts near none.
 FIRST = 0.1
 
 #: Side of the last convolutions.

@@ -64,10 +64,45 @@ SELFME = ModelCard(
                 displacement_rate=2.0,
                 brightness=0.1,
             ),
+            choices=(
+                "all sizes of all layers; networks of the First Order Motion Model, normalised in "
+                "groups",
+                "where the B-spline is: a free-form deformation added to the dense field "
+                "(selfme.bspline)",
+                "the motion learns by colours and their structure, without the perceptual loss, "
+                "and by equivariance of its key points; classes never change it",
+                "gamma comes after the division by the deviation of the training samples, and "
+                "varies by half in training",
+                "positives of the contrast, and that it is divided by the size of the batch as "
+                "the cross-entropy is",
+                "700 steps of motion from the onset to any frame, then 1400 of classes; AdamW, and "
+                "all that is in `training`; batches with as many of every class",
+                "crops of 128 of 144 px, mirrored, brighter or darker by up to a tenth; frames "
+                "are registered to the onset; the apex is spotted where none is annotated",
+            ),
         ),
         "tiny": Preset(
             "tiny",
             "a small version of `paper` for tests and demos on a CPU",
+            TrainingSettings(
+                optimiser="adamw",
+                learning_rate=2e-3,
+                weight_decay=0.05,
+                schedule="cosine",
+                steps=60,
+                batch=12,
+                clip_gradient=1.0,
+            ),
+            reduce=2,
+            choices=(
+                "everything: it has no published counterpart",
+                "TV-L1 flow in place of the learned motion",
+            ),
+            published=False,
+        ),
+        "tiny-learned": Preset(
+            "tiny-learned",
+            "the same with a motion stage, which learns little in so few steps",
             TrainingSettings(
                 optimiser="adamw",
                 learning_rate=2e-3,

@@ -131,7 +131,8 @@ def test_the_dense_motion_is_the_mixture_that_its_masks_say():
     field, seen = dense(torch.rand(1, 3, 32, 32), before, after)
     torch.testing.assert_close(field[0, 0], torch.full((32, 32), -0.25), atol=1e-4, rtol=0)
     torch.testing.assert_close(field[0, 1], torch.full((32, 32), 0.5), atol=1e-4, rtol=0)
-    assert seen.shape == (1, 1, 32, 32)
+    # Pictures are shrunk by 2.
+    assert seen.shape == (1, 1, 16, 16)
 
 
 def test_standing_key_points_are_no_motion_but_for_the_spline():
@@ -209,17 +210,17 @@ def test_rebuilding_teaches_the_motion_of_a_moved_texture():
     field = shift[:, :, None, None].expand(4, 2, side, side)
     apex = warp(smooth, field)
     motion = Motion(SMALL)
-    optimiser = torch.optim.Adam(motion.parameters(), 3e-3)
+    optimiser = torch.optim.Adam(motion.parameters(), 1e-2)
 
     def error():
         with torch.no_grad():
             return float((motion(smooth, apex)[0] - field).norm(dim=1).mean())
 
-    for _ in range(80):
+    for _ in range(20):
         displacement, seen, _points = motion(smooth, apex)
         losses = rebuilding(motion.rebuilder(smooth, displacement, seen), apex)
         optimiser.zero_grad()
         sum(losses.values()).backward()
         optimiser.step()
     # No motion errs by 1 px.
-    assert error() < 0.7
+    assert error() < 0.5

@@ -338,3 +338,19 @@ def test_published_figures_belong_to_their_switches():
     assert figures("casme2-3", motion="tvl1", classifier="vit") == [{"uf1": 0.8060, "uar": 0.8016}]
     assert figures("casme2-3", stage1="all") == []
     assert figures("smic-3", bspline="off") == []
+
+
+def test_the_preset_for_a_cpu_takes_flow_and_another_learns_motion():
+    presets = {name: architecture("selfme", name) for name in model_card("selfme").presets}
+    assert {name: one.motion for name, one in presets.items()} == {
+        "paper": "learned",
+        "tiny": "tvl1",
+        "tiny-learned": "learned",
+    }
+    for name, one in presets.items():
+        settings = model_card("selfme").preset(name).training
+        made = method_of("selfme", one)
+        assert made.settled(settings) == settings
+        assert [stretch.objective for stretch in made.stretches(settings)] == (
+            ["motion", "recognition"] if one.learned else ["recognition"]
+        )

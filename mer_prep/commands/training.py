@@ -61,8 +61,8 @@ def study_options(command: Command) -> Command:
             click.option(
                 "--pre-steps",
                 type=click.IntRange(0, 10**9),
-                help="Steps before these, instead of the preset's: frl-dgt only rebuilds the apex "
-                "in them, meta-mmfnet classifies.",
+                help="Steps before these, instead of the preset's: frl-dgt and selfme only rebuild "
+                "the apex in them, meta-mmfnet classifies.",
             ),
             click.option("--batch", type=click.IntRange(1, 10**6), help="Samples a step."),
             click.option(
@@ -276,7 +276,12 @@ def _train_run(
     from mer_prep.training.machine import choose_device, choose_precision
     from mer_prep.training.prepare import prepare_study
     from mer_prep.training.results import write_results
-    from mer_prep.training.selection import LEAKY, LEAKY_WARNING, Selection
+    from mer_prep.training.selection import (
+        LEAKY,
+        LEAKY_WARNING,
+        TRANSDUCTIVE_WARNING,
+        Selection,
+    )
     from mer_prep.training.study import open_run
 
     started = time.monotonic()
@@ -320,6 +325,8 @@ def _train_run(
             progress=progress,
             say=progress.say,
         )
+    if study.method.transductive:
+        click.secho(f"warning: {TRANSDUCTIVE_WARNING}", err=True, bold=True, fg="red")
     split = protocol.slug if folds_file is None else folds_file.stem
     run = workspace.root / "runs" / name_of_run(study, split, run_name)
     open_run(run, study)
@@ -335,6 +342,7 @@ def _train_run(
     facts = f"{plural(len(study.folds), 'fold')}, {plural(len(study.clips), 'clip')}, "
     facts += duration(time.monotonic() - started) + (", SYNTHETIC" if study.synthetic else "")
     facts += ", LEAKY" if study.leaky else ""
+    facts += ", TRANSDUCTIVE" if study.method.transductive else ""
     if missing:
         if as_json:
             print_json({"run": str(run), "unfinished": missing})
@@ -393,6 +401,7 @@ def print_results(results: dict[str, Any]) -> None:
             ("SYNTHETIC", results["synthetic"]),
             ("LABELS SHUFFLED", results["shuffled_labels"]),
             ("LEAKY", results["leaky"]),
+            ("TRANSDUCTIVE", results.get("transductive")),
         )
         if shown
     ]

@@ -83,6 +83,9 @@ def marks(results: Mapping[str, Any]) -> Iterator[Banner]:
     if results["leaky"]:
         text = "The step was chosen on the test subject. These figures mean nothing."
         yield Banner("leaky", "LEAKY", text)
+    if results.get("transductive"):
+        text = "Frames of the test subjects were trained on, without their labels."
+        yield Banner("leaky", "TRANSDUCTIVE", text)
     if results["shuffled_labels"]:
         text = "The labels were shuffled among the clips: a control, which must come out at chance."
         yield Banner("note", "LABELS SHUFFLED", text)

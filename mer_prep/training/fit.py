@@ -224,13 +224,16 @@ def _steps(
     for stretch in method.stretches(settings):
         end = first + stretch.steps
         if begin < end:
-            samples = store.samples(clip_ids, stretch.kind)
+            drawn_from = tuple(store.index) if stretch.everyone else clip_ids
+            samples = store.samples(drawn_from, stretch.kind)
+            labels = [store.clips[number].label for number, _ in samples]
             mine = dataclasses.replace(
                 draw,
                 samples=samples,
                 by_clip=stretch.by_clip,
                 episodes=stretch.episodes,
                 first=first,
+                labels=labels if stretch.balanced else None,
             )
             left = range(max(begin, first), end)
             if stretch.solved:

@@ -122,6 +122,9 @@ class Draw:
         What is drawn instead of `size` samples, if a step is made of episodes.
     first : int
         Step that the drawing begins with; it changes nothing of what is drawn.
+    labels : sequence of int, optional
+        Class of every sample, if a batch is to have as many of every class as of any other. What
+        is left over of a batch goes to classes that are drawn.
     """
 
     samples: Sequence[tuple[int, int]]
@@ -134,6 +137,7 @@ class Draw:
     by_clip: bool = False
     episodes: Episodes | None = None
     first: int = 0
+    labels: Sequence[int] | None = None
 
     def batch(self, source: ClipSource, step: int) -> Batch:
         """Return the batch of a step, counted from 0, on the source's device."""
@@ -182,7 +186,31 @@ class Draw:
         numbers = [number for number, part in enumerate(found) for _ in part]
         return [sample for part in found for sample in part], numbers
 
+    @functools.cached_property
+    def _of_classes(self) -> list[Draw]:
+        """What is drawn from of every class."""
+        classes: dict[int, list[tuple[int, int]]] = {}
+        for sample, label in zip(self.samples, self.labels or (), strict=True):
+            classes.setdefault(label, []).append(sample)
+        return [
+            dataclasses.replace(self, samples=classes[label], labels=None)
+            for label in sorted(classes)
+        ]
+
     def _samples(self, generator: torch.Generator) -> list[tuple[int, int]]:
+        if self.labels is not None:
+            parts = self._of_classes
+            # Shuffled, so that every rank has its part of all classes.
+            places = torch.randperm(self.size, generator=generator).tolist()
+            order = torch.randperm(len(parts), generator=generator).tolist()
+            drawn = [
+                one
+                for rank, number in enumerate(order)
+                for one in dataclasses.replace(
+                    parts[number], size=len(range(rank, self.size, len(parts)))
+                )._samples(generator)
+            ]
+            return [drawn[place] for place in places]
         if self.by_clip:
             groups = self._of_clips
             picked = torch.randint(len(groups), (self.size,), generator=generator).tolist()

@@ -52,8 +52,8 @@ class TrainingSettings:
     flow_weight, landmark_weight : float
         Weights of the auxiliary losses of MOL; that of the expression is 1.
     pre_steps : int
-        Steps before, in which the displacement of FRL-DGT is trained on reconstruction alone, or
-        the encoders of Meta-MMFNet as classifiers.
+        Steps before, in which the displacement of FRL-DGT, or the motion of SelfME, is trained on
+        reconstruction alone, or the encoders of Meta-MMFNet as classifiers.
     reconstruction_weight : float
         Weight of that reconstruction beside the expression.
     displacement_rate : float

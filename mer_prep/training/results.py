@@ -24,7 +24,7 @@ from mer_prep.training.auxiliary import auxiliary_of, auxiliary_scores, parts_of
 from mer_prep.training.cards import model_card
 from mer_prep.training.predictions import parts_of_row, read_fold
 from mer_prep.training.recipes import Published
-from mer_prep.training.selection import LEAKY_WARNING
+from mer_prep.training.selection import LEAKY_WARNING, TRANSDUCTIVE_WARNING
 from mer_prep.training.study import Study, finished, fold_folder
 
 Row = dict[str, str]
@@ -199,6 +199,7 @@ def facts_of_study(study: Study) -> dict[str, Any]:
         "protocol": study.protocol,
         "selection": study.selection.kind,
         "leaky": study.leaky,
+        "transductive": study.method.transductive,
         "shuffled_labels": study.shuffled,
         "seed": study.seed,
         "init": None if study.init is None else dataclasses.asdict(study.init),
@@ -220,6 +221,7 @@ def _warnings(study: Study, folds: Mapping[str, Mapping[str, Any]]) -> list[str]
     """Return what a reader of the scores must know."""
     found = [LEAKY_WARNING] if study.leaky else []
     found += study.method.remarks(init=study.init is not None)
+    found += [TRANSDUCTIVE_WARNING] if study.method.transductive else []
     found += study.findings
     for name, fold in folds.items():
         if fold["absent_classes"]:
@@ -278,6 +280,7 @@ def _incomparable(study: Study) -> str:
         (study.synthetic, "the clips are synthetic"),
         (study.shuffled, "the labels are shuffled"),
         (study.leaky, "the step was chosen on the test subject"),
+        (study.method.transductive, "frames of the test subjects were trained on"),
         (
             study.apex.get("policy") in ("spotted", "midpoint"),
             "annotated apex frames were not used",

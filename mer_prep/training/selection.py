@@ -27,6 +27,12 @@ LEAKY_WARNING = (
     "These figures are no estimate of how well anyone is recognised; never report them as such."
 )
 
+#: Said wherever a model has seen frames of test subjects, without their labels.
+TRANSDUCTIVE_WARNING = (
+    "TRANSDUCTIVE: part of the model was trained on frames of the test subjects, without their "
+    "labels. These figures are no estimate of how well a stranger is recognised."
+)
+
 
 @dataclass(frozen=True)
 class Selection:

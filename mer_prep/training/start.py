@@ -85,7 +85,8 @@ def checkpoint_facts(
 ) -> dict[str, Any]:
     """Return what the checkpoints of a training belong to, the most telling first."""
     before = read_init(run / COPY)[1] if study.init else None
-    training = set(fitted)
+    # Weights that have seen frames of tested subjects say so too, if others start from them.
+    seen = {one.clip_id for one in study.clips} if study.method.transductive else set(fitted)
     return {
         "model": study.model,
         "preset": study.preset,
@@ -97,7 +98,7 @@ def checkpoint_facts(
         "mean": view.statistics.mean,
         "deviation": view.statistics.deviation,
         "selection": study.selection.kind,
-        "lineage": lineage([one for one in study.clips if one.clip_id in training], before),
+        "lineage": lineage([one for one in study.clips if one.clip_id in seen], before),
     }
 
 

@@ -9,6 +9,7 @@ from mer_prep.training.cards.frl_dgt import FRL_DGT
 from mer_prep.training.cards.lbp_top_svm import LBP_TOP_SVM
 from mer_prep.training.cards.meta_mmfnet import META_MMFNET
 from mer_prep.training.cards.mol import MOL
+from mer_prep.training.cards.selfme import SELFME
 from mer_prep.training.cards.survey import SURVEY
 from mer_prep.training.recipes import ModelCard
 
@@ -16,7 +17,7 @@ from mer_prep.training.recipes import ModelCard
 MODELS: dict[str, ModelCard] = {
     one.name: one
     for one in (
-        *(MOL, FRL_DGT, META_MMFNET),
+        *(MOL, FRL_DGT, SELFME, META_MMFNET),
         *(SURVEY, STSTNET, OFF_APEXNET, RCN_A, HTNET, RESNET18),
         *(LBP_TOP_SVM, BI_WOOF_SVM),
     )

@@ -20,6 +20,7 @@ from mer_prep.training.methods.baselines import (
 from mer_prep.training.methods.frl_dgt import FrlDgtMethod
 from mer_prep.training.methods.meta_mmfnet import MetaMmfnetMethod
 from mer_prep.training.methods.mol import MolMethod
+from mer_prep.training.methods.selfme import SelfmeMethod
 from mer_prep.training.methods.svm import BiWoofSvmMethod, LbpTopSvmMethod
 
 __all__ = ["METHODS", "Method", "Stretch", "architecture", "method_of"]
@@ -30,6 +31,7 @@ METHODS: dict[str, type[Method]] = {
     for one in (
         MolMethod,
         FrlDgtMethod,
+        SelfmeMethod,
         MetaMmfnetMethod,
         SurveyMethod,
         StstnetMethod,

@@ -59,6 +59,10 @@ class Stretch:
     by_clip : bool
         Whether a clip is drawn first, and then one of its samples; see
         `mer_prep.training.loading.Draw`.
+    balanced : bool
+        Whether a batch has as many samples of every class as of any other.
+    everyone : bool
+        Whether clips that the fold does not train on are drawn too; see `Method.transductive`.
     solved : bool
         Whether it is one step in which the weights are not improved but solved for, from all of
         its samples; see `Method.solve`.
@@ -72,6 +76,8 @@ class Stretch:
     steps: int
     kind: str = TESTED
     by_clip: bool = False
+    balanced: bool = False
+    everyone: bool = False
     episodes: Episodes | None = None
     fresh: bool = False
     solved: bool = False
@@ -159,6 +165,11 @@ class Method(ABC):
     @property
     def sees_flow(self) -> bool:
         """Whether the model is fed on flow, instead of only learning to give it."""
+        return False
+
+    @property
+    def transductive(self) -> bool:
+        """Whether a stretch sees frames of clips that are tested, though never their labels."""
         return False
 
     @property
@@ -344,7 +355,7 @@ class Method(ABC):
         if settings.pre_steps:
             raise ConfigError(
                 f"{self.name} has no steps before its training.",
-                hint="leave --pre-steps out; it is for frl-dgt and meta-mmfnet",
+                hint="leave --pre-steps out; it is for frl-dgt, selfme and meta-mmfnet",
             )
         return settings
 

@@ -257,7 +257,9 @@ def _published(study: Study) -> list[dict[str, Any]]:
             "selected": one.selected,
         }
         for one in model_card(study.model).published
-        if (one.labels, one.protocol) == (study.labels, protocol) and one.variant == changed
+        if (one.labels, one.protocol) == (study.labels, protocol)
+        and one.variant == changed
+        and one.preset in (None, study.preset)
     ]
 
 

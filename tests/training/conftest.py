@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+_AUXILIARY = "flow_endpoint_error_px,landmark_error_eye_centres,landmark_failures,frames"
+
 
 @pytest.fixture(scope="module")
 def one_core() -> Iterator[None]:
@@ -71,11 +73,16 @@ def store_run(tmp_path: Path) -> Callable[..., Path]:
         open_run(run, study)  # type: ignore[arg-type]
         labels = {one.clip_id: one.label for one in study.clips}  # type: ignore[attr-defined]
         for fold in study.folds:  # type: ignore[attr-defined]
-            lines = ["clip_id,corpus,subject,fold,label,predicted"]
-            lines += [
-                f"{one},toy,{one.rpartition('/')[0]},{fold.name},{labels[one]},{predicted[one]}"
-                for one in fold.test
-            ]
+            classes = study.classes  # type: ignore[attr-defined]
+            chances = ",".join(f"p_{name}" for name in classes)
+            lines = [f"clip_id,corpus,subject,fold,label,predicted,{chances},{_AUXILIARY}"]
+            for one in fold.test:
+                said = ",".join(
+                    str(float(number == predicted[one])) for number in range(len(classes))
+                )
+                subject = one.rpartition("/")[0]
+                facts = f"{one},toy,{subject},{fold.name},{labels[one]},{predicted[one]}"
+                lines.append(f"{facts},{said},,,0,0")
             folder = fold_folder(run, fold)
             folder.mkdir(parents=True)
             (folder / "predictions.csv").write_text("\n".join(lines) + "\n")

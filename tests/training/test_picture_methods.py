@@ -300,6 +300,6 @@ def test_weights_to_start_from_do_not_bring_their_normalisation(workspace, tmp_p
     assert loaded is None
     assert not torch.equal(first.mean, other.mean)
     first.load_state_dict(other.state_dict())
-    made.measure(first, store, FOLDS[0].train)
+    made.measure(first, store, FOLDS[0].train, view)
     again, _ = start_model(tmp_path, one, FOLDS[0].name, store, FOLDS[0].train, view)
     assert torch.equal(first.mean, again.mean)

@@ -245,8 +245,8 @@ def test_whom_the_motion_is_learned_from(workspace, tmp_path, stage1):
     fold = FOLDS[0]
     draw = Draw((), View(64, 2, made.statistics(store, fold.train)), 4, fold.name, 1)
     stages = {}
-    for _, objective, drawn, _ in _steps(made, store, fold.train, draw, one.training, Machine(), 0):
-        stages[objective] = {store.clips[number].clip_id for number, _ in drawn.samples}
+    for _, stretch, drawn, _ in _steps(made, store, fold.train, draw, one.training, Machine(), 0):
+        stages[stretch.objective] = {store.clips[number].clip_id for number, _ in drawn.samples}
     assert stages["recognition"] == set(fold.train)
     everyone = {*fold.train, *fold.test}
     assert stages["motion"] == (everyone if stage1 == "all" else set(fold.train))

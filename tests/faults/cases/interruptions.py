@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -164,12 +165,23 @@ def killed_at_random(tries: Tries) -> None:
             run.signal(signal.SIGKILL)
             run.end()
             assert workers
-            until(lambda: not worker_ids(run.pid))  # they follow their parent
+            _end_workers(run.pid)
         whole.taken_up(one, one.bytes())
 
 
 def _has_begun(one: Toy) -> bool:
     return bool(clips_in_hand(one) or one.cache.parts())
+
+
+def _end_workers(parent: int) -> None:
+    """Wait for workers to follow their parent; one that had not begun may never hear of its end."""
+    deadline = time.monotonic() + 10
+    while worker_ids(parent) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    for worker in worker_ids(parent):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(worker, signal.SIGKILL)
+    until(lambda: not worker_ids(parent))
 
 
 def until(condition: Callable[[], object], seconds: float = 120) -> None:

@@ -342,7 +342,7 @@ def odd_files(tries: Tries) -> None:
     20,
     "one id twice, or under another case or Unicode form, in manifests and in folders",
     without={
-        "ids that are unique": instead("mer_prep.manifest.check_unique", nothing),
+        "ids that are unique": instead("mer_prep.manifest_files.check_unique", nothing),
         "one Unicode form": instead("unicodedata.normalize", lambda form, text: text),
         "the look at case": instead("mer_prep.sources.validation._clashes", lambda clips: []),
     },

@@ -10,8 +10,9 @@ from itertools import combinations
 from pathlib import Path
 from unittest import mock
 
+from mer_prep.errors import DependencyError
 from tests.faults.cases.command_lines import Desk
-from tests.faults.catalogue import Said, Tries, fault, instead, program
+from tests.faults.catalogue import Said, Tries, fault, instead, program, refused
 
 
 @contextmanager
@@ -188,20 +189,32 @@ def opencv_wheels(tries: Tries) -> None:
         assert not list(desk.workspace.rglob("*.h5"))
 
 
+@contextmanager
+def _without_search() -> Iterator[None]:
+    with ExitStack() as stack:
+        for room in ("ops.faces", "stages.landmarks"):
+            name = f"mer_prep.{room}.predictor_file"
+            stack.enter_context(mock.patch(name, return_value=Path(__file__)))
+        yield
+
+
 @fault(
     38,
     "the 68-point model that is missing or is another file",
     without={
-        "the search for the model": instead(
-            "mer_prep.ops.predictor.predictor_file", lambda explicit=None: Path(__file__)
-        )
+        "the search for the model": _without_search,
     },
     needs=("dlib",),
 )
 def missing_predictor(tries: Tries) -> None:
+    from mer_prep.stages.landmarks import Landmarks, LandmarksParams
+
     desk = Desk(tries.fresh())
     wrong = [desk.folder / "absent.dat", desk.folder, desk.places["file"]]
     for path in tries.of(wrong):
+        if not path.is_file():
+            with refused(DependencyError, str(path)):
+                Landmarks(LandmarksParams(predictor=str(path))).identity()
         line = ["align", "--set", f"landmarks.predictor={path}", "-w", str(desk.workspace)]
         said = program(*line, code=1)
         assert str(path) in said.err, said.err

@@ -207,14 +207,14 @@ def _without_search() -> Iterator[None]:
     needs=("dlib",),
 )
 def missing_predictor(tries: Tries) -> None:
-    from mer_prep.stages.landmarks import Landmarks, LandmarksParams
+    from mer_prep.stages.landmarks import LandmarkParams, Landmarks
 
     desk = Desk(tries.fresh())
     wrong = [desk.folder / "absent.dat", desk.folder, desk.places["file"]]
     for path in tries.of(wrong):
         if not path.is_file():
             with refused(DependencyError, str(path)):
-                Landmarks(LandmarksParams(predictor=str(path))).identity()
+                Landmarks(LandmarkParams(predictor=str(path))).identity()
         line = ["align", "--set", f"landmarks.predictor={path}", "-w", str(desk.workspace)]
         said = program(*line, code=1)
         assert str(path) in said.err, said.err

@@ -214,7 +214,7 @@ def missing_predictor(tries: Tries) -> None:
     for path in tries.of(wrong):
         if not path.is_file():
             with refused(DependencyError, str(path)):
-                Landmarks(LandmarkParams(predictor=str(path))).identity()
+                Landmarks(LandmarkParams(predictor=str(path))).check()
         line = ["align", "--set", f"landmarks.predictor={path}", "-w", str(desk.workspace)]
         said = program(*line, code=1)
         assert str(path) in said.err, said.err

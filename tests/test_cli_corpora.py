@@ -17,6 +17,7 @@ from mer_prep.manifest import Finding
 from mer_prep.sources.corpus import SOURCES
 from mer_prep.synth.layouts import LAYOUTS, PlannedClip
 from mer_prep.workspace import Workspace
+from tests.command_line import call
 
 Run = Callable[..., Result]
 
@@ -111,3 +112,16 @@ def test_equal_findings_are_one_line(capsys: pytest.CaptureFixture[str]) -> None
     ]
     _print_findings([*short, note, other], limit=1)
     assert "... and 6 more: mer-prep validate shows all" in capsys.readouterr().out
+
+
+def test_every_step_says_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = call("synth", "casme2", "--subjects", 2, "--clips", 1, "--out", "made").stderr
+    assert made.splitlines()[-1] == "next: `mer-prep import casme2 made/CASME2`"
+    read = call("import", "casme2", "made/CASME2").stderr
+    assert "next: `mer-prep validate`, then `mer-prep flow`" in read
+    elsewhere = call("import", "casme2", "made/CASME2", "-w", "other").stderr
+    assert "next: `mer-prep validate -w other`, then `mer-prep flow -w other`" in elsewhere
+    combined = call("composite", "--labels", "casme2-5").stderr
+    assert "next: `mer-prep train --model mol --preset tiny`" in combined
+    assert "next:" not in call("composite", "--labels", "casme2-5", "--json").stderr

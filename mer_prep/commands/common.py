@@ -259,6 +259,21 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def say_next(workspace: Workspace | None, *commands: str) -> None:
+    """Say on stderr what a newcomer would do next.
+
+    Parameters
+    ----------
+    workspace : Workspace, optional
+        Where; named in the commands unless it is the usual one.
+    *commands : str
+        Command lines, in order.
+    """
+    usual = workspace is None or workspace.root == Path("workspace")
+    place = "" if usual or workspace is None else f" -w {workspace.root}"
+    click.echo(f"next: {', then '.join(f'`{one}{place}`' for one in commands)}", err=True)
+
+
 def table(rows: list[tuple[Any, ...]], head: tuple[str, ...]) -> str:
     """Return a plain table: numbers to the right, texts to the left."""
     cells = [head, *[tuple(str(cell) for cell in row) for row in rows]]

@@ -15,6 +15,7 @@ from mer_prep.commands.common import (
     plural,
     print_json,
     protocol_options,
+    say_next,
     table,
     workspace_option,
 )
@@ -129,6 +130,8 @@ def composite(
             err=True,
         )
     synthetic = ", SYNTHETIC" if made.synthetic else ""
+    if not as_json and not out:
+        say_next(workspace, "mer-prep train --model mol --preset tiny")
     click.echo(
         f"composite: {plural(len(made.samples), 'clip')}, {plural(len(made.folds), 'fold')}, "
         f"{len(made.left_out)} left out, {duration(time.monotonic() - started)}{synthetic}, "

@@ -17,6 +17,7 @@ from mer_prep.commands.common import (
     plural,
     print_json,
     require_folder,
+    say_next,
     table,
     workspace_option,
 )
@@ -103,6 +104,7 @@ def synth(
         check_option("CORPUS", corpus, _SYNTHETIC)
     started = time.monotonic()
     written = current = 0
+    following = []
     for corpus in corpora or _COMPOSITE:
         with Progress(f"synth {corpus}") as progress:
             made = write_corpus(
@@ -128,6 +130,8 @@ def synth(
             f"{corpus}: {plural(count, 'clip')} of {plural(subjects, 'subject')} {state} "
             f"in {made.root}"
         )
+        following.append(f"mer-prep import {corpus} {made.root}")
+    say_next(None, *following)
     click.echo(
         f"synth: {written} clips written, {current} up to date, "
         f"{duration(time.monotonic() - started)}, SYNTHETIC, in {out}"
@@ -279,6 +283,8 @@ def import_(
         _print_findings(list(record.findings), limit=12)
     errors = sum(finding.level == "error" for finding in record.findings)
     synthetic = ", SYNTHETIC" if record.synthetic else ""
+    if not as_json:
+        say_next(workspace, "mer-prep validate", "mer-prep flow")
     click.echo(
         f"import: {plural(len(imported.clips), 'clip')}, {plural(errors, 'error')}, "
         f"{duration(time.monotonic() - started)}{synthetic}, in {path}",

@@ -14,6 +14,7 @@ from mer_prep.commands.common import (
     plural,
     print_json,
     run_options,
+    say_next,
     table,
 )
 from mer_prep.workspace import Workspace
@@ -396,6 +397,8 @@ def _print_summary(
             click.echo(f"  {_left_out_text(len(left_out), recipe)}")
         if quarantined:
             click.echo(f"  quarantined clips are listed in {workspace.failures}")
+        if "flow" in stages and not summary.interrupted:
+            say_next(workspace, "mer-prep qc", "mer-prep composite")
     rest = f"{len(left_out)} left out, " if left_out else ""
     rest += f"{left} not done, " if left > 0 else ""
     click.echo(

@@ -20,6 +20,7 @@ from mer_prep.commands.common import (
     print_json,
     protocol_options,
     run_name_option,
+    say_next,
     share_option,
     table,
     workspace_option,
@@ -357,6 +358,8 @@ def _train_run(
     results = write_results(run, study)
     keep_recipe(workspace, run, study)
     show(results)
+    if not as_json:
+        say_next(workspace, f"mer-prep report {run.name}")
     click.echo(f"train: {facts}, in {_shown(run)}", err=as_json)
     return run
 

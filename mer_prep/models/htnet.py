@@ -11,6 +11,7 @@ References
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import torch
@@ -86,7 +87,9 @@ class HtnetConfig:
     @property
     def depths(self) -> tuple[int, ...]:
         """Transformer layers of every level."""
-        return tuple(int(one) if one.isdigit() else 0 for one in self.blocks.split("+"))
+        return tuple(
+            int(one) if re.fullmatch("[0-9]{1,6}", one) else 0 for one in self.blocks.split("+")
+        )
 
 
 #: Architectures by name. `paper` has the published size.

@@ -11,6 +11,7 @@ References
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mer_prep.checks import check_option, check_range
+from mer_prep.errors import ConfigError
 from mer_prep.models.resnet18 import Trunk
 
 ENCODERS = ("micro", "macro")
@@ -112,10 +114,15 @@ class MetaMmfnetConfig:
         check_range("episodes", self.episodes, low=1, high=1024)
         check_option("draw", self.draw, (APART, LEGACY))
         check_option("macro", self.macro, ("micro-clips", "pretrained"))
-        check_range("support", self.support, low=0)
+        check_range("support", self.support, low=0, high=1e6)
         check_option("alpha", self.alpha, ALPHAS)
         check_range("alpha_value", self.alpha_value, low=0, high=1e3)
-        check_range("inner_folds", self.inner_folds, low=0)
+        check_range("inner_folds", self.inner_folds, low=0, high=1e6)
+        if not re.fullmatch("([0-9a-f]{64})?", self.weights_sha256):
+            raise ConfigError(
+                f"'weights_sha256' is no SHA-256: {self.weights_sha256[:80]!r}.",
+                hint="leave it out; it is taken from the file that meta-mmfnet.weights names",
+            )
 
     @property
     def encoders(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ References
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import torch
@@ -55,7 +56,9 @@ class StstnetConfig:
     @property
     def filters(self) -> tuple[int, ...]:
         """Filters of every stream."""
-        return tuple(int(one) if one.isdigit() else 0 for one in self.streams.split("+"))
+        return tuple(
+            int(one) if re.fullmatch("[0-9]{1,6}", one) else 0 for one in self.streams.split("+")
+        )
 
 
 #: Architectures by name. `tiny` keeps the sign and the strength of motion.

@@ -30,6 +30,7 @@ ARGUMENTS: Mapping[str, tuple[str, ...]] = {
     "evaluate": ("run",),
     "predict": ("casme2/sub01/EP01", "--run", "run"),
     "synth": ("casme2", "--out", "{out}"),
+    "leaderboard": ("--model", "mol:tiny"),
 }
 
 

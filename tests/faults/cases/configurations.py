@@ -36,6 +36,10 @@ def _params() -> dict[str, type]:
     return {name: kind.Params for name, kind in all_stages().items()}
 
 
+#: Parameters that name a file, which may be called anything.
+_PATHS = {("meta-mmfnet", "weights")}
+
+
 def _wrong(hint: Any) -> list[str]:
     """Return values, as texts of ``--set``, that no parameter of a type can have."""
     if isinstance(hint, types.UnionType):
@@ -66,6 +70,7 @@ def wrong_parameters(tries: Tries) -> None:
         for name, kind, make in _kinds()
         for field in dataclasses.fields(kind)
         for value in _wrong(typing.get_type_hints(kind)[field.name])
+        if (name, field.name) not in _PATHS
     ]
     for name, make, key, value in tries.of(ways, quick=len(ways)):
         values = parse_settings([f"{name}.{key}={value}"])[name]

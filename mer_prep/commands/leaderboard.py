@@ -18,12 +18,11 @@ from mer_prep.commands.common import (
     json_option,
     plural,
     print_json,
-    protocol_options,
     share_option,
     workspace_option,
 )
 from mer_prep.commands.leaderboard_table import print_leaderboard
-from mer_prep.commands.training import machine_options, name_of_run, require_torch
+from mer_prep.commands.training import crew_options, name_of_run, require_torch, split_options
 from mer_prep.errors import ConfigError, MerPrepError
 from mer_prep.workspace import Workspace
 
@@ -60,20 +59,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Train every model on shuffled labels as well: the control, which must be at chance.",
 )
-@click.option(
-    "--labels", default="megc2019-3", show_default=True, help="Label map; see `mer-prep labels`."
-)
-@protocol_options
-@click.option(
-    "--folds-file",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Frozen folds, the folds.json of `mer-prep composite`, instead of --protocol.",
-)
-@click.option(
-    "--draw-seed",
-    type=SEED,
-    help="Seed of the draw of clips, for a label map that balances its classes; 0 by default.",
-)
+@split_options
 @click.option(
     "--seed", type=SEED, default=1, show_default=True, help="Decides weights, samples and crops."
 )
@@ -99,14 +85,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="auto is bf16 on CUDA and float32 on the CPU; part of the runs.",
 )
-@machine_options
-@click.option(
-    "--folds-per-gpu",
-    type=click.IntRange(1, 64),
-    default=1,
-    show_default=True,
-    help="Folds that one GPU trains at a time.",
-)
+@crew_options
 @share_option("Only folds i, i + n, ... of every run, to spread over machines or GPUs.")
 @click.option(
     "--out",

@@ -128,23 +128,49 @@ def machine_options(command: Command) -> Command:
     return command
 
 
+def split_options(command: Command) -> Command:
+    """Add the options that say which clips are trained and tested, with which labels."""
+    options = (
+        click.option(
+            "--labels",
+            default="megc2019-3",
+            show_default=True,
+            help="Label map; see `mer-prep labels`.",
+        ),
+        protocol_options,
+        click.option(
+            "--folds-file",
+            type=click.Path(dir_okay=False, path_type=Path),
+            help="Frozen folds, the folds.json of `mer-prep composite`, instead of --protocol.",
+        ),
+        click.option(
+            "--draw-seed",
+            type=SEED,
+            help="Seed of the draw of clips, for a label map that balances its classes; 0 by "
+            "default.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def crew_options(command: Command) -> Command:
+    """Add the options that say on what folds are trained."""
+    folds = click.option(
+        "--folds-per-gpu",
+        type=click.IntRange(1, 64),
+        default=1,
+        show_default=True,
+        help="Folds that one GPU trains at a time.",
+    )
+    return machine_options(folds(command))
+
+
 @click.command()
 @corpora_argument
 @study_options
-@click.option(
-    "--labels", default="megc2019-3", show_default=True, help="Label map; see `mer-prep labels`."
-)
-@protocol_options
-@click.option(
-    "--folds-file",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Frozen folds, the folds.json of `mer-prep composite`, instead of --protocol.",
-)
-@click.option(
-    "--draw-seed",
-    type=SEED,
-    help="Seed of the draw of clips, for a label map that balances its classes; 0 by default.",
-)
+@split_options
 @click.option(
     "--repeats",
     type=click.IntRange(1),
@@ -180,14 +206,7 @@ def machine_options(command: Command) -> Command:
     help="Choose the step on the TEST subject, as published scripts do; all is stamped LEAKY.",
 )
 @click.option("--shuffle-labels", is_flag=True, help="Deal labels anew, as a control: chance.")
-@machine_options
-@click.option(
-    "--folds-per-gpu",
-    type=click.IntRange(1, 64),
-    default=1,
-    show_default=True,
-    help="Folds that one GPU trains at a time.",
-)
+@crew_options
 @share_option("Only folds i, i + n, ... of the run, to spread over machines or GPUs.")
 @run_name_option
 @workspace_option

@@ -321,7 +321,9 @@ def _render(
     jobs: int,
     progress: Callable[[int, int], None] | None,
 ) -> list[ClipTruth]:
-    tasks = (joblib.delayed(_write_clip)(root, layout.corpus, plan, parameters) for plan in plans)
+    # Processes that served before may stand in another folder.
+    place = root.absolute()
+    tasks = (joblib.delayed(_write_clip)(place, layout.corpus, plan, parameters) for plan in plans)
     truths = []
     for truth in joblib.Parallel(n_jobs=jobs, return_as="generator")(tasks):
         truths.append(truth)

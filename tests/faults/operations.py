@@ -78,7 +78,8 @@ def shards_are_whole(folder: Path, before: Contents, after: Contents) -> None:
 # A shard.
 
 
-def _clip(root: Path, name: str, subject: str = "sub01", shade: int = 100) -> Clip:
+def toy_clip(root: Path, name: str, subject: str = "sub01", shade: int = 100) -> Clip:
+    """Write the frames of a clip, unless they are there, and return it."""
     numbers = (8, 9, 10, 11, 12)
     frames = tuple(f"{subject}/{name}/img{number}.png" for number in numbers)
     for number, frame in zip(numbers, frames, strict=True):
@@ -136,7 +137,7 @@ def _publish(folder: Path, key: str, clips: Sequence[Clip]) -> None:
 
 
 def _shard(sources: Path) -> Operation:
-    clips = [_clip(sources, "EP01_01"), _clip(sources, "EP02_01", shade=60)]
+    clips = [toy_clip(sources, "EP01_01"), toy_clip(sources, "EP02_01", shade=60)]
     return Operation(
         name="shard",
         prepare=lambda folder: _publish(folder, _KEYS[0], clips[:1]),
@@ -152,10 +153,10 @@ def _shard(sources: Path) -> Operation:
 
 def _toys(sources: Path) -> list[Clip]:
     return [
-        _clip(sources, "EP01_01"),
-        _clip(sources, "EP02_01", shade=140),
-        _clip(sources, "EP03_01", shade=70),
-        _clip(sources, "EP01_01", subject="sub02", shade=90),
+        toy_clip(sources, "EP01_01"),
+        toy_clip(sources, "EP02_01", shade=140),
+        toy_clip(sources, "EP03_01", shade=70),
+        toy_clip(sources, "EP01_01", subject="sub02", shade=90),
     ]
 
 

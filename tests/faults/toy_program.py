@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import signal
 import tempfile
@@ -14,43 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
-from mer_prep.manifest import Clip, ImportRecord, make_clip_id
+from mer_prep.manifest import ImportRecord
 from mer_prep.manifest_files import write_manifest
-from mer_prep.sources.frames import source_digest
 from mer_prep.store.cache import Cache
 from mer_prep.store.readback import check_shard
 from mer_prep.workspace import Workspace
-from tests.conftest import write_frame
 from tests.faults.catalogue import Said, forked, program, run_program
-from tests.faults.operations import stored
+from tests.faults.operations import stored, toy_clip
 from tests.toys import TOYS, process_toy_clip
-
-_NUMBERS = (8, 9, 10, 11, 12)
-
-
-def toy_clip(root: Path, subject: str, name: str, shade: int) -> Clip:
-    """Write the frames of a clip, unless they are there, and return it."""
-    frames = tuple(f"{subject}/{name}/img{number}.png" for number in _NUMBERS)
-    for number, frame in zip(_NUMBERS, frames, strict=True):
-        if not (root / frame).exists():
-            write_frame(root / frame, shade + number)
-    clip = Clip(
-        clip_id=make_clip_id("toy", subject, name),
-        corpus="toy",
-        subject=subject,
-        clip=name,
-        root=str(root),
-        frame_numbers=_NUMBERS,
-        frames=frames,
-        fps=200.0,
-        onset=8,
-        apex=10,
-        offset=12,
-        apex_source="annotated",
-        emotion="happiness",
-        emotion_raw="happiness",
-    )
-    return dataclasses.replace(clip, source_digest=source_digest(clip))
 
 
 @dataclass(frozen=True)
@@ -124,7 +94,7 @@ def toy(folder: Path, *, subjects: int = 2, clips: int = 2, quarantined: bool = 
     """Make a toy corpus in a folder; `quarantined` has the first clip of each subject refused."""
     names = [(f"sub{s:02d}", f"EP{c:02d}_01") for s in range(subjects) for c in range(clips)]
     made = [
-        toy_clip(folder / "source", subject, name, 40 + 9 * number)
+        toy_clip(folder / "source", name, subject, 40 + 9 * number)
         for number, (subject, name) in enumerate(names)
     ]
     record = ImportRecord(corpus="toy", source="clips", root=str(folder / "source"))

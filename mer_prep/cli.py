@@ -25,8 +25,8 @@ from mer_prep.commands import (
     tools,
     training,
 )
-from mer_prep.commands.common import printable
 from mer_prep.errors import MerPrepError
+from mer_prep.terminal import echo
 
 
 class _Group(click.Group):
@@ -109,7 +109,7 @@ def main() -> None:
         # click makes an Abort of Ctrl-C, and of a question that is not answered.
         asked = isinstance(end, click.Abort) and not isinstance(end.__cause__, KeyboardInterrupt)
         how = "stopped." if asked else "stopped at once; what was published is whole."
-        click.echo(how, err=True)
+        echo(how, err=True)
         sys.exit(130)
     except click.ClickException as error:
         error.show()
@@ -120,7 +120,7 @@ def main() -> None:
     except MerPrepError as error:
         if "--debug" in sys.argv:
             traceback.print_exc()
-        click.echo(f"error: {printable(error)}", err=True)
+        echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
     except OSError as error:
         if "--debug" in sys.argv:
@@ -129,12 +129,12 @@ def main() -> None:
 
         where = f"\n  where: {error.filename}" if error.filename else ""
         hint = what_to_do(error, sys.argv[1:])
-        click.echo(f"error: {error.strerror or error}.{where}\n  what to do: {hint}", err=True)
+        echo(f"error: {error.strerror or error}.{where}\n  what to do: {hint}", err=True)
         sys.exit(1)
     except Exception as error:
         if "--debug" in sys.argv:
             traceback.print_exc()
-        click.echo(
+        echo(
             f"error: unexpected {type(error).__name__}: {error}\n"
             "  what to do: run again as `mer-prep --debug ...` and report the traceback",
             err=True,

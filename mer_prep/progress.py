@@ -6,6 +6,8 @@ import sys
 import time
 from types import TracebackType
 
+from mer_prep.terminal import printable
+
 #: Seconds between plain lines when the output is no terminal.
 _INTERVAL = 20.0
 
@@ -57,9 +59,9 @@ class Progress:
     def say(self, text: str) -> None:
         """Print a line without breaking the bar."""
         if self._bar is not None:
-            self._bar.write(text, file=sys.stderr)
+            self._bar.write(printable(text), file=sys.stderr)
         else:
-            print(text, file=sys.stderr, flush=True)
+            print(printable(text), file=sys.stderr, flush=True)
 
     def __enter__(self) -> Progress:
         return self

@@ -14,7 +14,7 @@ PACKAGE = Path(mer_prep.__file__).parent
 
 #: Rooms and modules by storey; a storey imports from itself and from those below.
 STOREYS: tuple[tuple[str, ...], ...] = (
-    ("errors", "checks", "config", "resources", "docstrings", "progress", "__init__"),
+    ("errors", "checks", "config", "resources", "docstrings", "terminal", "progress", "__init__"),
     (
         "manifest",
         "manifest_checks",
@@ -102,3 +102,22 @@ def test_every_package_is_in_the_wheel() -> None:
         for path in PACKAGE.rglob("__init__.py")
     }
     assert packages <= set(listed)
+
+
+#: Modules that write to the terminal by themselves: they let nothing steer it.
+WRITERS = ("terminal.py", "progress.py", "docs_pages.py")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in MODULES if path.name not in WRITERS],
+    ids=lambda path: path.relative_to(PACKAGE).as_posix(),
+)
+def test_every_line_of_the_program_goes_through_one_place(path: Path) -> None:
+    called = {
+        ast.unparse(node.func)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+    }
+    writers = {"print", "click.echo", "click.secho", "sys.stdout.write", "sys.stderr.write"}
+    assert not called & writers, "print with mer_prep.terminal.echo"

@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from mer_prep.errors import ConfigError
+from mer_prep.terminal import echo
 from mer_prep.workspace import Workspace
 
 Command = Callable[..., Any]
@@ -60,15 +61,6 @@ class _RunNameType(click.ParamType):
         if len(os.fsencode(text)) > 200:
             self.fail(f"{text[:20]!r}... is longer than 200 bytes", param, ctx)
         return text
-
-
-#: Characters that would steer a terminal, and are no end of a line or tab.
-_STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-
-
-def printable(text: object) -> str:
-    """Return a text that may come from anywhere with escapes for what would steer a terminal."""
-    return _STEERING.sub(lambda one: f"\\x{ord(one[0]):02x}", str(text))
 
 
 def run_name_option(command: Command) -> Command:
@@ -251,7 +243,12 @@ def run_options(command: Command) -> Command:
 
 def print_json(facts: Any) -> None:
     """Print facts as JSON."""
-    click.echo(json.dumps(facts, indent=1, ensure_ascii=False, default=str))
+    echo(_escaped(json.dumps(facts, indent=1, ensure_ascii=False, default=str)))
+
+
+def _escaped(text: str) -> str:
+    """Return JSON with its own escapes for the control characters it may hold as they are."""
+    return re.sub(r"[\x7f-\x9f]", lambda one: f"\\u{ord(one[0]):04x}", text)
 
 
 def plural(count: int, noun: str) -> str:
@@ -271,7 +268,7 @@ def say_next(workspace: Workspace | None, *commands: str) -> None:
     """
     usual = workspace is None or workspace.root == Path("workspace")
     place = "" if usual or workspace is None else f" -w {workspace.root}"
-    click.echo(f"next: {', then '.join(f'`{one}{place}`' for one in commands)}", err=True)
+    echo(f"next: {', then '.join(f'`{one}{place}`' for one in commands)}", err=True)
 
 
 def table(rows: list[tuple[Any, ...]], head: tuple[str, ...]) -> str:

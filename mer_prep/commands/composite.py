@@ -19,6 +19,7 @@ from mer_prep.commands.common import (
     table,
     workspace_option,
 )
+from mer_prep.terminal import echo
 from mer_prep.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def composite(
         print_json(facts)
     else:
         mark = " (SYNTHETIC)" if made.synthetic else ""
-        click.echo(f"{labels.title}{mark}")
+        echo(f"{labels.title}{mark}")
         rows = [
             (
                 corpus or "all",
@@ -111,28 +112,28 @@ def composite(
             )
             for corpus in (*made.corpora, None)
         ]
-        click.echo(table(rows, ("corpus", *labels.classes, "clips", "subjects", "digest")))
+        echo(table(rows, ("corpus", *labels.classes, "clips", "subjects", "digest")))
         for finding in made.findings:
-            click.echo(f"  {finding}")
+            echo(f"  {finding}")
         reasons = sorted(set(made.left_out.values()))
         for reason in reasons:
             ids = sorted(one for one, why in made.left_out.items() if why == reason)
             more = f" and {len(ids) - 3} more" if len(ids) > 3 else ""
-            click.echo(f"  left out, {reason}: {', '.join(ids[:3])}{more}")
+            echo(f"  left out, {reason}: {', '.join(ids[:3])}{more}")
         if reasons:
-            click.echo(f"  all that are left out, and why: {path.with_name(LEFT_OUT)}")
-        click.echo(f"  {protocol_line(made)}")
+            echo(f"  all that are left out, and why: {path.with_name(LEFT_OUT)}")
+        echo(f"  {protocol_line(made)}")
         if report:
-            click.echo(f"\n{facts['report']}\n")
+            echo(f"\n{facts['report']}\n")
     if replaced:
-        click.echo(
+        echo(
             f"note: the earlier composite there was replaced: {replaced} (--out DIR keeps both)",
             err=True,
         )
     synthetic = ", SYNTHETIC" if made.synthetic else ""
     if not as_json and not out:
         say_next(workspace, "mer-prep train --model mol --preset tiny")
-    click.echo(
+    echo(
         f"composite: {plural(len(made.samples), 'clip')}, {plural(len(made.folds), 'fold')}, "
         f"{len(made.left_out)} left out, {duration(time.monotonic() - started)}{synthetic}, "
         f"in {path}",
@@ -169,7 +170,7 @@ def _passport(
             )
     missing = sum(value is None for stage in passport.values() for value in stage.values())
     if missing:
-        click.echo(
+        echo(
             f"  note: {plural(missing, 'shard')} of '{pipeline.name}' not made yet; "
             f"run `mer-prep run {pipeline_name}` first to have them in the passport",
             err=True,
@@ -199,7 +200,7 @@ def labels(name: str | None, as_json: bool) -> None:
             (one.name, len(one.classes), _size(one), ", ".join(one.corpora), one.title)
             for one in maps
         ]
-        click.echo(table(rows, ("label map", "classes", "clips", "corpora", "title")))
+        echo(table(rows, ("label map", "classes", "clips", "corpora", "title")))
         return
     label_map = read_label_map(name)
     if as_json:
@@ -218,19 +219,19 @@ def _size(label_map: LabelMap) -> str:
 
 
 def _show(label_map: LabelMap) -> None:
-    click.echo(f"{label_map.name}: {label_map.title}")
-    click.echo(f"  classes: {', '.join(f'{i} {one}' for i, one in enumerate(label_map.classes))}")
-    click.echo(f"  source: {'; '.join(filter(None, (label_map.source, label_map.reference)))}")
+    echo(f"{label_map.name}: {label_map.title}")
+    echo(f"  classes: {', '.join(f'{i} {one}' for i, one in enumerate(label_map.classes))}")
+    echo(f"  source: {'; '.join(filter(None, (label_map.source, label_map.reference)))}")
     if size := _size(label_map):
-        click.echo(f"  clips: {size}")
+        echo(f"  clips: {size}")
     if label_map.balance:
         drawn = label_map.drawn_per_class()
         count = "as many clips of every class as the smallest has"
-        click.echo(f"  balanced: {count}{f', {drawn}' if drawn else ''}; composite --seed N")
+        echo(f"  balanced: {count}{f', {drawn}' if drawn else ''}; composite --seed N")
     if label_map.paper:
-        click.echo(f"  paper: {label_map.paper.clips} clips: {label_map.paper.why}")
+        echo(f"  paper: {label_map.paper.clips} clips: {label_map.paper.why}")
     if label_map.note:
-        click.echo(f"  note: {label_map.note}")
+        echo(f"  note: {label_map.note}")
     for corpus, part in label_map.corpora.items():
         _show_corpus(corpus, part, label_map.classes)
 
@@ -238,12 +239,12 @@ def _show(label_map: LabelMap) -> None:
 def _show_corpus(corpus: str, part: CorpusLabels, classes: tuple[str, ...]) -> None:
     wanted = [part.variant, *(f"--{name} {value}" for name, value in part.options.items())]
     asked = ", ".join(filter(None, wanted))
-    click.echo(f"  {corpus}{f' ({asked})' if asked else ''}:")
+    echo(f"  {corpus}{f' ({asked})' if asked else ''}:")
     for one in classes:
         counts = [str(expected.classes[one]) for expected in part.expected]
         count = f" ({counts[0]} clips)" if counts else ""
         if sources := part.sources(one):
-            click.echo(f"    {one}{count}: {', '.join(sources)}")
+            echo(f"    {one}{count}: {', '.join(sources)}")
     for expected in part.expected:
         version = f"version {' or '.join(expected.versions)}: " if expected.versions else ""
         subjects = (
@@ -251,11 +252,11 @@ def _show_corpus(corpus: str, part: CorpusLabels, classes: tuple[str, ...]) -> N
         )
         listed = ", ".join(f"{one} {count}" for one, count in expected.classes.items() if count)
         detail = f": {listed}" if len(part.expected) > 1 else ""
-        click.echo(f"    {version}{plural(expected.clips, 'clip')}{subjects}{detail}")
+        echo(f"    {version}{plural(expected.clips, 'clip')}{subjects}{detail}")
     if part.note:
-        click.echo(f"    note: {part.note}")
+        echo(f"    note: {part.note}")
     for drop in part.drop:
-        click.echo(f"    left out: {drop}: {drop.reason}")
+        echo(f"    left out: {drop}: {drop.reason}")
 
 
 @click.command()
@@ -282,17 +283,17 @@ def protocols(name: str | None, as_json: bool) -> None:
         ]
         print_json(facts if name is None else facts[0])
     elif name is None:
-        click.echo(table([(key, card.title) for key, card in cards.items()], ("protocol", "title")))
+        echo(table([(key, card.title) for key, card in cards.items()], ("protocol", "title")))
     else:
         card = cards[name]
-        click.echo(f"{name}: {card.title}\n  {card.about}")
+        echo(f"{name}: {card.title}\n  {card.about}")
         for word, text in (
             ("scores", card.scores),
             ("folds", card.counts),
             ("mind", card.caveat),
             ("source", card.source),
         ):
-            click.echo(f"  {word}: {text}")
+            echo(f"  {word}: {text}")
 
 
 COMMANDS = (composite, labels, protocols)

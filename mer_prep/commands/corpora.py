@@ -24,6 +24,7 @@ from mer_prep.commands.common import (
 from mer_prep.errors import ConfigError
 from mer_prep.manifest import Clip, Finding
 from mer_prep.progress import Progress, duration
+from mer_prep.terminal import echo
 from mer_prep.workspace import Workspace
 
 #: Those of the three-class composite; made where no corpus is named.
@@ -126,13 +127,13 @@ def synth(
         else:
             current += count
         state = "written" if made.written else "up to date"
-        click.echo(
+        echo(
             f"{corpus}: {plural(count, 'clip')} of {plural(subjects, 'subject')} {state} "
             f"in {made.root}"
         )
         following.append(f"mer-prep import {corpus} {made.root}")
     say_next(None, *following)
-    click.echo(
+    echo(
         f"synth: {written} clips written, {current} up to date, "
         f"{duration(time.monotonic() - started)}, SYNTHETIC, in {out}"
     )
@@ -265,11 +266,11 @@ def import_(
     path = write_manifest(workspace.manifests, imported.clips, imported.record)
     record = imported.record
     if before and not as_json:
-        click.echo(f"{record.corpus}: replaces what was read from {before}")
+        echo(f"{record.corpus}: replaces what was read from {before}")
     if as_json:
         print_json({**dataclasses.asdict(record), "clips": len(imported.clips)})
     else:
-        click.echo(f"{record.corpus}: read from {record.root}")
+        echo(f"{record.corpus}: read from {record.root}")
         for label, value in (
             ("variant", record.variant),
             ("annotations", record.annotations),
@@ -278,14 +279,14 @@ def import_(
             *record.options.items(),
         ):
             if value:
-                click.echo(f"  {label}: {value}")
+                echo(f"  {label}: {value}")
         _print_counts(imported.clips)
         _print_findings(list(record.findings), limit=12)
     errors = sum(finding.level == "error" for finding in record.findings)
     synthetic = ", SYNTHETIC" if record.synthetic else ""
     if not as_json:
         say_next(workspace, "mer-prep validate", "mer-prep flow")
-    click.echo(
+    echo(
         f"import: {plural(len(imported.clips), 'clip')}, {plural(errors, 'error')}, "
         f"{duration(time.monotonic() - started)}{synthetic}, in {path}",
         err=as_json,
@@ -355,9 +356,7 @@ def _print_counts(clips: list[Clip]) -> None:
     emotions = ", ".join(f"{name} {count}" for name, count in emotion_counts(clips).items())
     macro = sum(clip.expression_type == "macro" for clip in clips)
     types = f" ({len(clips) - macro} micro, {macro} macro)" if macro else ""
-    click.echo(
-        f"  {plural(len(clips), 'clip')}{types} of {plural(subjects, 'subject')}: {emotions}"
-    )
+    echo(f"  {plural(len(clips), 'clip')}{types} of {plural(subjects, 'subject')}: {emotions}")
 
 
 def _print_findings(findings: list[Finding], *, limit: int | None = None) -> None:
@@ -366,11 +365,11 @@ def _print_findings(findings: list[Finding], *, limit: int | None = None) -> Non
     for group in grouped[:limit]:
         first = group[0]
         color = {"error": "red", "warning": "yellow"}.get(first.level)
-        level = click.style(first.level, fg=color)
-        click.echo(f"  {level} [{first.code}] {_places(group)}{first.message}")
+        lead = f"  {click.style(first.level, fg=color)}"
+        echo(f" [{first.code}] {_places(group)}{first.message}", lead=lead)
     if limit is not None and len(grouped) > limit:
         rest = sum(map(len, grouped[limit:]))
-        click.echo(f"  ... and {rest} more: mer-prep validate shows all")
+        echo(f"  ... and {rest} more: mer-prep validate shows all")
 
 
 #: Places of equal findings that are named.
@@ -428,7 +427,7 @@ def validate(corpora: tuple[str, ...], frames: str, workspace: Workspace, as_jso
         all_findings[corpus] = unique
         clips_seen += len(clips)
         if not as_json:
-            click.echo(f"{corpus}:")
+            echo(f"{corpus}:")
             _print_counts(clips)
             _print_findings(unique)
     levels = [finding.level for findings in all_findings.values() for finding in findings]
@@ -450,8 +449,8 @@ def validate(corpora: tuple[str, ...], frames: str, workspace: Workspace, as_jso
             )
             for name, findings in all_findings.items()
         ]
-        click.echo(table(rows, ("corpus", "errors", "warnings", "notes")))
-    click.echo(
+        echo(table(rows, ("corpus", "errors", "warnings", "notes")))
+    echo(
         f"validate: {plural(clips_seen, 'clip')}, {plural(levels.count('error'), 'error')}, "
         f"{plural(levels.count('warning'), 'warning')}, {duration(time.monotonic() - started)}",
         err=as_json,

@@ -10,6 +10,7 @@ import click
 
 from mer_prep.commands.common import json_option, plural, print_json, table, workspace_option
 from mer_prep.errors import ConfigError
+from mer_prep.terminal import echo
 from mer_prep.workspace import Workspace
 
 _DEVICE = click.option(
@@ -95,14 +96,14 @@ def evaluate(run: str, other: str | None, device: str, workspace: Workspace, as_
     else:
         print_results(results | {"scores": results["rescored"]["scores"]})
         _print_auxiliary(results["auxiliary"]["parts"], _px(study))
-        click.echo(
+        echo(
             "predictions: as the run stored them, to "
             f"{found.largest_difference:.1g} of a probability"
         )
         for clip_id in found.other_class:
-            click.echo(f"  by that little of another class: {clip_id}")
+            echo(f"  by that little of another class: {clip_id}")
     marks = (", SYNTHETIC" if study.synthetic else "") + (", LEAKY" if results.get("leaky") else "")
-    click.echo(
+    echo(
         f"evaluate: {plural(len(study.folds), 'fold')}, {plural(len(found.rows), 'clip')}, "
         f"{duration(time.monotonic() - started)}{marks}, in {folder / 'results.json'}",
         err=as_json,
@@ -128,14 +129,14 @@ def _print_auxiliary(parts: dict[str, dict[str, float]], px: str) -> None:
             for name, part in parts.items()
             if count in part
         ]
-        click.echo(table(rows, (title, "clips", *(one[1] for one in shown))))
+        echo(table(rows, (title, "clips", *(one[1] for one in shown))))
         if columns is _TARGETS:
-            click.echo(_LEGEND.format(px=px))
+            echo(_LEGEND.format(px=px))
             for key, text in _EXPLAINED.items():
                 if any(key in part for part in parts.values()):
-                    click.echo(text)
+                    echo(text)
         else:
-            click.echo("Flow is scored inside the face; what alignment left of head motion counts.")
+            echo("Flow is scored inside the face; what alignment left of head motion counts.")
 
 
 def _cell(part: dict[str, float], key: str, factor: float, digits: int) -> str:
@@ -163,9 +164,9 @@ def _compare(workspace: Workspace, first: str, second: str, as_json: bool) -> No
         (name, *(f"{scores[key]:.3f}" for key in ("uf1", "uar", "acc", "wf1")))
         for name, scores in zip(names, (found.first, found.second), strict=True)
     ]
-    click.echo(table(rows, ("run", "UF1", "UAR", "Acc", "WF1")))
+    echo(table(rows, ("run", "UF1", "UAR", "Acc", "WF1")))
     test = found.mcnemar
-    click.echo(
+    echo(
         f"accuracy of {names[0]} less that of {names[1]}: "
         f"{100 * found.accuracy_difference:+.1f} points; only {names[0]} has "
         f"{test.only_first} right, only {names[1]} {test.only_second}\n"
@@ -173,12 +174,12 @@ def _compare(workspace: Workspace, first: str, second: str, as_json: bool) -> No
         "those of one subject are not quite."
     )
     for name, (here, there) in found.differing.items():
-        click.echo(f"  note: not the same {name}: {here} and {there}")
+        echo(f"  note: not the same {name}: {here} and {there}")
     for name in leaky:
-        click.echo(f"  LEAKY: {name} chose its weights on the test subjects; the test says nothing")
+        echo(f"  LEAKY: {name} chose its weights on the test subjects; the test says nothing")
     marks = ", SYNTHETIC" if any(study.synthetic for study in studies) else ""
     marks += ", LEAKY" if leaky else ""
-    click.echo(f"evaluate: {plural(found.clips, 'clip')} compared{marks}")
+    echo(f"evaluate: {plural(found.clips, 'clip')} compared{marks}")
 
 
 @click.command()
@@ -260,7 +261,7 @@ def predict(
         _print_prediction(facts, marks_of(facts), _px(study))
     place = ", SYNTHETIC" if facts["synthetic"] else ""
     place += f", in {output}" if output is not None else ""
-    click.echo(
+    echo(
         f"predict: {plural(len(facts['samples']), 'sample')}, "
         f"{plural(len(judges.folds), 'fold')}, {duration(time.monotonic() - started)}{place}",
         err=as_json,
@@ -269,13 +270,13 @@ def predict(
 
 def _print_prediction(facts: dict[str, Any], marks: list[str], px: str) -> None:
     label = f", its label is {facts['label']}" if facts["label"] else ""
-    click.echo(f"{facts['clip']}: {facts['predicted']}{label}")
-    click.echo(f"  weights: {facts['run']}, {facts['weights']['why']}")
+    echo(f"{facts['clip']}: {facts['predicted']}{label}")
+    echo(f"  weights: {facts['run']}, {facts['weights']['why']}")
     for mark in marks:
-        click.echo(f"  {mark}")
+        echo(f"  {mark}")
     if len(facts["samples"]) == 1:
         numbers = facts["samples"][0]["frames"]
-        click.echo(f"  frames {', '.join(map(str, numbers))}")
+        echo(f"  frames {', '.join(map(str, numbers))}")
     rows = []
     for name, chance in facts["probabilities"].items():
         of_samples = [one["probabilities"][name] for one in facts["samples"]]
@@ -285,30 +286,30 @@ def _print_prediction(facts: dict[str, Any], marks: list[str], px: str) -> None:
             row.append(f"{min(of_folds):.3f}-{max(of_folds):.3f}")
         rows.append(tuple(row))
     head = ("class", "probability", "over samples", "over folds")
-    click.echo(table(rows, head[: len(rows[0])]))
+    echo(table(rows, head[: len(rows[0])]))
     scores = facts["auxiliary"]
     if "flow_endpoint_error_px" in scores:
-        click.echo(
+        echo(
             f"flow: {scores['flow_endpoint_error_px']:.3f} px from TV-L1, zero flow "
             f"{scores['zero_flow_error_px']:.3f} px; px {px}"
         )
     if "landmark_error_eye_centres" in scores:
         percent = 100 * scores["landmark_error_eye_centres"]
-        click.echo(
+        echo(
             f"landmarks: {percent:.2f} % of the distance of the eye centres from dlib's, "
             f"{scores['landmark_failures']} of {plural(scores['frames'], 'frame')} above 10 %"
         )
     if "reconstruction_error" in scores:
-        click.echo(
+        echo(
             f"apex rebuilt from the onset: {scores['reconstruction_error']:.2f} grey levels off, "
             f"the onset itself {scores['identity_error']:.2f}"
         )
     if facts["regions"]:
         first = sorted(facts["regions"].items(), key=lambda one: -one[1]["attention"])
         listed = ", ".join(f"{name} {one['attention']:.2f}" for name, one in first)
-        click.echo(f"regions by attention: {listed}")
+        echo(f"regions by attention: {listed}")
     for note in facts["notes"]:
-        click.echo(f"  note: {note}")
+        echo(f"  note: {note}")
 
 
 COMMANDS = (evaluate, predict)

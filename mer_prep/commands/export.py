@@ -17,6 +17,7 @@ from mer_prep.commands.common import (
     workspace_option,
 )
 from mer_prep.errors import ConfigError
+from mer_prep.terminal import echo
 from mer_prep.workspace import Workspace
 
 
@@ -130,9 +131,9 @@ def export(
     else:
         _print_notes(chosen, facts)
     if chosen.restricted:
-        click.echo(f"note: {restricted_text(chosen).strip()}", err=True)
+        echo(f"note: {restricted_text(chosen).strip()}", err=True)
     mark = ", SYNTHETIC" if chosen.synthetic else ""
-    click.echo(
+    echo(
         f"export: {plural(facts['clips'], 'clip')} of '{stage}', "
         f"{plural(facts['files'], 'file')}, {len(chosen.failed)} quarantined and left out, "
         f"{duration(time.monotonic() - started)}{mark}, in {out}",
@@ -178,13 +179,13 @@ def _options(
 def _print_notes(chosen: Any, facts: dict[str, Any]) -> None:
     """Say what the files do not hold of the results."""
     if chosen.unlabelled:
-        click.echo(f"  left out, no label: {plural(chosen.unlabelled, 'clip')}")
+        echo(f"  left out, no label: {plural(chosen.unlabelled, 'clip')}")
     scaling = facts.get("scaling", {})
     for name, error in scaling.get("largest_errors", {}).items():
         if error:
-            click.echo(f"  8 bits: values met to within {error:.3g} ({name})")
+            echo(f"  8 bits: values met to within {error:.3g} ({name})")
     if scaling.get("clipped"):
-        click.echo(f"  8 bits: {plural(scaling['clipped'], 'value')} beyond --range clipped")
+        echo(f"  8 bits: {plural(scaling['clipped'], 'value')} beyond --range clipped")
 
 
 def _print_plan(chosen: Any, options: Any, out: Path, as_json: bool) -> None:
@@ -203,7 +204,7 @@ def _print_plan(chosen: Any, options: Any, out: Path, as_json: bool) -> None:
         return
     datasets = ", ".join(field.name for field in chosen.stage.fields)
     mark = ", SYNTHETIC" if chosen.synthetic else ""
-    click.echo(
+    echo(
         f"dry run: {plural(len(chosen.items), 'clip')} of '{chosen.stage.name}' ({datasets}) as "
         f"{options.format}, {len(chosen.failed)} quarantined and {chosen.unlabelled} unlabelled "
         f"left out{mark}, to {out}; nothing was done"

@@ -24,6 +24,7 @@ from mer_prep.commands.common import (
 from mer_prep.commands.leaderboard_table import print_leaderboard
 from mer_prep.commands.training import crew_options, name_of_run, require_torch, split_options
 from mer_prep.errors import ConfigError, MerPrepError
+from mer_prep.terminal import echo
 from mer_prep.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -192,7 +193,7 @@ def leaderboard(
     said = f"{plural(len(kept), 'model')}, {plural(facts['folds'], 'fold')} each, "
     said += f"{plural(facts['clips'], 'clip')}, {duration(time.monotonic() - started)}"
     marks = "".join(f", {one.upper()}" for one in ("synthetic", "leaky") if facts[one])
-    click.echo(f"leaderboard: {said}{marks}, in {target}", err=as_json)
+    echo(f"leaderboard: {said}{marks}, in {target}", err=as_json)
     if failed:
         raise SystemExit(1)
 
@@ -267,7 +268,7 @@ def _prepared(
             raise
         except MerPrepError as error:
             failed[f"{model}:{preset}"] = error
-            click.echo(f"{model}:{preset} will not be in the table: {error.what}", err=True)
+            echo(f"{model}:{preset} will not be in the table: {error.what}", err=True)
             continue
         made.append(Entrant(*found[0], control=found[1] if shuffled else None))
     return made, failed
@@ -344,13 +345,13 @@ def _tell_waiting(
 ) -> None:
     """Say what is left to other shares; the last of them writes the table."""
     for name, error in failed.items():
-        click.echo(f"{name}: {error}", err=True)
+        echo(f"{name}: {error}", err=True)
     if as_json:
         print_json({"unfinished": waiting})
     else:
         for name, folds in waiting.items():
-            click.echo(f"{name}: {plural(len(folds), 'fold')} left to other shares")
-    click.echo(
+            echo(f"{name}: {plural(len(folds), 'fold')} left to other shares")
+    echo(
         f"leaderboard: share {share[0]}/{share[1]} is done; the last share writes the table",
         err=as_json,
     )

@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import click
-
 from mer_prep.commands.common import plural, table
+from mer_prep.terminal import echo
 
 
 def print_leaderboard(facts: Mapping[str, Any]) -> None:
     """Print the table, and below it what was published, what is chance and what failed."""
     marks = [one.upper() for one in ("synthetic", "leaky") if facts[one]]
-    click.echo(
+    echo(
         f"{facts['labels']}, {facts['protocol']}, {plural(facts['folds'], 'fold')}, "
         f"{plural(facts['clips'], 'clip')} of {facts['subjects']} subjects"
         + (f" ({', '.join(marks)})" if marks else "")
     )
-    click.echo(table(*_cells(facts)))
+    echo(table(*_cells(facts)))
     if facts["against"]:
-        click.echo(
+        echo(
             f"  p: McNemar's exact test of the accuracy against {facts['against']}, two-sided, by "
             "Holm for all of them"
         )
@@ -28,12 +27,12 @@ def print_leaderboard(facts: Mapping[str, Any]) -> None:
     for one in facts["entries"]:
         if one["changed"]:
             changed = ", ".join(f"{name}={value}" for name, value in one["changed"].items())
-            click.echo(f"  {one['name']} with {changed}")
+            echo(f"  {one['name']} with {changed}")
         if not one["beats_largest_class"] and not one["leaky"]:
-            click.echo(f"  {one['name']} is not known to beat always '{largest['class']}'")
+            echo(f"  {one['name']} is not known to beat always '{largest['class']}'")
     _print_published(facts)
     for name, reason in facts["failed"].items():
-        click.echo(f"  not in the table, {name}: {reason}", err=True)
+        echo(f"  not in the table, {name}: {reason}", err=True)
 
 
 def _cells(facts: Mapping[str, Any]) -> tuple[list[tuple[Any, ...]], tuple[str, ...]]:
@@ -81,6 +80,6 @@ def _print_published(facts: Mapping[str, Any]) -> None:
             how = f"{found['source']}; {SELECTED[found['selected']]}"
             lines[f"  published of {one['model']}: {scores} ({how})"] = None
     for line in lines:
-        click.echo(line)
+        echo(line)
     if facts["synthetic"] and lines:
-        click.echo("  published figures are of licensed corpora: nothing here compares with them")
+        echo("  published figures are of licensed corpora: nothing here compares with them")

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from mer_prep.commands.common import json_option, print_json, table
+from mer_prep.terminal import echo
 
 
 @click.command()
@@ -27,7 +28,7 @@ def models(name: str | None, as_json: bool) -> None:
             print_json([{"name": one.name, "title": one.title} for one in MODELS.values()])
         else:
             rows = [(one.name, ", ".join(one.presets), one.title) for one in MODELS.values()]
-            click.echo(table(rows, ("model", "presets", "title")))
+            echo(table(rows, ("model", "presets", "title")))
         return
     card = model_card(name)
     presets: dict[str, Any] = {}
@@ -50,23 +51,23 @@ def models(name: str | None, as_json: bool) -> None:
         facts = {"name": card.name, "title": card.title, "reference": card.reference}
         print_json(facts | {"presets": presets, "published": published, "note": card.note})
         return
-    click.echo(f"{card.name}: {card.title}\n  {card.reference}")
+    echo(f"{card.name}: {card.title}\n  {card.reference}")
     for key, made in presets.items():
-        click.echo(f"  {key}: {made['title']}; {made['input']}")
+        echo(f"  {key}: {made['title']}; {made['input']}")
         counts = ", ".join(f"{part} {count:,}" for part, count in made["parameters"].items())
-        click.echo(f"    parameters with 3 classes: {counts}")
+        echo(f"    parameters with 3 classes: {counts}")
         for choice in made["choices"]:
-            click.echo(f"    chosen here: {choice}")
+            echo(f"    chosen here: {choice}")
     for result in card.published:
         scores = ", ".join(f"{key.upper()} {value:.4f}" for key, value in result.scores.items())
         with_ = "".join(f", {key}={value}" for key, value in result.variant.items())
         if result.selected != "not-stated":
             with_ += f"; {SELECTED[result.selected]}"
-        click.echo(
+        echo(
             f"  published, {result.protocol} {result.labels}, {result.part}: {scores} "
             f"({result.source}{with_})"
         )
-    click.echo(f"  {card.note}")
+    echo(f"  {card.note}")
 
 
 COMMANDS = (models,)

@@ -19,6 +19,7 @@ from mer_prep.commands.common import (
 )
 from mer_prep.commands.training import machine_options, require_torch, study_options
 from mer_prep.errors import ConfigError
+from mer_prep.terminal import echo
 from mer_prep.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -108,11 +109,11 @@ def pretrain(
         print_json(results)
     else:
         losses = ", ".join(f"{name} {value:.4g}" for name, value in results["losses"].items())
-        click.echo(f"losses of the last steps: {losses}")
-        click.echo(f"use them: mer-prep train --init {weights}")
+        echo(f"losses of the last steps: {losses}")
+        echo(f"use them: mer-prep train --init {weights}")
     synthetic = ", SYNTHETIC" if study.synthetic else ""
     who = f"{plural(results['clips'], 'clip')} of {plural(results['subjects'], 'subject')}"
-    click.echo(
+    echo(
         f"pretrain: {who}, {plural(results['steps'], 'step')}, "
         f"{duration(time.monotonic() - started)}{synthetic}, in {weights}",
         err=as_json,

@@ -18,6 +18,7 @@ from mer_prep.commands.common import (
     workspace_option,
 )
 from mer_prep.errors import ConfigError
+from mer_prep.terminal import echo
 from mer_prep.workspace import Workspace
 
 
@@ -106,7 +107,7 @@ def qc(
         print_json([dataclasses.asdict(summary) for summary in summaries])
     total = sum(summary.clips for summary in summaries)
     undrawn = sum(len(summary.problems) for summary in summaries)
-    click.echo(
+    echo(
         f"qc: {plural(len(summaries), 'page')}, {plural(total, 'clip')}, {undrawn} not drawn in "
         f"full, {duration(time.monotonic() - started)}, in {out or workspace.reports}",
         err=as_json,
@@ -137,16 +138,16 @@ def _of_selection(
 def _print_page(summary: Any) -> None:
     states = summary.states
     each = summary.bytes / max(summary.clips, 1) / 1024
-    click.echo(
+    echo(
         f"{summary.corpus}: {plural(summary.clips, 'clip')} of "
         f"{plural(summary.subjects, 'subject')}, {states.get('failed', 0)} failed, "
         f"{states.get('warned', 0)} with warnings, {states.get('pending', 0)} not prepared; "
         f"{summary.bytes / 2**20:,.1f} MiB ({each:.0f} KiB a clip), {summary.path}"
     )
     for problem in summary.problems[:10]:
-        click.echo(f"  not drawn: {problem}")
+        echo(f"  not drawn: {problem}")
     if len(summary.problems) > 10:
-        click.echo(f"  ... and {len(summary.problems) - 10} more (--json lists all)")
+        echo(f"  ... and {len(summary.problems) - 10} more (--json lists all)")
 
 
 COMMANDS = (qc,)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import click
-
 from mer_prep.commands.common import table
+from mer_prep.terminal import echo
 
 _SCORES = {"uf1": "UF1", "uar": "UAR", "acc": "Acc", "wf1": "WF1"}
 _MARKS = {"synthetic": "SYNTHETIC", "shuffled_labels": "LABELS SHUFFLED", "leaky": "LEAKY"}
@@ -20,8 +19,8 @@ def print_repeats(found: dict[str, Any]) -> None:
         rows.append((name, draw, row["seed"], row["clips"], *_cells(row)))
     rows += [(name, "", "", "", *_cells(found[name])) for name in ("mean", "deviation")]
     marks = ", ".join(text for key, text in _MARKS.items() if found[key])
-    click.echo(f"{len(found['runs'])} runs" + (f" ({marks})" if marks else ""))
-    click.echo(table(rows, ("run", "draw", "seed", "clips", *_SCORES.values())))
+    echo(f"{len(found['runs'])} runs" + (f" ({marks})" if marks else ""))
+    echo(table(rows, ("run", "draw", "seed", "clips", *_SCORES.values())))
     print_published(found)
 
 
@@ -33,8 +32,8 @@ def print_published(results: dict[str, Any]) -> None:
     """Print the published figures that results may stand beside, or why there are none."""
     for one in results["published"]:
         scores = ", ".join(f"{name.upper()} {value:.3f}" for name, value in one["scores"].items())
-        click.echo(f"  published, {one['part']}: {scores} ({one['source']})")
+        echo(f"  published, {one['part']}: {scores} ({one['source']})")
     if results["published_left_out"]:
-        click.echo(f"  published figures are not shown: {results['published_left_out']}")
+        echo(f"  published figures are not shown: {results['published_left_out']}")
     if results["published"]:
-        click.echo(f"  {results['note']}")
+        echo(f"  {results['note']}")

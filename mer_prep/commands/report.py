@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from mer_prep.commands.common import plural, workspace_option
+from mer_prep.terminal import echo
 from mer_prep.workspace import Workspace
 
 
@@ -49,7 +50,7 @@ def report(runs: tuple[str, ...], out: Path | None, no_faces: bool, workspace: W
         target = out or workspace.reports / f"compare-{studies[0][0].name}.html"
     size = write_page(page, target)
     marked = "".join(f", {banner.title}" for banner in page.banners)
-    click.echo(f"report: {plural(len(runs), 'run')}, {size / 1024:,.0f} KiB{marked}, in {target}")
+    echo(f"report: {plural(len(runs), 'run')}, {size / 1024:,.0f} KiB{marked}, in {target}")
 
 
 COMMANDS = (report,)

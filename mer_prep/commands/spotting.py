@@ -21,6 +21,7 @@ from mer_prep.commands.common import (
     workspace_option,
 )
 from mer_prep.errors import ManifestError
+from mer_prep.terminal import echo
 from mer_prep.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -105,12 +106,10 @@ def spotting_truth(
         print_json(facts)
     else:
         shown = [tuple("-" if cell is None else cell for cell in row.values()) for row in rows]
-        click.echo(
-            table(shown, ("corpus", "videos", "without", "micro", "macro", "k micro", "k macro"))
-        )
+        echo(table(shown, ("corpus", "videos", "without", "micro", "macro", "k micro", "k macro")))
         _print_notes(truth.notes)
     synthetic = ", SYNTHETIC" if truth.synthetic else "; licensed annotations, not to be passed on"
-    click.echo(
+    echo(
         f"spotting-truth: {plural(len(truth.intervals), 'expression')} in "
         f"{plural(len(truth.videos), 'video')}, digest {truth.digest()[:16]}, in {path}{synthetic}",
         err=as_json,
@@ -212,14 +211,14 @@ def evaluate_spotting(
             }
         )
     else:
-        click.echo(_score_table(rows))
+        echo(_score_table(rows))
         for name, found in strs.items():
-            click.echo(_strs_line(name, found))
+            echo(_strs_line(name, found))
         _print_notes(notes)
     overall = rows[-1]
     log = f", log in {log_file}" if log_file else ""
     synthetic = ", SYNTHETIC" if truth.synthetic else ""
-    click.echo(
+    echo(
         f"evaluate-spotting: F1 {_score(overall['f1'])} ({overall['type']}) on "
         f"{plural(len(truth.videos), 'video')}, {len(truth.without_expression(types))} of them "
         f"without an expression, IoU {iou:g}{log}{synthetic}",
@@ -398,7 +397,7 @@ def _outside(one: Interval, first: int | None, last: int | None) -> bool:
 
 def _print_notes(notes: Sequence[str]) -> None:
     for note in notes:
-        click.echo(f"  note: {note}")
+        echo(f"  note: {note}")
 
 
 COMMANDS = (spotting_truth, evaluate_spotting)

@@ -17,6 +17,7 @@ from mer_prep.commands.common import (
     say_next,
     table,
 )
+from mer_prep.terminal import echo
 from mer_prep.workspace import Workspace
 
 _ABOUT = {
@@ -103,7 +104,7 @@ def run(pipeline: str, **options: Any) -> None:
 
     if pipeline == "list":
         rows = [(one, read_pipeline(one).title) for one in pipeline_names()]
-        click.echo(table(rows, ("pipeline", "title")))
+        echo(table(rows, ("pipeline", "title")))
         return
     read = read_pipeline(pipeline)
     run_stages(read.stages, read.settings, f"run {read.name}", **options)
@@ -133,17 +134,15 @@ def stages(name: str | None, as_json: bool) -> None:
     for one in described:
         needs = f", after {', '.join(one['requires'])}" if one["requires"] else ""
         version = f"version {one['version']}{needs}" if one["version"] else "what all stages see"
-        click.echo(f"{one['name']} ({version})")
+        echo(f"{one['name']} ({version})")
         for field in one["fields"]:
-            click.echo(
-                f"  gives {field['name']}: {field['dtype']} ({field['axes']}), {field['units']}"
-            )
+            echo(f"  gives {field['name']}: {field['dtype']} ({field['axes']}), {field['units']}")
         for parameter in one["parameters"]:
-            click.echo(f"  {one['name']}.{parameter['name']}={parameter['default']}")
+            echo(f"  {one['name']}.{parameter['name']}={parameter['default']}")
             if name is not None:
-                click.echo(f"      {parameter['about']}")
+                echo(f"      {parameter['about']}")
     if name is None:
-        click.echo("`mer-prep stages NAME` explains the parameters of a stage")
+        echo("`mer-prep stages NAME` explains the parameters of a stage")
 
 
 def run_stages(
@@ -197,7 +196,7 @@ def run_stages(
     if any(shard.stage == "landmarks" for plan in plans for shard in plan.missing):
         from mer_prep.ops.predictor import LICENCE_NOTE
 
-        click.echo(f"note: {LICENCE_NOTE}", err=True)
+        echo(f"note: {LICENCE_NOTE}", err=True)
     with Progress(title) as progress:
         runner = Runner(
             workspace,
@@ -282,11 +281,9 @@ def _print_plan(plans: list[Any], as_json: bool) -> None:
         for (corpus, stage), group in groups.items()
     ]
     if rows:
-        click.echo(table(rows, ("stage", "corpus", "subjects", "clips", "why")))
+        echo(table(rows, ("stage", "corpus", "subjects", "clips", "why")))
     cached = len(shards) - len(missing)
-    click.echo(
-        f"dry run: {plural(len(missing), 'shard')} to make, {cached} cached; nothing was done"
-    )
+    echo(f"dry run: {plural(len(missing), 'shard')} to make, {cached} cached; nothing was done")
 
 
 def _reasons(shards: list[Any]) -> str:
@@ -318,7 +315,7 @@ def _print_apex_notes(plans: list[Any], recipe: Any) -> None:
         of_corpus = [clip for clip in clips if clip.corpus == corpus]
         without = sum(clip.apex is None for clip in of_corpus)
         if without:
-            click.echo(
+            echo(
                 f"  note {corpus}: {without} of {plural(len(of_corpus), 'clip')} have no annotated "
                 f"apex; {_STAND_INS[recipe.stages[stage].params.apex].format(stage=stage)}"
             )
@@ -331,7 +328,7 @@ def _print_apex_errors(plans: list[Any]) -> None:
     for corpus, errors in apex_errors(plans).items():
         worst = max(errors, key=lambda clip_id: abs(errors[clip_id]))
         mean = sum(map(abs, errors.values())) / len(errors)
-        click.echo(
+        echo(
             f"  {corpus}: the apex found is {mean:.1f} frames from the annotated one on average "
             f"({plural(len(errors), 'clip')}), {abs(errors[worst])} at worst ({worst})"
         )
@@ -390,27 +387,27 @@ def _print_summary(
         )
     else:
         for warning in summary.warnings[:10]:
-            click.echo(f"  note {warning}")
+            echo(f"  note {warning}")
         if len(summary.warnings) > 10:
-            click.echo(f"  ... and {len(summary.warnings) - 10} more notes (--json prints all)")
+            echo(f"  ... and {len(summary.warnings) - 10} more notes (--json prints all)")
         if left_out:
-            click.echo(f"  {_left_out_text(len(left_out), recipe)}")
+            echo(f"  {_left_out_text(len(left_out), recipe)}")
         if quarantined:
-            click.echo(f"  quarantined clips are listed in {workspace.failures}")
+            echo(f"  quarantined clips are listed in {workspace.failures}")
         if "flow" in stages and not summary.interrupted:
             say_next(workspace, "mer-prep qc", "mer-prep composite")
     rest = f"{len(left_out)} left out, " if left_out else ""
     rest += f"{left} not done, " if left > 0 else ""
-    click.echo(
+    echo(
         f"{title}: {plural(summary.clips, 'clip')}: {done} done, {summary.cached} cached, "
         f"{len(quarantined)} failed, {rest}{duration(summary.seconds)}, in "
         f"{Path(workspace.cache)}/{{{','.join(stages)}}}",
         err=as_json,
     )
     for error in summary.locked[:1]:
-        click.echo(f"not done, {plural(len(summary.locked), 'subject')}: {error}", err=True)
+        echo(f"not done, {plural(len(summary.locked), 'subject')}: {error}", err=True)
     if summary.interrupted:
-        click.echo("stopped; the same command goes on where this one ended", err=True)
+        echo("stopped; the same command goes on where this one ended", err=True)
         raise click.exceptions.Exit(130)
     if summary.locked:
         raise click.exceptions.Exit(4)

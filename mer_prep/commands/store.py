@@ -12,11 +12,11 @@ from mer_prep.commands.common import (
     json_option,
     plural,
     print_json,
-    printable,
     table,
     workspace_option,
 )
 from mer_prep.errors import ConfigError
+from mer_prep.terminal import echo
 from mer_prep.workspace import Workspace
 
 
@@ -37,14 +37,14 @@ def status(failed: bool, workspace: Workspace, as_json: bool) -> None:
             settings = f" ({one.settings})" if one.settings not in ("", "defaults") else ""
             message = one.message.replace("\n  ", " · ")
             line = f"{one.clip_id}  {one.stage or '-'}{settings}  {one.error}: {message}"
-            click.echo(printable(line))
-        click.echo(f"status: {plural(found.clips_failed, 'clip')} failed, in {workspace.root}")
+            echo(line)
+        echo(f"status: {plural(found.clips_failed, 'clip')} failed, in {workspace.root}")
         return
     rows: list[tuple[Any, ...]] = [
         (one.name, one.clips, one.subjects, one.variant or "", "yes" if one.synthetic else "")
         for one in found.corpora
     ]
-    click.echo(table(rows, ("corpus", "clips", "subjects", "variant", "synthetic")))
+    echo(table(rows, ("corpus", "clips", "subjects", "variant", "synthetic")))
     rows = [
         (
             one.corpus,
@@ -60,8 +60,8 @@ def status(failed: bool, workspace: Workspace, as_json: bool) -> None:
         for one in found.results
     ]
     if rows:
-        click.echo()
-        click.echo(
+        echo()
+        echo(
             table(
                 rows,
                 (
@@ -78,8 +78,8 @@ def status(failed: bool, workspace: Workspace, as_json: bool) -> None:
             )
         )
     for note in found.notes:
-        click.echo(f"  {note}")
-    click.echo(
+        echo(f"  {note}")
+    echo(
         f"status: {plural(sum(one.clips for one in found.corpora), 'clip')}, "
         f"{plural(sum(one.shards for one in found.results), 'current shard')}, "
         f"{sum(one.stale for one in found.results)} stale, "
@@ -156,7 +156,7 @@ def _inspect_shard(path: Path, as_json: bool) -> None:
     if as_json:
         print_json(facts)
         return
-    click.echo(f"{path}")
+    echo(f"{path}")
     for name in (
         "stage",
         "stage_version",
@@ -169,20 +169,20 @@ def _inspect_shard(path: Path, as_json: bool) -> None:
         "restricted",
         "synthetic",
     ):
-        click.echo(f"  {name}: {printable(facts[name])}")
+        echo(f"  {name}: {facts[name]}")
     for clip_id, clip in facts["clips"].items():
-        click.echo(f"  {clip_id}")
+        echo(f"  {clip_id}")
         for name, value in clip["attributes"].items():
-            click.echo(printable(f"    {name}: {value}"))
+            echo(f"    {name}: {value}")
         for name, dataset in clip["datasets"].items():
             channels = f", channels {dataset['channels']}" if dataset["channels"] else ""
-            click.echo(
+            echo(
                 f"    {name}: {dataset['dtype']} {dataset['shape']} ({dataset['axes']}), "
                 f"{dataset['units']}{channels}"
             )
     for failure in facts["failures"]:
         line = f"  quarantined {failure['clip_id']}: {failure['error']}: {failure['message']}"
-        click.echo(printable(line))
+        echo(line)
 
 
 def _inspect_clip(
@@ -204,24 +204,24 @@ def _inspect_clip(
     else:
         for name, value in facts.items():
             if value not in (None, (), ""):
-                click.echo(f"  {name}: {value}")
+                echo(f"  {name}: {value}")
         if place:
-            click.echo(f"  composite ({place['labels']}): {_place(place)}")
+            echo(f"  composite ({place['labels']}): {_place(place)}")
         for result in results:
             state = "current" if result["current"] else "stale"
-            click.echo(f"  {result['stage']} ({state}, {result['settings']}): {result['path']}")
+            echo(f"  {result['stage']} ({state}, {result['settings']}): {result['path']}")
         if not results:
-            click.echo("  no results yet: `mer-prep flow` makes them")
+            echo("  no results yet: `mer-prep flow` makes them")
     if show:
         from mer_prep.inspection import draw_clip
 
         draw_clip(clip, results, show)
-        click.echo(f"picture: {show}", err=as_json)
+        echo(f"picture: {show}", err=as_json)
     if video:
         from mer_prep.film import film_clip
 
         count = film_clip(clip, results, video)
-        click.echo(f"film: {plural(count, 'frame')}, {video}", err=as_json)
+        echo(f"film: {plural(count, 'frame')}, {video}", err=as_json)
 
 
 def _place(place: dict[str, Any]) -> str:
@@ -268,10 +268,10 @@ def verify(remove_damaged: bool, workspace: Workspace, as_json: bool) -> None:
     if as_json:
         print_json({"shards": len(shards), "damaged": damaged, "newer": newer})
     for one in [] if as_json else damaged:
-        click.echo(f"damaged: {one['error']}")
+        echo(f"damaged: {one['error']}")
     for one in [] if as_json else newer:
-        click.echo(f"not checked: {one['error']}")
-    click.echo(
+        echo(f"not checked: {one['error']}")
+    echo(
         f"verify: {plural(len(shards), 'shard')}, {len(damaged)} damaged, "
         + (f"{len(newer)} of a newer mer-prep, " if newer else "")
         + f"{duration(time.monotonic() - started)}, in {workspace.cache}",
@@ -279,7 +279,7 @@ def verify(remove_damaged: bool, workspace: Workspace, as_json: bool) -> None:
     )
     if damaged:
         hint = "removed" if remove_damaged else "`mer-prep verify --remove-damaged` removes them"
-        click.echo(f"  {hint}; the next run makes them again, and nothing else", err=True)
+        echo(f"  {hint}; the next run makes them again, and nothing else", err=True)
     if damaged or newer:
         raise click.exceptions.Exit(1)
 
@@ -304,14 +304,14 @@ def gc(yes: bool, workspace: Workspace, as_json: bool) -> None:
         print_json([{"path": one.path, "reason": one.reason, "bytes": one.bytes} for one in found])
     for one in found:
         if not as_json:
-            click.echo(f"  {'removed' if yes else 'would remove'} {one.path} ({one.reason})")
+            echo(f"  {'removed' if yes else 'would remove'} {one.path} ({one.reason})")
         if yes:
             disk.remove(one.path)
             for parent in (one.path.parent, one.path.parent.parent):
                 if parent != workspace.cache and not any(parent.iterdir()):
                     parent.rmdir()
     done = "removed" if yes else "to remove" + (" (run again with --yes)" if found else "")
-    click.echo(
+    echo(
         f"gc: {plural(len(found), 'file')} {done}, {size / 2**20:,.1f} MiB, in {workspace.cache}",
         err=as_json,
     )

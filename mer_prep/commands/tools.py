@@ -18,6 +18,7 @@ from mer_prep.commands.common import (
     table,
     workspace_option,
 )
+from mer_prep.terminal import echo
 from mer_prep.workspace import Workspace
 
 _COLOURS = {"ok": "green", "note": None, "missing": "yellow", "problem": "red"}
@@ -40,14 +41,12 @@ def doctor(workspace: Workspace, as_json: bool) -> None:
         width = max(len(one.name) for one in found)
         for one in found:
             state = click.style(one.state.ljust(8), fg=_COLOURS[one.state])
-            click.echo(f"{state}{one.name.ljust(width)}  {one.detail}")
+            echo(f"{one.name.ljust(width)}  {one.detail}", lead=state)
             if one.remedy:
-                click.echo(f"{' ' * (8 + width)}  -> {one.remedy}")
+                echo(f"{' ' * (8 + width)}  -> {one.remedy}")
     problems = sum(one.state == "problem" for one in found)
     missing = sum(one.state == "missing" for one in found)
-    click.echo(
-        f"doctor: {plural(problems, 'problem')}, {missing} optional parts missing", err=as_json
-    )
+    echo(f"doctor: {plural(problems, 'problem')}, {missing} optional parts missing", err=as_json)
     if problems:
         raise click.exceptions.Exit(1)
 
@@ -160,9 +159,9 @@ def evaluate_truth(
                 for name, one in pooled.items()
             ]
             head = ("SYNTHETIC", "clips", *(title for _, title, _ in columns))
-            click.echo(table(rows, head))
-            click.echo(legend)
-    click.echo(
+            echo(table(rows, head))
+            echo(legend)
+    echo(
         f"evaluate-truth: {plural(len(everything), 'clip')}, "
         f"{duration(time.monotonic() - started)}, SYNTHETIC, in {workspace.root}",
         err=as_json,

@@ -27,6 +27,7 @@ from mer_prep.commands.common import (
 )
 from mer_prep.commands.repeats import print_published, print_repeats
 from mer_prep.errors import ConfigError
+from mer_prep.terminal import echo
 from mer_prep.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -241,14 +242,14 @@ def train(repeats: int, as_json: bool, **given: Any) -> None:
         runs.append(_train_run(**mine, as_json=as_json, show=show))
     finished = [run for run in runs if run is not None]
     if len(finished) < repeats:
-        click.echo("repeats: no mean yet, folds are left to other shares", err=as_json)
+        echo("repeats: no mean yet, folds are left to other shares", err=as_json)
         return
     path, found = write_summary(finished)
     if as_json:
         print_json(found)
     else:
         print_repeats(found)
-    click.echo(f"repeats: {plural(repeats, 'run')}, in {path}", err=as_json)
+    echo(f"repeats: {plural(repeats, 'run')}, in {path}", err=as_json)
 
 
 def _train_run(
@@ -313,7 +314,7 @@ def _train_run(
         )
     kind = LEAKY if reproduce_leaky else selection_kind
     if reproduce_leaky:
-        click.secho(f"warning: {LEAKY_WARNING}", err=True, bold=True, fg="red")
+        echo(lead=click.style(f"warning: {LEAKY_WARNING}", bold=True, fg="red"), err=True)
     model_card(model).preset(preset)
     changes = parse_settings(settings)
     chosen = choose_device(device)
@@ -346,13 +347,13 @@ def _train_run(
             say=progress.say,
         )
     if study.method.transductive:
-        click.secho(f"warning: {TRANSDUCTIVE_WARNING}", err=True, bold=True, fg="red")
+        echo(lead=click.style(f"warning: {TRANSDUCTIVE_WARNING}", bold=True, fg="red"), err=True)
     split = protocol.slug if folds_file is None else folds_file.stem
     run = workspace.root / "runs" / name_of_run(study, split, run_name)
     open_run(run, study)
     if init is not None and study.init is not None:
         keep_copy(init, run, study.init)
-        click.echo(f"init: {_fits(run, study)}", err=True)
+        echo(f"init: {_fits(run, study)}", err=True)
     crew = Crew(chosen, jobs, folds_per_gpu, loader, compiled, deterministic)
     with Progress("train", unit="fold") as progress:
         train_folds(
@@ -368,18 +369,18 @@ def _train_run(
             print_json({"run": str(run), "unfinished": missing})
         else:
             more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-            click.echo(
+            echo(
                 f"{len(missing)} of {plural(len(study.folds), 'fold')} are left to other shares: "
                 f"{', '.join(missing[:5])}{more}; the last share scores the run"
             )
-        click.echo(f"train: share {share[0]}/{share[1]} of {facts}, in {run}", err=as_json)
+        echo(f"train: share {share[0]}/{share[1]} of {facts}, in {run}", err=as_json)
         return None
     results = write_results(run, study)
     keep_recipe(workspace, run, study)
     show(results)
     if not as_json:
         say_next(workspace, f"mer-prep report {run.name}")
-    click.echo(f"train: {facts}, in {_shown(run)}", err=as_json)
+    echo(f"train: {facts}, in {_shown(run)}", err=as_json)
     return run
 
 
@@ -427,7 +428,7 @@ def print_results(results: dict[str, Any]) -> None:
         )
         if shown
     ]
-    click.echo(
+    echo(
         f"{results['model']} ({results['preset']}), {results['labels']}, {results['protocol']}, "
         f"selection {results['selection']}, seed {results['seed']}"
         + (f" ({', '.join(marks)})" if marks else "")
@@ -447,16 +448,16 @@ def print_results(results: dict[str, Any]) -> None:
             )
         )
     head = ("corpus", "clips", "UF1", "95 % interval", "UAR", "Acc", "WF1")
-    click.echo(table(rows, head))
+    echo(table(rows, head))
     for part, found in results.get("parts", {}).items():
-        click.echo(
+        echo(
             f"  {part} alone, on the same clips: UF1 {found['uf1']:.3f}, UAR {found['uar']:.3f}, "
             f"Acc {found['acc']:.3f}"
         )
     if results.get("apex"):
-        click.echo(f"  {_apex_line(results['apex'])}")
+        echo(f"  {_apex_line(results['apex'])}")
     for text in results["warnings"]:
-        click.echo(f"  warning: {text}")
+        echo(f"  warning: {text}")
     print_published(results)
 
 

@@ -40,7 +40,7 @@ from mer_prep.training.initial import Init
 from mer_prep.training.loading import load_clip
 from mer_prep.training.methods import METHODS, Method, method_of
 from mer_prep.training.nested import tune
-from mer_prep.training.predictions import LossLog, write_fold, write_predictions
+from mer_prep.training.predictions import LossLog, read_fold, write_fold, write_predictions
 from mer_prep.training.recipes import TrainingSettings
 from mer_prep.training.selection import LEAKY, Selection, best_evaluation, evaluation_facts
 from mer_prep.training.start import (
@@ -398,12 +398,14 @@ def run_fold(
             "absent_classes": absent_classes(study, fitted),
             "init": None if loaded is None else dataclasses.asdict(loaded),
             "computed": machine.facts(),
-            "training_seconds": watch.seconds,
+            "training_seconds": _seconds(watch, folder),
             "threads": torch.get_num_threads(),
             **({"tuned": values} if values else {}),
             **study.method.tested_by(store, fitted, name=fold.name, seed=study.seed),
         },
     )
+    # Before the predictions: with these the fold is done, and nobody would tidy it again.
+    watch.forget()
     write_predictions(
         folder / "predictions.csv",
         {entry.clip_id: entry for entry in study.clips},
@@ -412,7 +414,18 @@ def run_fold(
         classes=study.classes,
         selection=study.selection.kind,
     )
-    watch.forget()
+
+
+def _seconds(watch: Stopwatch, folder: Path) -> float | None:
+    """Return how long a fold was trained; noted already if it was only its test that stopped."""
+    path = folder / "fold.json"
+    if watch.seconds is not None or not path.is_file():
+        return watch.seconds
+    try:
+        noted: float | None = read_fold(path).get("training_seconds")
+    except TrainingError:
+        return None
+    return noted
 
 
 def _is_final(path: Path, facts: dict[str, Any]) -> bool:

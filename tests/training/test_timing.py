@@ -10,6 +10,7 @@ pytest.importorskip("torch")
 
 from mer_prep.dataset import ClipStore
 from mer_prep.errors import TrainingError
+from mer_prep.store import disk
 from mer_prep.training import timing
 from mer_prep.training.machine import Machine
 from mer_prep.training.predictions import read_fold
@@ -104,3 +105,23 @@ def test_the_folds_and_the_results_have_it_and_the_study_does_not(tmp_path):
     paths[1].write_text(json.dumps(facts | {"training_seconds": -2}))
     with pytest.raises(TrainingError, match=r"cannot be read: -2 is no number of seconds"):
         write_results(run, made)
+
+
+def test_a_fold_whose_test_was_interrupted_keeps_its_time_and_no_leftover(tmp_path):
+    made = study(architecture=SMALLEST)
+    open_run(tmp_path, made)
+    folder = fold_folder(tmp_path, FOLDS[0])
+
+    def die(call: disk.Call) -> None:
+        if call.path.name.startswith("predictions.csv"):
+            raise InterruptedError
+
+    with one_thread(), pytest.raises(InterruptedError), disk.observed(die):
+        run_fold(tmp_path, made, FOLDS[0], ClipStore(CLIPS), Machine())
+    before = read_fold(folder / "fold.json")
+    assert not (folder / "predictions.csv").exists()
+    with one_thread():
+        run_fold(tmp_path, made, FOLDS[0], ClipStore(CLIPS), Machine())
+    assert before["training_seconds"] is not None
+    assert read_fold(folder / "fold.json") == before
+    assert not list(tmp_path.rglob(TIMES))

@@ -529,16 +529,21 @@ def taken_places(tries: Tries) -> None:
 
 @fault(
     23,
-    "messages that would steer the terminal they are printed on",
+    "names and messages that would steer the terminal they are printed on",
     without={
-        "escapes for control characters": instead("mer_prep.commands.store.printable", str),
+        "escapes for control characters": instead("mer_prep.terminal.printable", str),
     },
 )
 def steering_messages(tries: Tries) -> None:
-    workspace = _corpus(tries.fresh())
-    for message in tries.of(("\x1b]0;owned\x07", "\x1b[2J", "a\rb", "\x9b31m", "\x08\x08")):
-        entry = {"clip_id": "toy/s1/c1", "stage": None, "error": "X", "message": message}
+    for text in tries.of(("\x1b]0;owned\x07", "\x1b[2J", "a\rb", "\x9b31m", "\x08\x08")):
+        workspace = _corpus(tries.fresh(), emotion=f"happy{text}", message=text)
+        entry = {"clip_id": "toy/s1/c1", "stage": None, "error": "X", "message": text}
         workspace.failures.write_text(json.dumps(entry) + "\n")
-        said = program("status", "--failed", "--workspace", workspace.root, code=0)
-        assert not set(said.out) & set("\x1b\x07\r\x9b\x08"), said.out
-        assert f"\\x{ord(next(one for one in message if not one.isprintable())):02x}" in said.out
+        escaped = f"\\x{ord(next(one for one in text if not one.isprintable())):02x}"
+        for words in (("status", "--failed"), ("inspect", "toy/s1/c1"), ("validate",)):
+            said = program(*words, "--workspace", workspace.root)
+            assert not set(said.out + said.err) & set("\x1b\x07\r\x9b\x08"), (words, said.out)
+            assert escaped in said.out, (words, said.out)
+        said = program("inspect", "toy/s1/c1", "--json", "--workspace", workspace.root, code=0)
+        assert not set(said.out) & set("\x1b\x07\r\x9b\x08")
+        assert json.loads(said.out)["clip"]["emotion"] == f"happy{text}"

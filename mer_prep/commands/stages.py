@@ -192,7 +192,9 @@ def run_stages(
         )
     if dry_run:
         _print_plan(plans, as_json)
+        _print_space(plans, recipe, workspace)
         return
+    _print_space(plans, recipe, workspace)
     if any(shard.stage == "landmarks" for plan in plans for shard in plan.missing):
         from mer_prep.ops.predictor import LICENCE_NOTE
 
@@ -251,6 +253,32 @@ def _check_subjects(workspace: Workspace, corpora: list[str], subjects: tuple[st
     known = {clip.subject_id for corpus in corpora for clip in workspace.clips(corpus)}
     for subject in subjects:
         check_option("--subject", subject, sorted(known))
+
+
+def _print_space(plans: list[Any], recipe: Any, workspace: Workspace) -> None:
+    """Say how much room a run will take, and warn where there is less."""
+    from mer_prep.stages.space import needed_bytes
+    from mer_prep.store.files import free_bytes
+
+    needed = needed_bytes(plans, recipe)
+    if not needed:
+        return
+    free = free_bytes(workspace.cache)
+    text = f"about {_size(needed)} to write, {_size(free)} free in {workspace.cache}"
+    if needed > free:
+        echo(
+            f"warning: {text}: the run will stop when the disk is full, and lose nothing. Free "
+            "some first (`mer-prep gc` shows what nothing needs), or give a --workspace on "
+            "another disk",
+            err=True,
+        )
+    else:
+        echo(f"note: {text}", err=True)
+
+
+def _size(count: int) -> str:
+    """Return a number of bytes for people."""
+    return f"{count / 2**30:,.1f} GiB" if count >= 2**30 else f"{max(1, count >> 20):,} MiB"
 
 
 def _print_plan(plans: list[Any], as_json: bool) -> None:

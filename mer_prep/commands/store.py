@@ -252,8 +252,10 @@ def verify(remove_damaged: bool, workspace: Workspace, as_json: bool) -> None:
     from mer_prep.store.shard import NewerShardError
 
     started = time.monotonic()
-    shards = Cache(workspace.cache).shards()
-    damaged, newer = [], []
+    cache = Cache(workspace.cache)
+    shards = cache.shards()
+    damaged: list[dict[str, Any]] = []
+    newer: list[dict[str, Any]] = []
     with Progress("verify", unit="shard") as progress:
         for done, path in enumerate(shards, start=1):
             try:
@@ -261,8 +263,9 @@ def verify(remove_damaged: bool, workspace: Workspace, as_json: bool) -> None:
             except NewerShardError as error:
                 newer.append({"path": path, "error": str(error)})
             except ShardError as error:
-                damaged.append({"path": path, "error": str(error)})
-                if remove_damaged:
+                removed = remove_damaged and cache.holds(path)
+                damaged.append({"path": path, "error": str(error), "removed": removed})
+                if removed:
                     disk.remove(path)
             progress(done, len(shards))
     if as_json:
@@ -280,6 +283,13 @@ def verify(remove_damaged: bool, workspace: Workspace, as_json: bool) -> None:
     if damaged:
         hint = "removed" if remove_damaged else "`mer-prep verify --remove-damaged` removes them"
         echo(f"  {hint}; the next run makes them again, and nothing else", err=True)
+        elsewhere = sum(not one["removed"] for one in damaged) if remove_damaged else 0
+        if elsewhere:
+            echo(
+                f"  {elsewhere} of them lie elsewhere, where a link in the cache leads, and were "
+                "left: remove them there, or the link",
+                err=True,
+            )
     if damaged or newer:
         raise click.exceptions.Exit(1)
 

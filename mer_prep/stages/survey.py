@@ -321,7 +321,10 @@ def _group_state(group: list[ShardHeader], expected: _Expectations) -> ResultSta
 
 
 def unneeded(workspace: Workspace) -> list[Unneeded]:
-    """Return the files of the cache that no manifest leads to, and leftovers of killed runs."""
+    """Return the files of the cache that no manifest leads to, and leftovers of killed runs.
+
+    What a link in the cache leads to elsewhere is not among them.
+    """
     cache = Cache(workspace.cache)
     expected = _Expectations(workspace)
     found = []
@@ -342,7 +345,7 @@ def unneeded(workspace: Workspace) -> list[Unneeded]:
         found.append(Unneeded(path, "unfinished file of a killed run", path.stat().st_size))
     for path in cache.dead_locks():
         found.append(Unneeded(path, "lock of a killed run", path.stat().st_size))
-    return found
+    return [one for one in found if cache.holds(one.path)]
 
 
 def _shard_unneeded(header: ShardHeader, expected: _Expectations) -> str:

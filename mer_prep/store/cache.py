@@ -87,6 +87,13 @@ class Cache:
         """Return the parts of subjects that are not complete yet."""
         return sorted(self.folder.glob(f"*/{PARTS}/*.h5"))
 
+    def holds(self, path: Path) -> bool:
+        """Return whether a file lies in the cache, and is not merely reached by a link in it.
+
+        Only such files are removed: what a folder that is linked to holds is somebody else's.
+        """
+        return path.parent.resolve().is_relative_to(self.folder.resolve())
+
     def leftovers(self) -> list[Path]:
         """Return unfinished files, if no live run could still be writing them."""
         if not self.folder.is_dir() or any(not _dead(lock) for lock in self.locks()):

@@ -135,6 +135,31 @@ def full_disk(tries: Tries) -> None:
         assert in_process(work) == 0
 
 
+@fault(
+    4,
+    "a run that needs more room than there is says so before it begins",
+    without={
+        "the estimate of what a run takes": instead(
+            "mer_prep.stages.space.needed_bytes", lambda *_: 1
+        ),
+    },
+)
+def too_little_room(tries: Tries) -> None:
+    for free, options in tries.of(
+        (free, options) for free in (4096, 2**40) for options in ((), ("--dry-run",))
+    ):
+        one = toy(tries.fresh(), clips=3)
+        with mock.patch("shutil.disk_usage", lambda _, free=free: mock.Mock(free=free)):
+            said = one.run(*options)
+        begun = said.err.index(" to write, ")
+        assert ("the run will stop when the disk is full" in said.err) == (free == 4096), said
+        assert ("or give a --workspace on another disk" in said.err) == (free == 4096), said
+        assert "1,024.0 GiB free" in said.err or free == 4096, said
+        assert said.err.rfind("done", 0, begun) < 0, said
+        again = one.run()
+        assert (" to write, " in again.err) == bool(options), "nothing is left to write"
+
+
 def _full_after(one: Toy, room: int, whole: Toy) -> None:
     """Do the same where no disk may be mounted: writes are refused when the room is used up."""
     left = [room]

@@ -173,6 +173,42 @@ def damaged_workspace(tries: Tries) -> None:
         program("verify", "--workspace", workspace.root, code=0)
 
 
+@fault(
+    17,
+    "a link in a cache that leads to another cache: nothing there is removed",
+    without={
+        "telling what the cache itself holds": instead(
+            "mer_prep.store.cache.Cache.holds", lambda *_: True
+        ),
+    },
+)
+def linked_caches(tries: Tries) -> None:
+    theirs = Workspace(tries.fresh())
+    keys.store(theirs, keys.corpus(tries.fresh()))
+    keys.run(theirs, keys.recipe())
+    shards = Cache(theirs.cache).shards()
+    stage = shards[0].parent.parent
+    links = {
+        "a stage": (Path(stage.name), stage),
+        "a key": (Path(stage.name, shards[0].parent.name), shards[0].parent),
+    }
+    for name, is_damaged in tries.of(itertools.product(links, (False, True))):
+        ours = Workspace(tries.fresh())
+        link, target = links[name]
+        (ours.cache / link).parent.mkdir(parents=True)
+        (ours.cache / link).symlink_to(target, target_is_directory=True)
+        whole = shards[0].read_bytes()
+        if is_damaged:
+            shards[0].write_bytes(whole[:-9])
+        before = {path: path.read_bytes() for path in shards}
+        at = ("--workspace", ours.root)
+        said = program("verify", "--remove-damaged", *at, code=1 if is_damaged else 0)
+        assert ("1 of them lie elsewhere" in said.err) == is_damaged, said.err
+        program("gc", "--yes", *at, code=0)
+        assert {path: path.read_bytes() for path in shards if path.exists()} == before
+        shards[0].write_bytes(whole)
+
+
 # Other schemas.
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,11 +45,30 @@ class World:
 
 
 def world_of_torchrun() -> World:
-    """Return what torchrun says in the environment; one process without it."""
+    """Return what torchrun says in the environment; one process without it.
+
+    Raises
+    ------
+    ConfigError
+        If what stands there are not the numbers of a process among others.
+    """
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
-    if not all(name in os.environ for name in names):
+    said = {name: os.environ[name] for name in names if name in os.environ}
+    if len(said) < len(names):
         return World()
-    return World(*(int(os.environ[name]) for name in names))
+    numbers = [
+        int(text) if re.fullmatch(r"\d{1,6}", text, re.ASCII) else -1 for text in said.values()
+    ]
+    rank, size, local_rank = numbers
+    if not (0 <= rank < size and 0 <= local_rank < size):
+        raise ConfigError(
+            "The environment says of this process "
+            + ", ".join(f"{name}={text!r:.40}" for name, text in said.items())
+            + ", which is no number of a process among others.",
+            hint="start several with `torchrun --nproc-per-node N`, or one with "
+            f"`unset {' '.join(names)}`",
+        )
+    return World(rank, size, local_rank)
 
 
 @contextmanager

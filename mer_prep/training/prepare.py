@@ -126,6 +126,12 @@ def prepare_study(
             "All clips are of one subject: there is nobody else to test.",
             hint="import more subjects; --protocol lovo splits the clips of one",
         )
+    if not any(fold.test for fold in folds):
+        raise TrainingError(
+            "No fold tests a clip.",
+            where=folds_file,
+            hint="write folds anew: mer-prep composite --protocol NAME",
+        )
     findings = tuple(str(one) for one in composite.findings if one.level != "info")
     for finding in (*findings, *method.remarks(init=init is not None)):
         say(finding)

@@ -87,6 +87,12 @@ def read_folds(run: Path, study: Study) -> list[Row]:
                 where=run,
                 hint="the files were changed; delete the folder of that fold and train it again",
             )
+    if not rows:
+        raise TrainingError(
+            "No fold of this run tests a clip, so there is nothing to score.",
+            where=run / "study.json",
+            hint="the file was changed, or its folds are empty; train a new run",
+        )
     return rows
 
 

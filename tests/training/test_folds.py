@@ -139,3 +139,10 @@ def test_a_run_that_another_process_trains_is_named_and_the_others_go_on(workspa
     assert isinstance(wrong[one], LockedError)
     assert unfinished(one, MADE) == [NAMES[0]]
     assert unfinished(two, MADE) == []
+
+
+def test_folds_that_test_nothing_give_no_results(tmp_path):
+    made = dataclasses.replace(study(architecture=SMALLEST), folds=())
+    open_run(tmp_path, made)
+    with pytest.raises(TrainingError, match="No fold of this run tests a clip"):
+        write_results(tmp_path, made)

@@ -152,6 +152,17 @@ def test_two_processes_come_to_one_model(workspace, single):
         assert one == pytest.approx(other, rel=1e-4)
 
 
+@pytest.mark.parametrize(
+    "said", [("x", "2", "0"), ("2", "2", "0"), ("-1", "2", "0"), ("0", "2", ""), ("0", "0", "0")]
+)
+def test_an_environment_that_torchrun_did_not_make_is_refused(said, monkeypatch):
+    for name, value in zip(("RANK", "WORLD_SIZE", "LOCAL_RANK"), said, strict=True):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=f"RANK='{said[0]}'.*no number of a process") as error:
+        world_of_torchrun()
+    assert "unset RANK WORLD_SIZE LOCAL_RANK" in error.value.hint
+
+
 def test_processes_and_what_they_need(workspace, monkeypatch):
     for name, value in (("RANK", "3"), ("WORLD_SIZE", "4"), ("LOCAL_RANK", "1")):
         monkeypatch.setenv(name, value)

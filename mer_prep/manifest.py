@@ -9,6 +9,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from mer_prep.errors import ManifestError
 
@@ -18,6 +19,14 @@ EXPRESSION_TYPES = ("micro", "macro")
 
 #: A file of this name in a corpus folder says that ``mer-prep synth`` made it.
 SYNTHETIC_MARK = "SYNTHETIC.txt"
+
+
+def synthetic_mark_of(folder: Path) -> Path | None:
+    """Return the nearest of a folder and those above it that is marked as synthetic, if any is."""
+    for one in (folder, *folder.parents):
+        if (one / SYNTHETIC_MARK).is_file():
+            return one
+    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from joblib import Parallel, delayed
 
 from mer_prep.checks import check_option, check_range
 from mer_prep.errors import ConfigError, ManifestError, MerPrepError
-from mer_prep.manifest import SYNTHETIC_MARK, Clip, Finding, ImportRecord, check_unique
+from mer_prep.manifest import Clip, Finding, ImportRecord, check_unique, synthetic_mark_of
 from mer_prep.resources import data_names
 from mer_prep.sources import (
     affwild2,
@@ -150,7 +150,7 @@ def import_corpus(
     if jobs != -1:
         check_range("jobs", jobs, low=1)
     folder = _unicode_path(root)
-    synthetic = _is_marked(folder)
+    synthetic = synthetic_mark_of(folder) is not None
     request = Request(
         root=folder,
         name=check_corpus_name(source if name is None else name),
@@ -235,11 +235,6 @@ def _default(allowed: tuple[str, ...] | WholeNumber) -> str:
     return str(allowed.default) if isinstance(allowed, WholeNumber) else allowed[0]
 
 
-def _is_marked(folder: Path) -> bool:
-    """Return whether a folder, or one of the three above it, is marked as synthetic."""
-    return any((one / SYNTHETIC_MARK).is_file() for one in (folder, *folder.parents[:3]))
-
-
 def _check_not_marked(clips: Sequence[Clip]) -> None:
     """Refuse clips of a synthetic corpus that lies further down: they would pass for real ones."""
     folders = {
@@ -249,14 +244,14 @@ def _check_not_marked(clips: Sequence[Clip]) -> None:
         if name
     }
     for folder in sorted(folders):
-        for parent in (folder, *folder.parents):
-            if (parent / SYNTHETIC_MARK).is_file():
-                raise ManifestError(
-                    "The folder holds a synthetic corpus further down.",
-                    where=parent,
-                    why="its clips would pass for real ones",
-                    hint="import that folder itself",
-                )
+        marked = synthetic_mark_of(folder)
+        if marked is not None:
+            raise ManifestError(
+                "The folder holds a synthetic corpus further down.",
+                where=marked,
+                why="its clips would pass for real ones",
+                hint="import that folder itself",
+            )
 
 
 def erratum_names(source: str, *, optional: bool = True) -> list[str]:

@@ -25,7 +25,7 @@ from mer_prep.errors import (
     ShardError,
     TrainingError,
 )
-from mer_prep.manifest import SYNTHETIC_MARK, Clip
+from mer_prep.manifest import Clip, synthetic_mark_of
 from mer_prep.protocols import Member
 from mer_prep.sources.clips import measure_video
 from mer_prep.sources.frames import (
@@ -361,7 +361,7 @@ def clip_of_path(path: Path, *, onset: int | None = None, offset: int | None = N
             where=path,
             hint=f"videos end in {', '.join(VIDEO_SUFFIXES)}",
         )
-    synthetic = any((parent / SYNTHETIC_MARK).is_file() for parent in (path, *path.parents))
+    synthetic = synthetic_mark_of(path) is not None
     clip = Clip(
         clip_id=str(path),
         corpus=NO_CORPUS,

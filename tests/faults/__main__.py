@@ -4,14 +4,50 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 
 from tests.faults.catalogue import catalogue, try_case
 
 _ROW = "{number:>2}  {title:<58} {tried:>6} {seconds:>8}  {outcome}"
+
+
+#: Cases that a process tries before a fresh one takes over.
+_CASES_EACH = 8
+
+
+class Attendant(threading.local):
+    """Has cases tried in a process of its thread's own, which is replaced now and then.
+
+    A case may leave a process in a bad way, or even end it: then it is that case that failed.
+    """
+
+    def __init__(self) -> None:
+        self._pool: ProcessPoolExecutor | None = None
+        self._left = 0
+
+    def __call__(self, name: str) -> tuple[int, float, str]:
+        """Try a case; return how often, in how many seconds, and what was wrong."""
+        started = time.monotonic()
+        if self._pool is None or self._left == 0:
+            self._replace()
+        assert self._pool is not None
+        self._left -= 1
+        try:
+            return self._pool.submit(try_case, name).result()
+        except BrokenProcessPool:
+            self._left = 0
+            return 0, time.monotonic() - started, "NOT STOOD: the process that tried it was killed"
+
+    def _replace(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown()
+        self._pool = ProcessPoolExecutor(1, get_context("spawn"))
+        self._left = _CASES_EACH
 
 
 def main(words: Sequence[str]) -> int:
@@ -26,9 +62,9 @@ def main(words: Sequence[str]) -> int:
         return 2
     print(_ROW.format(number="#", title="fault", tried="tried", seconds="seconds", outcome=""))
     started, total, failed = time.monotonic(), 0, 0
-    context = get_context("spawn")
-    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), context, max_tasks_per_child=8) as pool:
-        for name, (tried, seconds, problem) in zip(cases, pool.map(try_case, cases), strict=True):
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
+        found = threads.map(Attendant(), cases)
+        for name, (tried, seconds, problem) in zip(cases, found, strict=True):
             case = cases[name]
             number = len(case.without)
             good = f"stood; {number} of {number} protections missed when taken away"

@@ -235,7 +235,7 @@ def killed_worker(tries: Tries) -> None:
         pipeline = one.folder / "toys.toml"
         pipeline.write_text(pipeline.read_text() + "[means]\npause = 0.2\n")
         with one.running(jobs=2) as run:
-            assert run.wait_until(partial(clips_in_hand, one))
+            assert run.wait_until(partial(clips_in_hand, one)), run.err()
             held = clips_in_hand(one)
             os.kill(next(iter(held)), signal.SIGKILL)
             said = run.end()

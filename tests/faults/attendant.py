@@ -10,6 +10,9 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 
+import cv2
+from joblib.externals.loky import get_reusable_executor, reusable_executor
+
 from tests.faults.catalogue import try_case
 
 #: Bytes of what was written to standard error that are shown of a case that fails.
@@ -45,8 +48,19 @@ class Attendant(threading.local):
     def _replace(self) -> None:
         if self._pool is not None:
             self._pool.shutdown()
-        self._pool = ProcessPoolExecutor(1, get_context("spawn"))
+        self._pool = ProcessPoolExecutor(1, get_context("spawn"), initializer=_prepare)
         self._left = _CASES_EACH
+
+
+def _prepare() -> None:
+    """Keep OpenCV to one thread: what cases fork would wait for ever for others."""
+    cv2.setNumThreads(1)
+
+
+def _end_workers() -> None:
+    """End the idle workers that a case has left, for which the end of the process would wait."""
+    if reusable_executor._executor is not None:
+        get_reusable_executor().shutdown(wait=True, kill_workers=True)
 
 
 def _try_quietly(name: str) -> tuple[int, float, str]:
@@ -60,6 +74,7 @@ def _try_quietly(name: str) -> tuple[int, float, str]:
         try:
             tried, seconds, problem = try_case(name)
         finally:
+            _end_workers()
             os.dup2(kept, 2)
             os.close(kept)
         if problem:

@@ -32,7 +32,7 @@ _LINKS: dict[str, tuple[Callable[[Path, Path], object], str]] = {
     "nowhere": (lambda root, at: at.symlink_to("missing"), "link-broken"),
     "everything": (lambda root, at: at.symlink_to("/"), "link-cycle"),
     "elsewhere": (lambda root, at: at.symlink_to("/usr"), "link-outside"),
-    "devices": (lambda root, at: at.symlink_to("/dev"), "link-outside"),
+    "devices": (lambda root, at: at.symlink_to("/dev/pts"), "link-outside"),
 }
 
 

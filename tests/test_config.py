@@ -124,7 +124,7 @@ def test_an_unknown_pipeline_is_suggested() -> None:
 def test_unknown_stages_and_keys_of_settings_are_refused() -> None:
     with pytest.raises(ConfigError, match="Did you mean 'align'"):
         build_stages(all_stages(), ("flow",), {"aling": {"mode": "onset"}})
-    with pytest.raises(ConfigError, match="Did you mean 'align.mode'"):
+    with pytest.raises(ConfigError, match=r"Did you mean 'align\.mode'"):
         build_stages(all_stages(), ("flow",), {"align": {"mod": "onset"}})
 
 

@@ -11,7 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from mer_prep.dataset import TESTED, Batch, ClipStore, flip  # noqa: E402
+from mer_prep.dataset import TESTED, Batch, ClipStore  # noqa: E402
 from mer_prep.errors import ConfigError, TrainingError  # noqa: E402
 from mer_prep.models.frl_dgt import warp  # noqa: E402
 from mer_prep.store.shard import group_name  # noqa: E402
@@ -22,6 +22,7 @@ from mer_prep.training.methods import architecture, method_of  # noqa: E402
 from mer_prep.training.methods.frl_dgt import ANY, NEAR, any_pairs, near_pairs  # noqa: E402
 from mer_prep.training.recipes import TrainingSettings  # noqa: E402
 from mer_prep.training.study import fold_folder, open_run, run_fold  # noqa: E402
+from mer_prep.training.views import flip  # noqa: E402
 from tests.bars import CLIPS, FOLDS, one_thread, shard_name, study  # noqa: E402
 
 SMALL = {"side": 64, "width": 8, "heads": 2}

@@ -14,7 +14,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 
-from mer_prep.dataset import Batch, ClipStore, flip  # noqa: E402
+from mer_prep.dataset import Batch, ClipStore  # noqa: E402
 from mer_prep.errors import ConfigError, DependencyError, TrainingError  # noqa: E402
 from mer_prep.store.shard import group_name  # noqa: E402
 from mer_prep.training.cards import model_card  # noqa: E402
@@ -26,6 +26,7 @@ from mer_prep.training.methods.svm import BiWoofSvmMethod  # noqa: E402
 from mer_prep.training.recipes import TrainingSettings  # noqa: E402
 from mer_prep.training.selection import Selection  # noqa: E402
 from mer_prep.training.study import fold_folder, open_run, read_study, run_fold  # noqa: E402
+from mer_prep.training.views import flip  # noqa: E402
 from tests.bars import CLASSES, CLIPS, FOLDS, SIDE, one_thread, shard_name, study  # noqa: E402
 
 SETTINGS = TrainingSettings(steps=1, batch=4)

@@ -11,17 +11,18 @@ from typing import Any
 from mer_prep.errors import ConfigError, DependencyError
 
 
-def suggest(name: str, allowed: Iterable[str]) -> str:
+def suggest(name: str, allowed: Iterable[str], *, prefix: str = "") -> str:
     """Return `` Did you mean 'x'?`` for the nearest allowed name, or an empty string.
 
     Where none is near, the only one that begins with the name is it: ``megc`` for ``megc2019-3``.
+    The suggestion is written with `prefix` before it, so that it can be typed as it stands.
     """
     names = list(allowed)
     near = difflib.get_close_matches(name, names, n=1)
     if not near and len(name) > 1:
         begun = [one for one in names if one.casefold().startswith(name.casefold())]
         near = begun if len(begun) == 1 else []
-    return f" Did you mean '{near[0]}'?" if near else ""
+    return f" Did you mean '{prefix}{near[0]}'?" if near else ""
 
 
 def check_option(parameter: str, value: str, allowed: Iterable[str]) -> str:

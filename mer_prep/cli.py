@@ -22,6 +22,7 @@ from mer_prep.commands import (
     spotting,
     stages,
     store,
+    synthesis,
     tools,
     training,
 )
@@ -84,7 +85,8 @@ def cli(context: click.Context, debug: bool) -> None:
 
 
 for module in (
-    *(corpora, stages, composite, export, store, tools, spotting, pretraining, training, models),
+    *(synthesis, corpora, stages, composite, export, store, tools, spotting),
+    *(pretraining, training, models),
     *(leaderboard, evaluation, qc, report),
 ):
     for command in module.COMMANDS:

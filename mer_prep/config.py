@@ -41,7 +41,8 @@ def make_params(kind: type, values: Mapping[str, Any], *, where: str) -> Any:
     for name, value in values.items():
         if name not in fields:
             raise ConfigError(
-                f"Unknown parameter '{where}.{name:.60}'.{suggest(name, fields)}",
+                f"Unknown parameter '{where}.{name:.60}'."
+                f"{suggest(name, fields, prefix=f'{where}.')}",
                 hint=f"parameters of '{where}': {', '.join(fields) or 'none'}",
             )
         checked[name] = _coerce(value, hints[name], f"{where}.{name}")

@@ -100,9 +100,7 @@ def _sheets(clip: Clip, results: Sequence[Mapping[str, Any]], fps: float) -> Ite
             tiles = [
                 _source(np.asarray(frames[index]), points, f"{_name(clip, number)}, source"),
                 _enlarged(face, "aligned"),
-                _enlarged(
-                    flow_colours(motion, max_px=max_px, palette="lab"), "flow from the onset"
-                ),
+                _enlarged(flow_colours(motion, max_px=max_px), "flow from the onset"),
             ]
             yield headed(tile_row(tiles), clip.clip_id, facts)
 

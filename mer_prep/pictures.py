@@ -12,7 +12,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mer_prep.checks import check_option
 from mer_prep.errors import MerPrepError
 from mer_prep.ops.similarity import eye_distance
 from mer_prep.store import disk, files
@@ -33,48 +32,37 @@ _FONT = cv2.FONT_HERSHEY_DUPLEX
 #: CIELAB lightness of full motion, and its chroma, at which sRGB has every hue.
 _FULL_LIGHTNESS, _FULL_CHROMA = 65.0, 38.0
 
-PALETTES = ("hsv", "lab")
 
+def flow_colours(flow: np.ndarray, *, max_px: float) -> np.ndarray:
+    """Return a flow as colours: hue is direction, chroma and darkness are magnitude.
 
-def flow_colours(flow: np.ndarray, *, max_px: float, palette: str = "hsv") -> np.ndarray:
-    """Return a flow as colours: hue is direction, saturation is magnitude.
+    The colours lie on a wheel in CIELAB: equal motions are equally dark and equally colourful
+    whatever their direction, and stronger motion is darker, so that magnitude can be read in grey.
+    Motion to the right is red, to the left green, down yellow and up blue.
 
     Parameters
     ----------
     flow : ndarray, shape (2, H, W)
         Channels u (to the right) and v (down) in px.
     max_px : float
-        Magnitude of full saturation; larger ones look the same. No motion is white.
-    palette : {'hsv', 'lab'}
-        `hsv`: the usual wheel, vivid, whose colours differ in lightness by direction. `lab`: a
-        wheel in CIELAB, where equal motions are equally dark and equally colourful whatever their
-        direction, and stronger motion is darker, so that magnitude can be read in grey.
+        Magnitude of full colour; larger ones look the same. No motion is white.
 
     Returns
     -------
     ndarray, shape (H, W, 3), uint8
     """
-    check_option("palette", palette, PALETTES)
     u, v = np.asarray(flow, np.float32)
     magnitude = np.hypot(u, v) / max(float(max_px), 1e-9)
-    if palette == "lab":
-        scale = np.minimum(magnitude, 1) / np.maximum(magnitude, 1e-9) / max(float(max_px), 1e-9)
-        lightness = 100 - (100 - _FULL_LIGHTNESS) * np.minimum(magnitude, 1)
-        lab = np.stack(
-            [lightness, _FULL_CHROMA * u * scale, _FULL_CHROMA * v * scale],
-            axis=-1,
-            dtype=np.float32,
-        )
-        colours = np.clip(np.asarray(cv2.cvtColor(lab, cv2.COLOR_Lab2RGB)), 0, 1)
-        return np.rint(255 * colours).astype(np.uint8)
-    angle = np.degrees(np.arctan2(v, u)) % 360
-    hsv = np.stack(
-        [angle, np.clip(magnitude, 0, 1), np.ones_like(magnitude)], axis=-1, dtype=np.float32
+    scale = np.minimum(magnitude, 1) / np.maximum(magnitude, 1e-9) / max(float(max_px), 1e-9)
+    lightness = 100 - (100 - _FULL_LIGHTNESS) * np.minimum(magnitude, 1)
+    lab = np.stack(
+        [lightness, _FULL_CHROMA * u * scale, _FULL_CHROMA * v * scale], axis=-1, dtype=np.float32
     )
-    return np.rint(255 * np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB))).astype(np.uint8)
+    colours = np.clip(np.asarray(cv2.cvtColor(lab, cv2.COLOR_Lab2RGB)), 0, 1)
+    return np.rint(255 * colours).astype(np.uint8)
 
 
-def colour_wheel(side: int = 120, *, max_px: float, palette: str = "hsv") -> np.ndarray:
+def colour_wheel(side: int = 120, *, max_px: float) -> np.ndarray:
     """Return the legend of `flow_colours`: a wheel, and below it the scale in px.
 
     Parameters
@@ -83,8 +71,6 @@ def colour_wheel(side: int = 120, *, max_px: float, palette: str = "hsv") -> np.
         Width of the picture in px.
     max_px : float
         Magnitude at the rim.
-    palette : {'hsv', 'lab'}
-        As of `flow_colours`.
 
     Returns
     -------
@@ -92,7 +78,7 @@ def colour_wheel(side: int = 120, *, max_px: float, palette: str = "hsv") -> np.
     """
     radius = (side - 1) / 2
     y, x = np.mgrid[:side, :side] - radius
-    colours = flow_colours(np.stack([x, y]) * (max_px / radius), max_px=max_px, palette=palette)
+    colours = flow_colours(np.stack([x, y]) * (max_px / radius), max_px=max_px)
     distance = np.hypot(x, y)
     # One pixel of blending keeps the rim smooth.
     cover = np.clip(radius - distance + 0.5, 0, 1)[..., None]
@@ -314,7 +300,7 @@ def clip_sheet(
         max_px = max(0.25, float(np.percentile(magnitude, 99)))
     top = [_source_tile(frame) for frame in key_frames]
     bottom = [_aligned_tile(frame) for frame in key_frames]
-    top.append(_flow_tile(flow, flow_title, max_px))
+    top.append(flow_tile(flow, flow_title, max_px=max_px))
     bottom.append(_arrow_tile(key_frames[0].aligned, flow, max_px))
     body = np.concatenate([tile_row(top), tile_row(bottom)])
     body = np.concatenate([body, _legend(magnitude, max_px, body.shape[0])], axis=1)
@@ -351,7 +337,8 @@ def _aligned_tile(frame: KeyFrame) -> np.ndarray:
     )
 
 
-def _flow_tile(flow: np.ndarray, title: str, max_px: float) -> np.ndarray:
+def flow_tile(flow: np.ndarray, title: str, *, max_px: float) -> np.ndarray:
+    """Return the colours of a flow (2, S, S) as a labelled tile; see `flow_colours`."""
     colours = flow_colours(flow, max_px=max_px)
     return labelled_tile(np.asarray(cv2.resize(colours, (TILE, TILE))), title)
 

@@ -272,7 +272,7 @@ def test_evaluate_truth_prints_scores(run: Run, prepared: Workspace) -> None:
     ("arguments", "message"),
     [
         (("flow", "casme"), "Did you mean 'casme2'"),
-        (("flow", "--set", "align.mod=onset"), "Did you mean 'mode'"),
+        (("flow", "--set", "align.mod=onset"), "Did you mean 'align.mode'"),
         (("flow", "--set", "aling.mode=onset"), "Did you mean 'align'"),
         (("flow", "--set", "align.size=-3"), "out of range"),
         (("dynamic-image", "--set", "dynamic-image.input=flow"), "no order in time"),

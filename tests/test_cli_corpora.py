@@ -11,7 +11,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from mer_prep.cli import cli
-from mer_prep.commands.corpora import _SYNTHETIC, _print_findings
+from mer_prep.commands.corpora import _print_findings
+from mer_prep.commands.synthesis import _SYNTHETIC
 from mer_prep.errors import MerPrepError
 from mer_prep.manifest import Finding
 from mer_prep.sources.corpus import SOURCES

@@ -54,7 +54,7 @@ def test_parameters_are_typed() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"sise": 96}, r"Unknown parameter 'align.sise'. Did you mean 'size'\?"),
+        ({"sise": 96}, r"Unknown parameter 'align.sise'. Did you mean 'align.size'\?"),
         ({"size": 96.5}, "'align.size' must be a whole number, not 96.5"),
         ({"size": True}, "'align.size' must be a whole number"),
         ({"size": "96"}, "'align.size' must be a whole number"),
@@ -124,7 +124,7 @@ def test_an_unknown_pipeline_is_suggested() -> None:
 def test_unknown_stages_and_keys_of_settings_are_refused() -> None:
     with pytest.raises(ConfigError, match="Did you mean 'align'"):
         build_stages(all_stages(), ("flow",), {"aling": {"mode": "onset"}})
-    with pytest.raises(ConfigError, match="Did you mean 'mode'"):
+    with pytest.raises(ConfigError, match=r"Did you mean 'align\.mode'"):
         build_stages(all_stages(), ("flow",), {"align": {"mod": "onset"}})
 
 

@@ -5,20 +5,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from mer_prep.dataset import (  # noqa: E402
-    MIRRORED,
-    Batch,
-    ClipStore,
-    PreparedClip,
-    centre_view,
-    crop,
-    draw_views,
-    flip,
-    phases,
-    reduce,
-)
+from mer_prep.dataset import Batch, ClipStore, PreparedClip, phases  # noqa: E402
 from mer_prep.errors import LeakError  # noqa: E402
 from mer_prep.stages.pairs import lagged_pairs  # noqa: E402
+from mer_prep.training.views import MIRRORED, centre_view, crop, draw_views, flip, reduce  # noqa: E402
 
 SIDE = 12
 

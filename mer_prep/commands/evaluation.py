@@ -80,7 +80,7 @@ def evaluate(run: str, other: str | None, device: str, workspace: Workspace, as_
     if other is not None:
         _compare(workspace, run, other, as_json)
         return
-    from mer_prep.commands.training import print_results
+    from mer_prep.commands.scores import print_results
     from mer_prep.progress import Progress, duration
     from mer_prep.training.folds import choose_device
     from mer_prep.training.rescoring import rescore, write_rescored

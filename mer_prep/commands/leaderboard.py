@@ -22,7 +22,8 @@ from mer_prep.commands.common import (
     workspace_option,
 )
 from mer_prep.commands.leaderboard_table import print_leaderboard
-from mer_prep.commands.training import crew_options, name_of_run, require_torch, split_options
+from mer_prep.commands.training import name_of_run
+from mer_prep.commands.training_options import crew_options, require_torch, split_options
 from mer_prep.errors import ConfigError, MerPrepError
 from mer_prep.terminal import echo
 from mer_prep.workspace import Workspace

@@ -17,7 +17,7 @@ from mer_prep.commands.common import (
     run_name_option,
     workspace_option,
 )
-from mer_prep.commands.training import machine_options, require_torch, study_options
+from mer_prep.commands.training_options import machine_options, require_torch, study_options
 from mer_prep.errors import ConfigError
 from mer_prep.terminal import echo
 from mer_prep.workspace import Workspace

@@ -27,7 +27,7 @@ def report(runs: tuple[str, ...], out: Path | None, no_faces: bool, workspace: W
     With several runs the page compares them on the clips that all tested, the others against the
     first; it is reports/compare-FIRST.html in the workspace.
     """
-    from mer_prep.commands.training import require_torch
+    from mer_prep.commands.training_options import require_torch
     from mer_prep.reports.markup import check_templates
     from mer_prep.reports.page import write_page
     from mer_prep.training.study import read_study

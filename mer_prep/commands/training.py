@@ -1,4 +1,4 @@
-"""The command train, and how the results of a run are printed."""
+"""The command train."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mer_prep.commands.common import (
-    SEED,
-    Command,
-    FiniteRange,
     corpora_argument,
     jobs_option,
     json_option,
     plural,
     print_json,
-    protocol_options,
     run_name_option,
     say_next,
     share_option,
-    table,
     workspace_option,
 )
-from mer_prep.commands.repeats import print_published, print_repeats
+from mer_prep.commands.scores import print_repeats, print_results
+from mer_prep.commands.training_options import (
+    crew_options,
+    require_torch,
+    split_options,
+    study_options,
+)
 from mer_prep.errors import ConfigError
 from mer_prep.terminal import echo
 from mer_prep.workspace import Workspace
@@ -33,139 +34,6 @@ from mer_prep.workspace import Workspace
 if TYPE_CHECKING:
     from mer_prep.protocols import Protocol
     from mer_prep.training.study import Study
-
-
-def study_options(command: Command) -> Command:
-    """Add the options that decide the result of a training."""
-    for option in reversed(
-        [
-            click.option(
-                "--model", default="mol", show_default=True, help="See `mer-prep models`."
-            ),
-            click.option(
-                "--preset",
-                default="paper",
-                show_default=True,
-                help="paper, tiny or another of the model's; see `mer-prep models NAME`.",
-            ),
-            click.option(
-                "--seed",
-                type=SEED,
-                default=1,
-                show_default=True,
-                help="Decides weights, samples and crops.",
-            ),
-            click.option(
-                "--steps",
-                type=click.IntRange(1, 10**9),
-                help="Steps a fold, instead of the preset's.",
-            ),
-            click.option(
-                "--pre-steps",
-                type=click.IntRange(0, 10**9),
-                help="Steps before these, instead of the preset's: frl-dgt and selfme only rebuild "
-                "the apex in them, meta-mmfnet classifies.",
-            ),
-            click.option("--batch", type=click.IntRange(1, 10**6), help="Samples a step."),
-            click.option(
-                "--learning-rate", type=FiniteRange(1e-9, 10), help="Instead of the preset's."
-            ),
-            click.option(
-                "--clip-gradient",
-                type=FiniteRange(0),
-                help="Largest norm of the gradient; 0 for no limit.",
-            ),
-            click.option(
-                "--set",
-                "settings",
-                multiple=True,
-                metavar="NAME.KEY=VALUE",
-                help="Change the architecture (mol.blocks=2, frl-dgt.fusion=after) or a stage "
-                "(align.mode=onset).",
-            ),
-            click.option(
-                "--precision",
-                type=click.Choice(["auto", "float32", "bf16"]),
-                default="auto",
-                show_default=True,
-                help="auto is bf16 on CUDA and float32 on the CPU; part of the run.",
-            ),
-        ]
-    ):
-        command = option(command)
-    return command
-
-
-def machine_options(command: Command) -> Command:
-    """Add the options on where and how a training computes."""
-    for option in reversed(
-        [
-            click.option(
-                "--device",
-                default="auto",
-                show_default=True,
-                help="auto, cpu, cuda or cuda:N; auto prefers cuda, which is all GPUs.",
-            ),
-            click.option(
-                "--loader",
-                type=click.Choice(["auto", "resident", "stream"]),
-                default="auto",
-                show_default=True,
-                help="Clips stay on the device, or are read as they are needed; auto keeps them "
-                "if they take at most half of the memory that is free. Same numbers on the CPU.",
-            ),
-            click.option(
-                "--compile", "compiled", is_flag=True, help="Compile the model (torch.compile)."
-            ),
-            click.option(
-                "--deterministic/--no-deterministic",
-                default=True,
-                show_default=True,
-                help="Prefer algorithms that give the same bits every time.",
-            ),
-        ]
-    ):
-        command = option(command)
-    return command
-
-
-def split_options(command: Command) -> Command:
-    """Add the options that say which clips are trained and tested, with which labels."""
-    options = (
-        click.option(
-            "--labels",
-            default="megc2019-3",
-            show_default=True,
-            help="Label map; see `mer-prep labels`.",
-        ),
-        protocol_options,
-        click.option(
-            "--folds-file",
-            type=click.Path(dir_okay=False, path_type=Path),
-            help="Frozen folds, the folds.json of `mer-prep composite`, instead of --protocol.",
-        ),
-        click.option(
-            "--draw-seed",
-            type=SEED,
-            help="Seed of the draw of clips, for a label map that balances its classes; 0 by "
-            "default.",
-        ),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def crew_options(command: Command) -> Command:
-    """Add the options that say on what folds are trained."""
-    folds = click.option(
-        "--folds-per-gpu",
-        type=click.IntRange(1, 64),
-        default=1,
-        show_default=True,
-        help="Folds that one GPU trains at a time.",
-    )
-    return machine_options(folds(command))
 
 
 @click.command()
@@ -384,14 +252,6 @@ def _train_run(
     return run
 
 
-def require_torch() -> None:
-    """Raise `DependencyError` unless what training needs is installed."""
-    from mer_prep.checks import soft_import
-
-    for package in ("torch", "safetensors"):
-        soft_import(package, purpose="is needed to train", install="mer-prep[train]")
-
-
 def name_of_run(study: Study, split: str, name: str | None) -> str:
     """Return the name of a run's folder; one that is LEAKY says so in any case."""
     marks = [f"-{one}" for one in study.method.marks(study.preset)]
@@ -414,59 +274,6 @@ def _fits(run: Path, study: Study) -> str:
 
 def _shown(run: Path) -> str:
     return str(run / "results.json")
-
-
-def print_results(results: dict[str, Any]) -> None:
-    """Print the scores of a run beside the published ones."""
-    marks = [
-        text
-        for text, shown in (
-            ("SYNTHETIC", results["synthetic"]),
-            ("LABELS SHUFFLED", results["shuffled_labels"]),
-            ("LEAKY", results["leaky"]),
-            ("TRANSDUCTIVE", results.get("transductive")),
-        )
-        if shown
-    ]
-    echo(
-        f"{results['model']} ({results['preset']}), {results['labels']}, {results['protocol']}, "
-        f"selection {results['selection']}, seed {results['seed']}"
-        + (f" ({', '.join(marks)})" if marks else "")
-    )
-    rows = []
-    for part, found in results["scores"].items():
-        low, high = found["interval_95"]["uf1"]
-        rows.append(
-            (
-                part,
-                found["clips"],
-                f"{found['uf1']:.3f}",
-                f"{low:.3f}-{high:.3f}",
-                f"{found['uar']:.3f}",
-                f"{found['acc']:.3f}",
-                f"{found['wf1']:.3f}",
-            )
-        )
-    head = ("corpus", "clips", "UF1", "95 % interval", "UAR", "Acc", "WF1")
-    echo(table(rows, head))
-    for part, found in results.get("parts", {}).items():
-        echo(
-            f"  {part} alone, on the same clips: UF1 {found['uf1']:.3f}, UAR {found['uar']:.3f}, "
-            f"Acc {found['acc']:.3f}"
-        )
-    if results.get("apex"):
-        echo(f"  {_apex_line(results['apex'])}")
-    for text in results["warnings"]:
-        echo(f"  warning: {text}")
-    print_published(results)
-
-
-def _apex_line(apex: dict[str, Any]) -> str:
-    text = ", ".join(f"{source} in {plural(n, 'clip')}" for source, n in apex["sources"].items())
-    if "mean_error_frames" in apex:
-        frames = f"{apex['mean_error_frames']:.1f}"
-        text += f"; where another is annotated, {frames} frames away from it on average"
-    return f"apex: {text}"
 
 
 COMMANDS = (train,)

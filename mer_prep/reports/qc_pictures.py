@@ -133,7 +133,7 @@ def full_scale(values: np.ndarray, *, least: float, percentile: float = 99) -> f
 
 def flow_picture(flow: np.ndarray, *, max_px: float) -> np.ndarray:
     """Return a flow, (2, S, S), in the colours of the wheel, `TILE` px large."""
-    return _resized(flow_colours(flow, max_px=max_px, palette="lab"), TILE)
+    return _resized(flow_colours(flow, max_px=max_px), TILE)
 
 
 def arrow_picture(
@@ -172,7 +172,7 @@ def dynamic_picture(dynamic: np.ndarray) -> tuple[np.ndarray, float]:
 
 def wheel_picture() -> np.ndarray:
     """Return the legend of the flow: the wheel alone, its rim the full scale of each clip."""
-    return colour_wheel(96, max_px=1.0, palette="lab")[:96]
+    return colour_wheel(96, max_px=1.0)[:96]
 
 
 def strain_scale() -> np.ndarray:

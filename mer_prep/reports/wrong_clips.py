@@ -54,7 +54,7 @@ def wrong_clips(
         Whether faces are shown; without, landmarks on white.
     """
     entries = {entry.clip_id: entry for entry in study.clips}
-    wheel = data_uri(colour_wheel(96, max_px=MAX_PX, palette="lab"), quality=LOSSLESS)
+    wheel = data_uri(colour_wheel(96, max_px=MAX_PX), quality=LOSSLESS)
     yield render(
         "run_wrong_head.html",
         wrong=len(rows),
@@ -113,7 +113,7 @@ def _pictures(root: Path, entry: ClipEntry, *, faces: bool) -> list[tuple[str, s
             found.append((data_uri(shown, quality=_QUALITY), text, alternative))
     if flow is not None:
         size = float(np.hypot(*flow).mean())
-        picture = data_uri(flow_colours(flow, max_px=MAX_PX, palette="lab"), quality=LOSSLESS)
+        picture = data_uri(flow_colours(flow, max_px=MAX_PX), quality=LOSSLESS)
         caption = f"flow {numbers[first]} to {numbers[second]}, mean {size:.2f} px"
         found.append((picture, caption, f"{caption}, of {entry.clip_id}"))
     return found

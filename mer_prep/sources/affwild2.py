@@ -25,10 +25,10 @@ from mer_prep.errors import AnnotationError, ConfigError, MerPrepError
 from mer_prep.manifest import Clip, make_clip_id
 from mer_prep.sources.clips import stated_length
 from mer_prep.sources.expressions import Reading, index_frames, normalise_emotion, note_copies
-from mer_prep.sources.facts import CorpusFacts, chosen_errata, corpus_facts
-from mer_prep.sources.folders import Folder, not_this_corpus, walk
+from mer_prep.sources.folders import Folder, walk
 from mer_prep.sources.frames import path_below
-from mer_prep.sources.trees import Request, Tree, WholeNumber, choose_tree
+from mer_prep.sources.opening import OpenedCorpus, open_corpus
+from mer_prep.sources.trees import Request, Tree, WholeNumber
 from mer_prep.sources.workbooks import text_of
 
 #: Crops tell two people in one video apart; videos do not.
@@ -109,7 +109,6 @@ def read(request: Request) -> Reading:
     AnnotationError
         If no annotation of expressions is found.
     """
-    facts = corpus_facts("affwild2")
     shortest, longest = (int(request.options[name]) for name in OPTIONS)
     if longest < 2 * shortest - 1:
         raise ConfigError(
@@ -117,14 +116,10 @@ def read(request: Request) -> Reading:
             f"{shortest}.",
             why="a stretch that is split into equal parts must not fall below the shortest clip",
         )
-    chosen_errata(facts, request.errata)
-    reading = Reading(request.name, request.root)
-    folders = walk(request.root, reading.findings)
-    trees = _trees(reading, folders)
-    if not trees:
-        raise not_this_corpus(request.root, folders, "affwild2")
-    tree = choose_tree(reading, trees, PREFERENCE, facts, request.variant)
-    annotations = _annotations(reading, request, folders, facts)
+    corpus = open_corpus(request, "affwild2")
+    reading = corpus.reading
+    tree = corpus.choose_tree(_trees(reading, corpus.folders), PREFERENCE)
+    annotations = _annotations(corpus)
     short = 0
     for name, labels in annotations.items():
         track = _track(reading, tree, name, labels)
@@ -250,9 +245,7 @@ def _key(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def _annotations(
-    reading: Reading, request: Request, folders: Sequence[Folder], facts: CorpusFacts
-) -> dict[str, Labels]:
+def _annotations(corpus: OpenedCorpus) -> dict[str, Labels]:
     """Return the annotations by the name of their file, and note those that cannot be read.
 
     Raises
@@ -260,12 +253,13 @@ def _annotations(
     AnnotationError
         If there is none.
     """
+    reading, request = corpus.reading, corpus.request
     found: dict[str, Labels] = {}
     paths: dict[str, Path] = {}
     spelled: dict[str, str] = {}
-    for path in _text_files(reading, request, folders):
+    for path in _text_files(corpus):
         try:
-            labels = read_labels(path, facts.emotions)
+            labels = read_labels(path, corpus.facts.emotions)
         except AnnotationError as error:
             message = f"{error.what} The file is left out."
             reading.note("error", "annotation-unreadable", message, where=error.where)
@@ -295,12 +289,13 @@ def _annotations(
     return dict(sorted(found.items()))
 
 
-def _text_files(reading: Reading, request: Request, folders: Sequence[Folder]) -> list[Path]:
-    root = request.root
-    if request.annotations is not None:
-        if request.annotations.is_file():
-            return [request.annotations]
-        root, folders = request.annotations, walk(request.annotations, reading.findings)
+def _text_files(corpus: OpenedCorpus) -> list[Path]:
+    root, folders = corpus.request.root, corpus.folders
+    given = corpus.request.annotations
+    if given is not None:
+        if given.is_file():
+            return [given]
+        root, folders = given, walk(given, corpus.reading.findings)
     return [folder.path(root) / name for folder in folders for name in folder.texts]
 
 

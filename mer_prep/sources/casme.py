@@ -13,17 +13,9 @@ from __future__ import annotations
 
 from mer_prep.sources.annotations import Column, Row, Table
 from mer_prep.sources.episodes import episode_key, episode_trees
-from mer_prep.sources.expressions import Expression, Reading, Remark, apply_errata, build_clips
-from mer_prep.sources.facts import chosen_errata, corpus_facts
-from mer_prep.sources.folders import not_this_corpus, walk
-from mer_prep.sources.trees import (
-    Request,
-    choose_tree,
-    optional_text,
-    read_rows,
-    read_table,
-    recognise,
-)
+from mer_prep.sources.expressions import Expression, Reading, Remark
+from mer_prep.sources.opening import open_corpus
+from mer_prep.sources.trees import Request, optional_text, read_rows
 
 PREFERENCE = ("selected", "raw", "cropped")
 
@@ -50,20 +42,11 @@ def read(request: Request) -> Reading:
     AnnotationError
         If the workbook is missing or cannot be understood.
     """
-    facts = corpus_facts("casme")
-    reading = Reading(request.name, request.root)
-    errata = chosen_errata(facts, request.errata)
-    folders = walk(request.root, reading.findings)
-    trees = episode_trees(reading, folders, "casme")
-    if not trees:
-        raise not_this_corpus(request.root, folders, "casme")
-    tree = choose_tree(reading, trees, PREFERENCE, facts, request.variant)
+    corpus = open_corpus(request, "casme")
+    reading = corpus.reading
+    tree = corpus.choose_tree(episode_trees(reading, corpus.folders, "casme"), PREFERENCE)
     reading.cut = tree.variant != "raw"
-    table = read_table(
-        reading,
-        request,
-        folders,
-        facts,
+    table = corpus.read_table(
         columns=COLUMNS,
         pattern=r"casme(?![-_ ]?(2|3|ii|sq|\()).*\.(xlsx?|csv)$",
         expected="the coding workbook (casme.xls)",
@@ -71,9 +54,9 @@ def read(request: Request) -> Reading:
         named_as="casme2",
     )
     expressions = _expressions(reading, table)
-    recognise(reading, facts, expressions)
-    expressions = apply_errata(reading, expressions, errata)
-    build_clips(reading, expressions, tree.folders, emotions=facts.emotions)
+    corpus.recognise(expressions)
+    expressions = corpus.corrected(expressions)
+    corpus.build_clips(tree, expressions)
     return reading
 
 

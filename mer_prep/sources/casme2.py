@@ -17,28 +17,10 @@ from pathlib import Path
 
 from mer_prep.sources.annotations import Column, Row, Table, find_table, read_sheets
 from mer_prep.sources.episodes import episode_key, episode_trees
-from mer_prep.sources.expressions import (
-    Expression,
-    Reading,
-    apply_errata,
-    build_clips,
-)
-from mer_prep.sources.facts import chosen_errata, corpus_facts
-from mer_prep.sources.folders import (
-    Folder,
-    lies_below,
-    not_this_corpus,
-    walk,
-)
-from mer_prep.sources.trees import (
-    Request,
-    choose_tree,
-    find_workbook,
-    optional_text,
-    read_rows,
-    read_table,
-    recognise,
-)
+from mer_prep.sources.expressions import Expression, Reading
+from mer_prep.sources.folders import Folder, lies_below
+from mer_prep.sources.opening import open_corpus
+from mer_prep.sources.trees import Request, find_workbook, optional_text, read_rows
 
 PREFERENCE = ("selected", "raw", "cropped")
 
@@ -69,30 +51,21 @@ def read(request: Request) -> Reading:
     AnnotationError
         If the workbook is missing or cannot be understood.
     """
-    facts = corpus_facts("casme2")
-    reading = Reading(request.name, request.root)
-    errata = chosen_errata(facts, request.errata)
-    folders = walk(request.root, reading.findings)
-    trees = episode_trees(reading, folders, "casme2")
-    if not trees:
-        raise not_this_corpus(request.root, folders, "casme2")
-    tree = choose_tree(reading, trees, PREFERENCE, facts, request.variant)
+    corpus = open_corpus(request, "casme2")
+    reading = corpus.reading
+    tree = corpus.choose_tree(episode_trees(reading, corpus.folders, "casme2"), PREFERENCE)
     reading.cut = tree.variant != "raw"
-    table = read_table(
-        reading,
-        request,
-        folders,
-        facts,
+    table = corpus.read_table(
         columns=COLUMNS,
         pattern=r"casme.?(2|ii).*(coding|label)",
         expected="CASME2-coding-20140508.xlsx",
     )
-    classes = _objective_classes(reading, folders)
+    classes = _objective_classes(reading, corpus.folders)
     expressions = _expressions(reading, table, classes)
-    recognise(reading, facts, expressions)
+    corpus.recognise(expressions)
     _warn_of_version_a(reading)
-    expressions = apply_errata(reading, expressions, errata)
-    build_clips(reading, expressions, tree.folders, emotions=facts.emotions)
+    expressions = corpus.corrected(expressions)
+    corpus.build_clips(tree, expressions)
     return reading
 
 

@@ -23,16 +23,10 @@ from pathlib import Path
 
 from mer_prep.errors import AnnotationError
 from mer_prep.sources.annotations import Column, Row, Table, find_table, read_sheets
-from mer_prep.sources.expressions import (
-    CONTEXT_SECONDS,
-    Expression,
-    Reading,
-    Remark,
-    apply_errata,
-    build_clips,
-)
-from mer_prep.sources.facts import UNKNOWN, CorpusFacts, chosen_errata, corpus_facts
-from mer_prep.sources.folders import Folder, not_this_corpus, walk
+from mer_prep.sources.expressions import CONTEXT_SECONDS, Expression, Reading, Remark
+from mer_prep.sources.facts import UNKNOWN
+from mer_prep.sources.folders import Folder
+from mer_prep.sources.opening import OpenedCorpus, open_corpus
 from mer_prep.sources.recordings import list_recordings
 from mer_prep.sources.selection import (
     EXPRESSIONS,
@@ -43,13 +37,10 @@ from mer_prep.sources.selection import (
 from mer_prep.sources.trees import (
     Request,
     Tree,
-    choose_tree,
     first_workbook,
     holds_table,
-    no_workbook,
     optional_text,
     read_rows,
-    recognise,
 )
 
 #: Recordings hold the macro-expressions too, and the frames around each expression.
@@ -104,21 +95,16 @@ def read(request: Request) -> Reading:
     AnnotationError
         If the workbook is missing or cannot be understood.
     """
-    facts = corpus_facts("casme3")
     # What is kept of a recording ends soon after the last key frame, as a cut clip does.
-    reading = Reading(request.name, request.root, cut=True)
-    errata = chosen_errata(facts, request.errata)
-    folders = walk(request.root, reading.findings)
-    trees = _trees(reading, folders)
-    if not trees:
-        raise not_this_corpus(request.root, folders, "casme3")
-    tree = choose_tree(reading, trees, PREFERENCE, facts, request.variant)
+    corpus = open_corpus(request, "casme3", cut=True)
+    reading = corpus.reading
+    tree = corpus.choose_tree(_trees(reading, corpus.folders), PREFERENCE)
     part_c = tree.variant == "part-c"
-    table = _table(reading, request, folders, facts, part_c=part_c)
+    table = _table(corpus, part_c=part_c)
     expressions = _part_c(reading, table, tree) if part_c else _part_a(reading, table)
-    recognise(reading, facts, expressions)
+    corpus.recognise(expressions)
     annotated = [item.onset for item in expressions]
-    expressions = apply_errata(reading, expressions, errata)
+    expressions = corpus.corrected(expressions)
     context: int | None = None
     if tree.variant == "part-a-clips":
         pairs = zip(expressions, annotated, strict=True)
@@ -127,10 +113,10 @@ def read(request: Request) -> Reading:
         context = round(CONTEXT_SECONDS * (reading.fps or 0))
     wanted = request.options["expressions"]
     if tree.variant == "part-a" and wanted != "micro":
-        expressions = _with_macro(reading, folders, expressions)
+        expressions = _with_macro(reading, corpus.folders, expressions)
     expressions = of_chosen_type(reading, expressions, wanted)
     expressions = without_repeats(reading, [_without_zero(item) for item in expressions])
-    build_clips(reading, expressions, tree.folders, emotions=facts.emotions, context=context)
+    corpus.build_clips(tree, expressions, context=context)
     if tree.variant != "part-a-clips":
         list_recordings(reading, tree, _part_c_name if part_c else _part_a_name)
     note_missing_emotions(reading, "The workbook with action units has none.")
@@ -192,14 +178,7 @@ def _recording(clip: re.Match[str]) -> tuple[int, str]:
     return int(clip[1]), clip[2].casefold()
 
 
-def _table(
-    reading: Reading,
-    request: Request,
-    folders: Sequence[Folder],
-    facts: CorpusFacts,
-    *,
-    part_c: bool,
-) -> Table:
+def _table(corpus: OpenedCorpus, *, part_c: bool) -> Table:
     """Find and read the workbook of the micro-expressions.
 
     Raises
@@ -207,16 +186,14 @@ def _table(
     AnnotationError
         If it is missing or cannot be understood.
     """
-    patterns = _PART_C if part_c else (*_LABELS, *_CODES)
-    reading.annotations = request.annotations or first_workbook(reading, folders, patterns)
-    if reading.annotations is None:
-        name = "CAS(ME)3_part_C_ME.xlsx" if part_c else "cas(me)3_part_A_ME_label_JpgIndex_v2.xlsx"
-        raise no_workbook(reading, facts, name)
-    columns: tuple[Column, ...] = PART_C_COLUMNS
-    if not part_c:
-        coded = holds_table(reading.annotations, CODE_COLUMNS)
-        columns = CODE_COLUMNS if coded else LABEL_COLUMNS
-    return find_table(read_sheets(reading.annotations), columns)
+    if part_c:
+        path = corpus.find_annotation(*_PART_C, expected="CAS(ME)3_part_C_ME.xlsx")
+        return find_table(read_sheets(path), PART_C_COLUMNS)
+    path = corpus.find_annotation(
+        *_LABELS, *_CODES, expected="cas(me)3_part_A_ME_label_JpgIndex_v2.xlsx"
+    )
+    columns = CODE_COLUMNS if holds_table(path, CODE_COLUMNS) else LABEL_COLUMNS
+    return find_table(read_sheets(path), columns)
 
 
 def _part_a(reading: Reading, table: Table, *, kind: str = "micro") -> list[Expression]:

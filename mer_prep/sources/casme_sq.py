@@ -20,28 +20,14 @@ from dataclasses import dataclass
 
 from mer_prep.errors import AnnotationError
 from mer_prep.sources.annotations import Row, Sheet, Table, cell_text, read_sheets
-from mer_prep.sources.expressions import (
-    CONTEXT_SECONDS,
-    Expression,
-    Reading,
-    apply_errata,
-    build_clips,
-)
-from mer_prep.sources.facts import CorpusFacts, chosen_errata, corpus_facts
-from mer_prep.sources.folders import Folder, not_this_corpus, walk
+from mer_prep.sources.expressions import CONTEXT_SECONDS, Expression, Reading
+from mer_prep.sources.facts import CorpusFacts
+from mer_prep.sources.folders import Folder
 from mer_prep.sources.offsets import MISSING_OFFSET, with_offset
+from mer_prep.sources.opening import open_corpus
 from mer_prep.sources.recordings import list_recordings
 from mer_prep.sources.selection import EXPRESSIONS, of_chosen_type
-from mer_prep.sources.trees import (
-    Request,
-    Tree,
-    choose_tree,
-    find_workbook,
-    no_workbook,
-    note_refused,
-    optional_text,
-    recognise,
-)
+from mer_prep.sources.trees import Request, Tree, note_refused, optional_text
 
 #: Crops cover the micro-expressions only, and what the selection covers differs between copies.
 PREFERENCE = ("raw", "selected", "cropped")
@@ -74,34 +60,28 @@ def read(request: Request) -> Reading:
     AnnotationError
         If the workbook is missing or cannot be understood.
     """
-    facts = corpus_facts("casme_sq")
-    reading = Reading(request.name, request.root)
-    errata = chosen_errata(facts, request.errata)
-    folders = walk(request.root, reading.findings)
-    trees = _trees(reading, folders, facts)
-    if not trees:
-        raise not_this_corpus(request.root, folders, "casme_sq")
-    tree = choose_tree(reading, trees, PREFERENCE, facts, request.variant)
+    corpus = open_corpus(request, "casme_sq")
+    reading = corpus.reading
+    tree = corpus.choose_tree(_trees(reading, corpus.folders, corpus.facts), PREFERENCE)
     reading.cut = tree.variant != "raw"
-    reading.annotations = request.annotations or find_workbook(
-        reading, folders, r"(cas\(?me\)?\^?2|casme.?sq)(?!.*blink).*code|^code_final"
+    path = corpus.find_annotation(
+        r"(cas\(?me\)?\^?2|casme.?sq)(?!.*blink).*code|^code_final",
+        expected="CAS(ME)^2code_final.xlsx",
     )
-    if reading.annotations is None:
-        raise no_workbook(reading, facts, "CAS(ME)^2code_final.xlsx")
-    sheets = read_sheets(reading.annotations)
+    sheets = read_sheets(path)
     codes = codes_table(sheets)
     others = [sheet for sheet in sheets if sheet is not codes.sheet]
-    rules = _naming_rules(reading, others, facts)
+    rules = _naming_rules(reading, others, corpus.facts)
     by_recording = any(isinstance(key, Recording) for key in tree.folders)
     expressions = _expressions(reading, codes, rules, request.options, by_recording)
-    recognise(reading, facts, expressions)
-    expressions = apply_errata(reading, expressions, errata)
+    corpus.recognise(expressions)
+    expressions = corpus.corrected(expressions)
     expressions = of_chosen_type(reading, expressions, request.options["expressions"])
     policy = request.options["missing-offset"]
     expressions = [with_offset(reading, item, policy) for item in expressions]
     expressions = [item for item in expressions if item.offset or policy != "drop"]
     context = round(CONTEXT_SECONDS * (reading.fps or 0)) if by_recording else None
-    build_clips(reading, expressions, tree.folders, emotions=facts.emotions, context=context)
+    corpus.build_clips(tree, expressions, context=context)
     if by_recording:
         list_recordings(reading, tree, _recording_name)
     return reading

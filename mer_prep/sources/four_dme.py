@@ -20,22 +20,12 @@ from mer_prep.sources.expressions import (
     Expression,
     Reading,
     Remark,
-    apply_errata,
-    build_clips,
     normalise_emotion,
     parse_action_units,
 )
-from mer_prep.sources.facts import chosen_errata, corpus_facts
-from mer_prep.sources.folders import Folder, not_this_corpus, walk
-from mer_prep.sources.trees import (
-    Request,
-    Tree,
-    choose_tree,
-    optional_text,
-    read_rows,
-    read_table,
-    recognise,
-)
+from mer_prep.sources.folders import Folder
+from mer_prep.sources.opening import open_corpus
+from mer_prep.sources.trees import Request, Tree, note_misplaced, optional_text, read_rows
 
 PREFERENCE = ("raw", "cropped")
 
@@ -67,28 +57,19 @@ def read(request: Request) -> Reading:
     AnnotationError
         If the workbook is missing or cannot be understood.
     """
-    facts = corpus_facts("4dme")
-    reading = Reading(request.name, request.root, cut=True)
-    errata = chosen_errata(facts, request.errata)
-    folders = walk(request.root, reading.findings)
-    trees = _trees(reading, folders)
-    if not trees:
-        raise not_this_corpus(request.root, folders, "4dme")
-    tree = choose_tree(reading, trees, PREFERENCE, facts, request.variant)
-    table = read_table(
-        reading,
-        request,
-        folders,
-        facts,
+    corpus = open_corpus(request, "4dme", cut=True)
+    reading = corpus.reading
+    tree = corpus.choose_tree(_trees(reading, corpus.folders), PREFERENCE)
+    table = corpus.read_table(
         columns=COLUMNS,
         pattern=r"4dme.*label.*micro",
         expected="4DME_Labelling_Micro_release v1.xlsx",
         clip="fold_name",
     )
     expressions = _expressions(reading, table)
-    recognise(reading, facts, expressions)
-    expressions = apply_errata(reading, expressions, errata)
-    build_clips(reading, expressions, tree.folders, emotions=facts.emotions)
+    corpus.recognise(expressions)
+    expressions = corpus.corrected(expressions)
+    corpus.build_clips(tree, expressions)
     return reading
 
 
@@ -123,9 +104,7 @@ def _trees(reading: Reading, folders: Sequence[Folder]) -> list[Tree]:
             continue
         above = re.fullmatch(r"(?i)(?:sub|s)?[-_ ]?0*(\d{1,3})", folder.parent_name)
         if above and int(above[1]) != int(match[1]):
-            message = f"A clip of subject S{int(match[1]):02d} lies in another subject's folder; "
-            message += "its name is believed."
-            reading.note("warning", "folder-misplaced", message, where=folder.relative)
+            note_misplaced(reading, folder, f"S{int(match[1]):02d}")
         parts = folder.parts[: -2 if above else -1]
         crops = "crop" in "/".join((reading.root.name, *parts)).lower()
         variant = "cropped" if crops else "raw"

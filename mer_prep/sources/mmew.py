@@ -20,22 +20,12 @@ from mer_prep.sources.expressions import (
     Expression,
     Reading,
     Remark,
-    apply_errata,
-    build_clips,
     index_frames,
     normalise_emotion,
 )
-from mer_prep.sources.facts import chosen_errata, corpus_facts
-from mer_prep.sources.folders import Folder, not_this_corpus, walk
-from mer_prep.sources.trees import (
-    Request,
-    Tree,
-    choose_tree,
-    optional_text,
-    read_rows,
-    read_table,
-    recognise,
-)
+from mer_prep.sources.folders import Folder
+from mer_prep.sources.opening import open_corpus
+from mer_prep.sources.trees import Request, Tree, note_misplaced, optional_text, read_rows
 
 PREFERENCE = ("emotion-first", "subject-first")
 
@@ -68,29 +58,20 @@ def read(request: Request) -> Reading:
     AnnotationError
         If the workbook is missing or cannot be understood.
     """
-    facts = corpus_facts("mmew")
-    reading = Reading(request.name, request.root, cut=True)
-    errata = chosen_errata(facts, request.errata)
-    folders = walk(request.root, reading.findings)
-    trees = _trees(reading, folders, facts.emotions)
-    if not trees:
-        raise not_this_corpus(request.root, folders, "mmew")
-    tree = choose_tree(reading, trees, PREFERENCE, facts, request.variant)
-    table = read_table(
-        reading,
-        request,
-        folders,
-        facts,
+    corpus = open_corpus(request, "mmew", cut=True)
+    reading = corpus.reading
+    tree = corpus.choose_tree(_trees(reading, corpus.folders, corpus.facts.emotions), PREFERENCE)
+    table = corpus.read_table(
         columns=COLUMNS,
         pattern=r"mmew.*micro",
         expected="MMEW_Micro_Exp.xlsx",
     )
     expressions = _expressions(reading, table)
-    recognise(reading, facts, expressions)
-    expressions = apply_errata(reading, expressions, errata)
-    expressions = _with_folder_labels(reading, expressions, tree, facts.emotions)
+    corpus.recognise(expressions)
+    expressions = corpus.corrected(expressions)
+    expressions = _with_folder_labels(reading, expressions, tree, corpus.facts.emotions)
     expressions = [_rebased(reading, item, tree.folders.get(item.key)) for item in expressions]
-    build_clips(reading, expressions, tree.folders, emotions=facts.emotions)
+    corpus.build_clips(tree, expressions)
     return reading
 
 
@@ -113,9 +94,7 @@ def _trees(reading: Reading, folders: Sequence[Folder], emotions: Sequence[str])
         if above and _SUBJECT.fullmatch(above[-1]):
             variant = "subject-first"
             if int(above[-1].lstrip("sS")) != code[0]:
-                message = f"A clip of subject S{code[0]:02d} lies in another subject's folder; "
-                message += "its name is believed."
-                reading.note("warning", "folder-misplaced", message, where=folder.relative)
+                note_misplaced(reading, folder, f"S{code[0]:02d}")
             above = above[:-1]
         tree = trees.setdefault((above, variant), Tree("/".join(above), variant))
         tree.add(code, folder, reading.findings)

@@ -14,23 +14,10 @@ from collections.abc import Hashable, Sequence
 from mer_prep.errors import AnnotationError
 from mer_prep.manifest import make_clip_id
 from mer_prep.sources.annotations import Column, Row, Table
-from mer_prep.sources.expressions import (
-    Expression,
-    Reading,
-    apply_errata,
-    build_clips,
-)
-from mer_prep.sources.facts import chosen_errata, corpus_facts
-from mer_prep.sources.folders import Folder, corpus_of_folder, not_this_corpus, walk
-from mer_prep.sources.trees import (
-    Request,
-    Tree,
-    choose_tree,
-    optional_text,
-    read_rows,
-    read_table,
-    recognise,
-)
+from mer_prep.sources.expressions import Expression, Reading
+from mer_prep.sources.folders import Folder, corpus_of_folder
+from mer_prep.sources.opening import open_corpus
+from mer_prep.sources.trees import Request, Tree, note_misplaced, optional_text, read_rows
 
 PREFERENCE = ("official", "cropped")
 
@@ -59,28 +46,19 @@ def read(request: Request) -> Reading:
     AnnotationError
         If the workbook is missing or cannot be understood.
     """
-    facts = corpus_facts("samm")
-    reading = Reading(request.name, request.root, cut=True)
-    errata = chosen_errata(facts, request.errata)
-    folders = walk(request.root, reading.findings)
-    trees = _trees(reading, folders)
-    if not trees:
-        raise not_this_corpus(request.root, folders, "samm")
-    tree = choose_tree(reading, trees, PREFERENCE, facts, request.variant)
-    table = read_table(
-        reading,
-        request,
-        folders,
-        facts,
+    corpus = open_corpus(request, "samm", cut=True)
+    reading = corpus.reading
+    tree = corpus.choose_tree(_trees(reading, corpus.folders), PREFERENCE)
+    table = corpus.read_table(
         columns=COLUMNS,
         pattern=r"samm.*(micro.*facs|facs.*codes)",
         expected="SAMM_Micro_FACS_Codes_v2.xlsx",
     )
     expressions, durations = _expressions(reading, table)
-    recognise(reading, facts, expressions)
-    expressions = apply_errata(reading, expressions, errata)
+    corpus.recognise(expressions)
+    expressions = corpus.corrected(expressions)
     _check_durations(reading, expressions, durations)
-    build_clips(reading, expressions, tree.folders, emotions=facts.emotions)
+    corpus.build_clips(tree, expressions)
     return reading
 
 
@@ -99,9 +77,7 @@ def _trees(reading: Reading, folders: Sequence[Folder]) -> list[Tree]:
         assert match is not None
         below_subject = re.fullmatch(r"\d{1,3}", folder.parent_name) is not None
         if below_subject and int(folder.parent_name) != int(match[1]):
-            message = f"A clip of subject {int(match[1]):03d} lies in another subject's folder; "
-            message += "its name is believed."
-            reading.note("warning", "folder-misplaced", message, where=folder.relative)
+            note_misplaced(reading, folder, f"{int(match[1]):03d}")
         parts = folder.parts[: -2 if below_subject else -1]
         path = "/".join((reading.root.name, *parts)).lower()
         variant = "cropped" if "crop" in path else "official"

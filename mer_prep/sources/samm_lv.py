@@ -19,16 +19,9 @@ from collections.abc import Hashable, Mapping, Sequence
 
 from mer_prep.errors import AnnotationError
 from mer_prep.sources.annotations import Column, Row, Table, find_table, read_sheets
-from mer_prep.sources.expressions import (
-    CONTEXT_SECONDS,
-    Expression,
-    Reading,
-    Remark,
-    apply_errata,
-    build_clips,
-)
-from mer_prep.sources.facts import chosen_errata, corpus_facts
-from mer_prep.sources.folders import Folder, corpus_of_folder, not_this_corpus, walk
+from mer_prep.sources.expressions import CONTEXT_SECONDS, Expression, Reading, Remark
+from mer_prep.sources.folders import Folder, corpus_of_folder
+from mer_prep.sources.opening import open_corpus
 from mer_prep.sources.recordings import list_recordings
 from mer_prep.sources.samm import COLUMNS as SAMM_COLUMNS
 from mer_prep.sources.samm import clip_key
@@ -42,13 +35,9 @@ from mer_prep.sources.trees import (
     Request,
     Tree,
     check_own_table,
-    choose_tree,
     find_workbook,
-    first_workbook,
-    no_workbook,
     optional_text,
     read_rows,
-    recognise,
 )
 
 PREFERENCE = ("long",)
@@ -86,28 +75,21 @@ def read(request: Request) -> Reading:
     AnnotationError
         If the workbook is missing or cannot be understood.
     """
-    facts = corpus_facts("samm_lv")
     # What is kept of a recording ends soon after the last key frame, as a cut clip does.
-    reading = Reading(request.name, request.root, cut=True)
-    errata = chosen_errata(facts, request.errata)
-    folders = walk(request.root, reading.findings)
-    trees = _trees(reading, folders)
-    if not trees:
-        raise not_this_corpus(request.root, folders, "samm_lv")
-    tree = choose_tree(reading, trees, PREFERENCE, facts, request.variant)
-    reading.annotations = request.annotations or first_workbook(reading, folders, _WORKBOOKS)
-    if reading.annotations is None:
-        raise no_workbook(reading, facts, "SAMM_LongVideos_V3_Release.xlsx")
-    table = find_table(read_sheets(reading.annotations), COLUMNS)
+    corpus = open_corpus(request, "samm_lv", cut=True)
+    reading = corpus.reading
+    tree = corpus.choose_tree(_trees(reading, corpus.folders), PREFERENCE)
+    path = corpus.find_annotation(*_WORKBOOKS, expected="SAMM_LongVideos_V3_Release.xlsx")
+    table = find_table(read_sheets(path), COLUMNS)
     check_own_table(table, "samm", "Filename")
     expressions = _expressions(reading, table)
-    recognise(reading, facts, expressions)
-    expressions = apply_errata(reading, expressions, errata)
+    corpus.recognise(expressions)
+    expressions = corpus.corrected(expressions)
     expressions = of_chosen_type(reading, expressions, request.options["expressions"])
-    expressions = _with_emotions(reading, folders, expressions)
+    expressions = _with_emotions(reading, corpus.folders, expressions)
     expressions = without_repeats(reading, expressions)
     context = round(CONTEXT_SECONDS * (reading.fps or 0))
-    build_clips(reading, expressions, tree.folders, emotions=facts.emotions, context=context)
+    corpus.build_clips(tree, expressions, context=context)
     list_recordings(reading, tree, _recording_name)
     note_missing_emotions(reading, "Those of macro-expressions are not annotated.")
     return reading

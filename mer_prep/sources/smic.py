@@ -19,25 +19,11 @@ from collections.abc import Hashable, Sequence
 
 from mer_prep.errors import AnnotationError
 from mer_prep.sources.annotations import Column, Row, Table
-from mer_prep.sources.expressions import (
-    Expression,
-    Reading,
-    apply_errata,
-    build_clips,
-    index_frames,
-    normalise_emotion,
-)
-from mer_prep.sources.facts import chosen_errata, corpus_facts
-from mer_prep.sources.folders import Folder, corpus_of_folder, not_this_corpus, walk
+from mer_prep.sources.expressions import Expression, Reading, index_frames, normalise_emotion
+from mer_prep.sources.folders import Folder, corpus_of_folder
+from mer_prep.sources.opening import open_corpus
 from mer_prep.sources.recordings import list_recordings
-from mer_prep.sources.trees import (
-    Request,
-    Tree,
-    choose_tree,
-    optional_text,
-    read_rows,
-    read_table,
-)
+from mer_prep.sources.trees import Request, Tree, optional_text, read_rows
 
 CAMERAS = ("HS", "VIS", "NIR")
 
@@ -66,23 +52,14 @@ def read(request: Request) -> Reading:
     AnnotationError
         If the workbook of SMIC-E is missing or cannot be understood.
     """
-    facts = corpus_facts("smic")
-    reading = Reading(request.name, request.root, cut=True)
-    errata = chosen_errata(facts, request.errata)
-    folders = walk(request.root, reading.findings)
-    trees = _trees(reading, folders)
-    if not trees:
-        raise not_this_corpus(request.root, folders, "smic")
-    tree = choose_tree(reading, trees, PREFERENCE, facts, request.variant)
+    corpus = open_corpus(request, "smic", cut=True)
+    reading = corpus.reading
+    tree = corpus.choose_tree(_trees(reading, corpus.folders), PREFERENCE)
     reading.version = tree.variant.removesuffix("-cropped")
     if tree.variant.startswith("SMIC-E-"):
         reading.cut = False
         camera = tree.variant.removeprefix("SMIC-E-")
-        table = read_table(
-            reading,
-            request,
-            folders,
-            facts,
+        table = corpus.read_table(
             columns=long_columns(camera),
             pattern=rf"smic[-_ ]{camera}[-_ ]e[-_ ]annotation",
             expected=f"SMIC-{camera}-E_annotation.xlsx",
@@ -92,8 +69,8 @@ def read(request: Request) -> Reading:
         if request.annotations is not None:
             reading.note("warning", "annotations-unused", "SMIC needs no annotation; not read.")
         expressions = _cut_expressions(reading, tree)
-    expressions = apply_errata(reading, expressions, errata)
-    build_clips(reading, expressions, tree.folders, emotions=facts.emotions)
+    expressions = corpus.corrected(expressions)
+    corpus.build_clips(tree, expressions)
     if tree.variant.startswith("SMIC-E-"):
         list_recordings(reading, tree, _recording_name)
     # That no apex is annotated is so for every clip, and no news.

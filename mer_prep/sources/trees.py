@@ -22,8 +22,8 @@ from mer_prep.sources.annotations import (
     find_table,
     read_sheets,
 )
-from mer_prep.sources.expressions import Expression, Reading, normalise_emotion, subject_number
-from mer_prep.sources.facts import CorpusFacts, recognise_version
+from mer_prep.sources.expressions import Reading, subject_number
+from mer_prep.sources.facts import CorpusFacts
 from mer_prep.sources.folders import TITLES, Folder, corpus_of_clip_name, lies_below
 
 #: What an importer makes of a row.
@@ -94,6 +94,12 @@ class Tree:
 
     def __str__(self) -> str:
         return f"'{self.relative or '.'}' ({self.variant}, {len(self.folders)} clips)"
+
+
+def note_misplaced(reading: Reading, folder: Folder, subject: str) -> None:
+    """Note a clip folder that is named after one subject and lies in another's folder."""
+    message = f"A clip of subject {subject} lies in another subject's folder; its name is believed."
+    reading.note("warning", "folder-misplaced", message, where=folder.relative)
 
 
 def choose_tree(
@@ -189,66 +195,14 @@ def find_workbook(
 
 
 def first_workbook(
-    reading: Reading, folders: Sequence[Folder], patterns: Sequence[str]
+    reading: Reading,
+    folders: Sequence[Folder],
+    patterns: Sequence[str],
+    accepts: Callable[[Path], bool] | None = None,
 ) -> Path | None:
     """Return the workbook found by the first of several patterns that finds one, or None."""
-    found = (find_workbook(reading, folders, pattern) for pattern in patterns)
+    found = (find_workbook(reading, folders, pattern, accepts) for pattern in patterns)
     return next((path for path in found if path is not None), None)
-
-
-def read_table(
-    reading: Reading,
-    request: Request,
-    folders: Sequence[Folder],
-    facts: CorpusFacts,
-    *,
-    columns: Sequence[Column],
-    pattern: str,
-    expected: str,
-    clip: str = "Filename",
-    named_as: str | None = None,
-) -> Table:
-    """Find and read the annotation, and remember in `reading` which file it was.
-
-    Parameters
-    ----------
-    reading, request, folders, facts
-        The import as it stands.
-    columns : sequence of Column
-        Columns of the table.
-    pattern : str
-        Regular expression that file names of the workbook hold.
-    expected : str
-        File name of the release, for the message if there is none.
-    clip : str
-        Column of the clip names.
-    named_as : str, optional
-        Corpus whose clip names these are taken for; `facts.name` if None.
-
-    Raises
-    ------
-    AnnotationError
-        If it is missing, cannot be understood, or is that of another corpus.
-    """
-    reading.annotations = request.annotations or find_workbook(
-        reading, folders, pattern, lambda path: holds_table(path, columns)
-    )
-    if reading.annotations is None:
-        raise no_workbook(reading, facts, expected)
-    table = find_table(read_sheets(reading.annotations), columns)
-    check_own_table(table, named_as or facts.name, clip)
-    return table
-
-
-def recognise(reading: Reading, facts: CorpusFacts, expressions: Sequence[Expression]) -> None:
-    """Recognise the version of the annotation by the expressions as they stand in it."""
-    labels = [
-        (item.number, item.clip, item.emotion or normalise_emotion(item.emotion_raw or ""))
-        for item in expressions
-    ]
-    types = [item.expression_type for item in expressions]
-    reading.version, findings = recognise_version(facts, labels, types=types)
-    reading.findings += findings
 
 
 def holds_table(path: Path, columns: Sequence[Column]) -> bool:
@@ -258,16 +212,6 @@ def holds_table(path: Path, columns: Sequence[Column]) -> bool:
     except AnnotationError:
         return False
     return True
-
-
-def no_workbook(reading: Reading, facts: CorpusFacts, name: str) -> AnnotationError:
-    """Return the error for a corpus without its annotation."""
-    return AnnotationError(
-        f"The annotation workbook of {facts.title} was not found.",
-        where=reading.root,
-        why="onset, apex, offset and emotion are only there",
-        hint=f"put {name} into the corpus folder, or give it with --annotations",
-    )
 
 
 def check_own_table(table: Table, corpus: str, column: str) -> None:

@@ -27,14 +27,9 @@ from mer_prep.dataset import (
     PreparedClip,
     Sample,
     Statistics,
-    centre_view,
-    crop,
-    draw_views,
     facts_of,
-    flip,
     flow_rows,
     no_flow,
-    reduce,
 )
 from mer_prep.errors import ConfigError, MerPrepError
 from mer_prep.store.shard import open_clip, read_clip
@@ -43,6 +38,7 @@ from mer_prep.training.machine import LOADERS, Machine, fits, memory_errors
 from mer_prep.training.methods import Method
 from mer_prep.training.methods.base import Labelled
 from mer_prep.training.seeds import seed_of
+from mer_prep.training.views import centre_view, crop, draw_views, flip, reduce
 
 
 class Entry(Labelled, Protocol):

@@ -15,7 +15,7 @@ from mer_prep.pictures import (
     Colour,
     colour_wheel,
     draw_landmarks,
-    flow_colours,
+    flow_tile,
     headed,
     labelled_tile,
     tile_row,
@@ -67,7 +67,9 @@ def prediction_sheet(
         max_px = max(max_px, float(np.percentile(np.hypot(*np.moveaxis(target, 1, 0)), 99)))
         for name, flow in (("predicted", prediction.flow[0]), ("TV-L1", target)):
             tiles = [
-                _flow_tile(one, f"{name} flow, {numbers[pair]} to {numbers[pair + 1]}", max_px)
+                flow_tile(
+                    one, f"{name} flow, {numbers[pair]} to {numbers[pair + 1]}", max_px=max_px
+                )
                 for pair, one in enumerate(flow)
             ]
             rows.append(tiles)
@@ -118,11 +120,6 @@ def _seen(ready: Ready, prediction: Prediction, index: int) -> np.ndarray:
     seen = slice(window.offset, window.offset + round(side * window.reduce))
     part = np.ascontiguousarray(ready.pictures[index][seen, seen])
     return np.asarray(cv2.resize(part, (TILE, TILE), interpolation=cv2.INTER_CUBIC))
-
-
-def _flow_tile(flow: np.ndarray, title: str, max_px: float) -> np.ndarray:
-    colours = flow_colours(flow, max_px=max_px)
-    return labelled_tile(np.asarray(cv2.resize(colours, (TILE, TILE))), title)
 
 
 def _panel(prediction: Prediction, max_px: float, height: int) -> np.ndarray:

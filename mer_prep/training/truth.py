@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mer_prep.dataset import Batch, centre_view, reduce
+from mer_prep.dataset import Batch
 from mer_prep.evaluation import face_mask
 from mer_prep.metrics import landmark_errors
 from mer_prep.models.output import ModelOutput
@@ -17,6 +17,7 @@ from mer_prep.store.shard import read_clip
 from mer_prep.synth.truth import ClipTruth, read_truth, truth_path
 from mer_prep.training.auxiliary import Window, flat
 from mer_prep.training.study import ClipEntry
+from mer_prep.training.views import centre_view, reduce
 from mer_prep.workspace import Workspace
 
 

@@ -4,7 +4,6 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from mer_prep.dataset import MIRRORED  # noqa: E402
 from mer_prep.models.frl_dgt.regions import (  # noqa: E402
     LEAST,
     MIRRORED_REGIONS,
@@ -13,6 +12,7 @@ from mer_prep.models.frl_dgt.regions import (  # noqa: E402
     crop_regions,
     grid_boxes,
 )
+from mer_prep.training.views import MIRRORED  # noqa: E402
 
 SIDE = 64
 

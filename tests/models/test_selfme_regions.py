@@ -8,7 +8,6 @@ from scipy.interpolate import BSpline
 
 torch = pytest.importorskip("torch")
 
-from mer_prep.dataset import MIRRORED  # noqa: E402
 from mer_prep.models.frl_dgt.warp import mirror_field  # noqa: E402
 from mer_prep.models.selfme.regions import (  # noqa: E402
     face_midline,
@@ -16,6 +15,7 @@ from mer_prep.models.selfme.regions import (  # noqa: E402
     split_regions,
 )
 from mer_prep.models.selfme.spline import spline_field, spline_weights  # noqa: E402
+from mer_prep.training.views import MIRRORED  # noqa: E402
 
 
 def some(*shape):

@@ -135,7 +135,7 @@ def test_predictions_tell_what_they_hold():
 
 
 def test_a_window_is_that_of_the_centre_crop():
-    from mer_prep.dataset import centre_view, reduce
+    from mer_prep.training.views import centre_view, reduce
 
     rng = np.random.default_rng(0)
     points = torch.from_numpy(rng.uniform(0, 20, (1, 3, 68, 2))).float()

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 
-import h5py
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from mer_prep.dataset import TESTED, Batch, ClipStore, flip  # noqa: E402
+from mer_prep.dataset import TESTED, Batch, ClipStore  # noqa: E402
 from mer_prep.errors import ConfigError, TrainingError  # noqa: E402
 from mer_prep.models.frl_dgt import warp  # noqa: E402
-from mer_prep.store.shard import group_name  # noqa: E402
 from mer_prep.training.cards import model_card  # noqa: E402
 from mer_prep.training.fit import Machine, View, fit, make_optimiser, predict  # noqa: E402
 from mer_prep.training.loading import Draw, load_clip, open_clips, resident_bytes  # noqa: E402
@@ -22,7 +19,19 @@ from mer_prep.training.methods import architecture, method_of  # noqa: E402
 from mer_prep.training.methods.frl_dgt import ANY, NEAR, any_pairs, near_pairs  # noqa: E402
 from mer_prep.training.recipes import TrainingSettings  # noqa: E402
 from mer_prep.training.study import fold_folder, open_run, run_fold  # noqa: E402
-from tests.bars import CLIPS, FOLDS, one_thread, shard_name, study  # noqa: E402
+from mer_prep.training.views import flip  # noqa: E402
+from tests.bars import (  # noqa: E402
+    APEX,
+    FOLDS,
+    ONSET,
+    SIDE,
+    entries,
+    one_thread,
+    rows_of,
+    study,
+    whole_and_killed,
+    write_pairs,
+)
 
 SMALL = {"side": 64, "width": 8, "heads": 2}
 SETTINGS = TrainingSettings(
@@ -35,7 +44,6 @@ SETTINGS = TrainingSettings(
     displacement_rate=0.5,
     brightness=0.2,
 )
-ONSET, APEX = 1, 5
 
 
 @pytest.fixture(autouse=True)
@@ -51,43 +59,24 @@ def method(**changes):
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
     """Return a folder with what the stages would leave of the toy clips, apex spotted."""
-    root = tmp_path_factory.mktemp("pairs")
-    for number, clip in enumerate(CLIPS):
-        side = clip.frames.shape[-1]
+
+    def stages_of(clip, number):
         rng = np.random.default_rng(number)
-        stages = {
-            "align": {
-                "frames": np.repeat(clip.frames[..., None], 3, axis=-1),
-                "landmarks": clip.landmarks,
-            },
-            "flow": {
-                "flow": rng.normal(0, 0.1, (1, 2, side, side)).astype(np.float32),
-                "pairs": np.array([[ONSET, APEX]], np.int32),
-            },
-            "dynamic-image": {"dynamic_image": rng.normal(0, 9, (side, side, 3)).astype("f4")},
+        return {
+            "flow": {"flow": rng.normal(0, 0.1, (1, 2, SIDE, SIDE)).astype(np.float32)},
+            "dynamic-image": {"dynamic_image": rng.normal(0, 9, (SIDE, SIDE, 3)).astype("f4")},
         }
-        for stage, arrays in stages.items():
-            with h5py.File(root / shard_name(stage, clip), "a") as file:
-                group = file.create_group(group_name(clip.clip_id))
-                for name, array in arrays.items():
-                    group[name] = array
-    return root
+
+    return write_pairs(tmp_path_factory.mktemp("pairs"), stages_of)
 
 
 def pairs_study(made, **changes):
-    entries = tuple(
-        dataclasses.replace(
-            entry,
-            shards={one: shard_name(one, clip) for one in ("align", "flow", "dynamic-image")},
-        )
-        for entry, clip in zip(study().clips, CLIPS, strict=True)
-    )
     values = {
         "model": "frl-dgt",
         "architecture": made.config,
         "training": made.settled(SETTINGS),
         "start_landmarks": False,
-        "clips": entries,
+        "clips": entries("align", "flow", "dynamic-image"),
     }
     return study(**values | changes)
 
@@ -173,11 +162,6 @@ def test_mirrored_samples_are_rebuilt_by_mirrored_displacements():
         assert (one is same is None) or torch.equal(one, same)
 
 
-def rows_of(path):
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def test_a_fold_rebuilds_first_and_then_recognises(workspace, tmp_path):
     made = method()
     one = pairs_study(made)
@@ -195,31 +179,14 @@ def test_a_fold_rebuilds_first_and_then_recognises(workspace, tmp_path):
     assert row["landmark_error_eye_centres"] == ""
 
 
-class KilledError(Exception):
-    pass
-
-
 @pytest.mark.parametrize("kill", [1, 2, 4])
 def test_a_killed_fold_goes_on_to_the_same_bits(workspace, tmp_path, kill):
     made = method()
     one = pairs_study(made)
     store = open_clips("resident", workspace, one.clips, made, "cpu")
 
-    def stop(step, losses):
-        if step == kill + 1:
-            raise KilledError
-
-    found = []
-    for name in ("whole", "killed"):
-        run = tmp_path / name
-        open_run(run, one)
-        if name == "killed":
-            with pytest.raises(KilledError):
-                run_fold(run, one, FOLDS[0], store, Machine(checkpoint_every=1), on_step=stop)
-        run_fold(run, one, FOLDS[0], store, Machine(checkpoint_every=1))
-        folder = fold_folder(run, FOLDS[0])
-        found.append([(folder / file).read_bytes() for file in ("predictions.csv", "log.csv")])
-    assert found[0] == found[1]
+    whole, killed = whole_and_killed(tmp_path, one, store, kill=kill + 1)
+    assert whole == killed
 
 
 def test_only_the_displacement_learns_while_nothing_is_recognised(workspace):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 
-import h5py
 import numpy as np
 import pytest
 
@@ -16,7 +14,6 @@ from safetensors.torch import save_file  # noqa: E402
 
 from mer_prep.errors import ConfigError, TrainingError  # noqa: E402
 from mer_prep.models.meta_mmfnet import with_size  # noqa: E402
-from mer_prep.store.shard import group_name  # noqa: E402
 from mer_prep.training import nested  # noqa: E402
 from mer_prep.training.cards import model_card  # noqa: E402
 from mer_prep.training.checkpoints import read_checkpoint  # noqa: E402
@@ -33,7 +30,16 @@ from mer_prep.training.study import (  # noqa: E402
     run_fold,
     trained_model,
 )
-from tests.bars import CLIPS, FOLDS, one_thread, shard_name, study  # noqa: E402
+from tests.bars import (  # noqa: E402
+    FOLDS,
+    SIDE,
+    KilledError,
+    one_thread,
+    rows_of,
+    study,
+    whole_and_killed,
+    write_pairs,
+)
 
 SMALL = {"side": 36, "width": 2, "ways": 3, "shots": 2, "episodes": 2, "inner_folds": 0}
 SETTINGS = TrainingSettings(
@@ -63,24 +69,13 @@ def method(**changes):
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
     """Return a folder with what the stages would leave of the toy clips."""
-    root = tmp_path_factory.mktemp("pairs")
-    for number, clip in enumerate(CLIPS):
-        side = clip.frames.shape[-1]
-        flow = np.random.default_rng(number).normal(0, 0.1, (1, 2, side, side))
+
+    def stages_of(clip, number):
+        flow = np.random.default_rng(number).normal(0, 0.1, (1, 2, SIDE, SIDE))
         flow[0, 1, 30:40, 20:50] += (0, 1, -1)[clip.label]
-        stages = {
-            "align": {
-                "frames": np.repeat(clip.frames[..., None], 3, axis=-1),
-                "landmarks": clip.landmarks,
-            },
-            "flow": {"flow": flow.astype(np.float32), "pairs": np.array([[1, 5]], np.int32)},
-        }
-        for stage, arrays in stages.items():
-            with h5py.File(root / shard_name(stage, clip), "a") as file:
-                group = file.create_group(group_name(clip.clip_id))
-                for name, array in arrays.items():
-                    group[name] = array
-    return root
+        return {"flow": {"flow": flow.astype(np.float32)}}
+
+    return write_pairs(tmp_path_factory.mktemp("pairs"), stages_of)
 
 
 def meta_study(made, **changes):
@@ -106,11 +101,6 @@ def trained(made, run, store, **changes):
     open_run(run, one)
     run_fold(run, one, FOLD, store, Machine())
     return one
-
-
-def rows_of(path):
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def test_the_learning_rate_falls_in_steps_of_each_stretch():
@@ -167,30 +157,13 @@ def test_episodes_begin_without_the_momentum_of_the_classifiers(store):
     assert (weights(0.9, 2) - weights(0.0, 2)).abs().max() > 1e-5
 
 
-class KilledError(Exception):
-    pass
-
-
 @pytest.mark.parametrize("kill", [1, 2, 4])
 def test_a_killed_fold_goes_on_to_the_same_bits(store, tmp_path, kill):
     made = method(alpha="fixed")
     one = meta_study(made)
 
-    def stop(step, losses):
-        if step == kill + 1:
-            raise KilledError
-
-    found = []
-    for name in ("whole", "killed"):
-        run = tmp_path / name
-        open_run(run, one)
-        if name == "killed":
-            with pytest.raises(KilledError):
-                run_fold(run, one, FOLD, store, Machine(checkpoint_every=1), on_step=stop)
-        run_fold(run, one, FOLD, store, Machine(checkpoint_every=1))
-        folder = fold_folder(run, FOLD)
-        found.append([(folder / file).read_bytes() for file in ("predictions.csv", "log.csv")])
-    assert found[0] == found[1]
+    whole, killed = whole_and_killed(tmp_path, one, store, kill=kill + 1)
+    assert whole == killed
 
 
 def test_plain_descent_goes_on_from_a_checkpoint(store, tmp_path):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 
 import cv2
-import h5py
 import numpy as np
 import pytest
 
@@ -15,7 +14,6 @@ from mer_prep.dataset import ClipStore  # noqa: E402
 from mer_prep.errors import LeakError, TrainingError  # noqa: E402
 from mer_prep.ops.face_parts import face_parts  # noqa: E402
 from mer_prep.ops.motion_image import motion_image  # noqa: E402
-from mer_prep.store.shard import group_name  # noqa: E402
 from mer_prep.training.apply import _window  # noqa: E402
 from mer_prep.training.cards import model_card  # noqa: E402
 from mer_prep.training.fit import Machine, View, predict  # noqa: E402
@@ -25,10 +23,20 @@ from mer_prep.training.methods.baselines import apex_picture  # noqa: E402
 from mer_prep.training.recipes import TrainingSettings  # noqa: E402
 from mer_prep.training.start import start_model, study_view  # noqa: E402
 from mer_prep.training.study import fold_folder, open_run, run_fold, trained_model  # noqa: E402
-from tests.bars import CLIPS, FOLDS, SIDE, one_thread, shard_name, study  # noqa: E402
+from tests.bars import (  # noqa: E402
+    APEX,
+    CLIPS,
+    FOLDS,
+    ONSET,
+    SIDE,
+    entries,
+    one_thread,
+    study,
+    whole_and_killed,
+    write_pairs,
+)
 
 NAMES = ("survey", "ststnet", "off-apexnet", "rcn-a", "htnet", "resnet18")
-ONSET, APEX = 1, 5
 SETTINGS = TrainingSettings(steps=25, batch=6, learning_rate=2e-2)
 
 
@@ -52,40 +60,22 @@ def flow_of(label, number):
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
     """Return a folder with what the stages would leave of the toy clips."""
-    root = tmp_path_factory.mktemp("pictures")
-    for number, clip in enumerate(CLIPS):
+
+    def stages_of(clip, number):
         flow = flow_of(clip.label, number)
         small = motion_image(flow, size=28, normalise="none")
-        stages = {
-            "align": {
-                "frames": np.repeat(clip.frames[..., None], 3, axis=-1),
-                "landmarks": clip.landmarks,
-            },
-            "flow": {"flow": flow[None], "pairs": np.array([[ONSET, APEX]], np.int32)},
-            "motion-image": {"motion_image": small[None]},
-        }
-        for stage, arrays in stages.items():
-            with h5py.File(root / shard_name(stage, clip), "a") as file:
-                group = file.create_group(group_name(clip.clip_id))
-                for name, array in arrays.items():
-                    group[name] = array
-    return root
+        return {"flow": {"flow": flow[None]}, "motion-image": {"motion_image": small[None]}}
+
+    return write_pairs(tmp_path_factory.mktemp("pictures"), stages_of)
 
 
 def picture_study(made, **changes):
-    entries = tuple(
-        dataclasses.replace(
-            entry,
-            shards={one: shard_name(one, clip) for one in ("align", "flow", "motion-image")},
-        )
-        for entry, clip in zip(study().clips, CLIPS, strict=True)
-    )
     values = {
         "model": made.name,
         "architecture": made.config,
         "training": made.settled(SETTINGS),
         "start_landmarks": False,
-        "clips": entries,
+        "clips": entries("align", "flow", "motion-image"),
     }
     return study(**values | changes)
 
@@ -185,30 +175,13 @@ def test_a_fold_learns_to_tell_motion_apart(workspace, tmp_path, name):
     assert len(log) == 26
 
 
-class KilledError(Exception):
-    pass
-
-
 def test_a_killed_fold_goes_on_to_the_same_bits(workspace, tmp_path):
     made = method(centre="mean-image")
     one = picture_study(made, training=dataclasses.replace(SETTINGS, steps=5, mirror=False))
     store = source(workspace, made)
 
-    def stop(step, losses):
-        if step == 4:
-            raise KilledError
-
-    found = []
-    for name in ("whole", "killed"):
-        run = tmp_path / name
-        open_run(run, one)
-        if name == "killed":
-            with pytest.raises(KilledError):
-                run_fold(run, one, FOLDS[0], store, Machine(checkpoint_every=2), on_step=stop)
-        run_fold(run, one, FOLDS[0], store, Machine(checkpoint_every=2))
-        folder = fold_folder(run, FOLDS[0])
-        found.append([(folder / file).read_bytes() for file in ("predictions.csv", "log.csv")])
-    assert found[0] == found[1]
+    whole, killed = whole_and_killed(tmp_path, one, store, kill=4, checkpoint_every=2)
+    assert whole == killed
 
 
 def test_the_survey_sees_the_apex_or_the_flow(workspace):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 
@@ -33,7 +32,16 @@ from mer_prep.training.study import (  # noqa: E402
     run_fold,
     trained_model,
 )
-from tests.bars import CLASSES, CLIPS, FOLDS, SMALLEST, one_thread, study  # noqa: E402
+from tests.bars import (  # noqa: E402
+    CLASSES,
+    CLIPS,
+    FOLDS,
+    SMALLEST,
+    KilledError,
+    one_thread,
+    rows_of,
+    study,
+)
 
 METHOD = method_of("mol", SMALLEST)
 
@@ -50,11 +58,6 @@ def _one_thread():
 @pytest.fixture(scope="module")
 def store() -> ClipStore:
     return ClipStore(CLIPS)
-
-
-def rows_of(path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def test_the_steps_at_which_a_model_is_tried():
@@ -96,9 +99,6 @@ def weights_after(store, tmp_path, steps: int, scores: dict[int, float] | None, 
     trial = None
     if scores:
         trial = Trial(frozenset(scores), INNER, lambda _: (next(measures)[1], 0.0))
-
-    class KilledError(Exception):
-        pass
 
     def stop(step, losses):
         if step == kill:

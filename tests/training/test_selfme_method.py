@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 from collections import Counter
 
-import h5py
 import numpy as np
 import pytest
 
@@ -15,7 +13,6 @@ torch = pytest.importorskip("torch")
 from mer_prep.dataset import ClipStore  # noqa: E402
 from mer_prep.errors import TrainingError  # noqa: E402
 from mer_prep.models.selfme import symmetric_contrast  # noqa: E402
-from mer_prep.store.shard import group_name  # noqa: E402
 from mer_prep.training.cards import model_card  # noqa: E402
 from mer_prep.training.checkpoints import read_facts  # noqa: E402
 from mer_prep.training.fit import Machine, View, _steps, fit, predict  # noqa: E402
@@ -25,7 +22,18 @@ from mer_prep.training.methods.frl_dgt import ANY  # noqa: E402
 from mer_prep.training.recipes import TrainingSettings  # noqa: E402
 from mer_prep.training.results import _published, write_results  # noqa: E402
 from mer_prep.training.study import fold_folder, open_run, run_fold  # noqa: E402
-from tests.bars import CLIPS, FOLDS, one_thread, shard_name, study  # noqa: E402
+from tests.bars import (  # noqa: E402
+    APEX,
+    CLIPS,
+    FOLDS,
+    ONSET,
+    SIDE,
+    one_thread,
+    rows_of,
+    study,
+    whole_and_killed,
+    write_pairs,
+)
 
 SMALL = {
     "side": 32,
@@ -41,7 +49,6 @@ SMALL = {
     "layers": 1,
 }
 SETTINGS = TrainingSettings(steps=2, pre_steps=2, batch=4, learning_rate=1e-3)
-ONSET, APEX = 1, 5
 
 
 @pytest.fixture(autouse=True)
@@ -57,27 +64,13 @@ def method(**changes):
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
     """Return a folder with what the stages would leave of the toy clips."""
-    root = tmp_path_factory.mktemp("selfme")
-    for number, clip in enumerate(CLIPS):
-        side = clip.frames.shape[-1]
-        flow = np.random.default_rng(number).normal(0, 0.1, (1, 2, side, side))
+
+    def stages_of(clip, number):
+        flow = np.random.default_rng(number).normal(0, 0.1, (1, 2, SIDE, SIDE))
         flow[0, 1] += (0, 0.5, -0.5)[clip.label]
-        stages = {
-            "align": {
-                "frames": np.repeat(clip.frames[..., None], 3, axis=-1),
-                "landmarks": clip.landmarks,
-            },
-            "flow": {
-                "flow": flow.astype(np.float32),
-                "pairs": np.array([[ONSET, APEX]], np.int32),
-            },
-        }
-        for stage, arrays in stages.items():
-            with h5py.File(root / shard_name(stage, clip), "a") as file:
-                group = file.create_group(group_name(clip.clip_id))
-                for name, array in arrays.items():
-                    group[name] = array
-    return root
+        return {"flow": {"flow": flow.astype(np.float32)}}
+
+    return write_pairs(tmp_path_factory.mktemp("selfme"), stages_of)
 
 
 def pairs_study(made, **changes):
@@ -93,11 +86,6 @@ def pairs_study(made, **changes):
 
 def opened(workspace, made, one):
     return open_clips("resident", workspace, one.clips, made, "cpu")
-
-
-def rows_of(path):
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 REBUILT = {"photometric", "structure", "points", "jacobians"}
@@ -184,24 +172,8 @@ def test_a_fold_is_killed_and_goes_on_to_the_same_bits(workspace, tmp_path):
     one = pairs_study(made)
     store = opened(workspace, made, one)
 
-    class KilledError(Exception):
-        pass
-
-    def stop(step, losses):
-        if step == 4:
-            raise KilledError
-
-    found = []
-    for name in ("whole", "killed"):
-        run = tmp_path / name
-        open_run(run, one)
-        if name == "killed":
-            with pytest.raises(KilledError):
-                run_fold(run, one, FOLDS[0], store, Machine(checkpoint_every=1), on_step=stop)
-        run_fold(run, one, FOLDS[0], store, Machine(checkpoint_every=1))
-        folder = fold_folder(run, FOLDS[0])
-        found.append([(folder / file).read_bytes() for file in ("predictions.csv", "log.csv")])
-    assert found[0] == found[1]
+    whole, killed = whole_and_killed(tmp_path, one, store, kill=4)
+    assert whole == killed
 
 
 def test_the_motion_stays_as_it_is_while_classes_are_learned(workspace):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 import sys
@@ -14,7 +13,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 
-from mer_prep.dataset import Batch, ClipStore, flip  # noqa: E402
+from mer_prep.dataset import Batch, ClipStore  # noqa: E402
 from mer_prep.errors import ConfigError, DependencyError, TrainingError  # noqa: E402
 from mer_prep.store.shard import group_name  # noqa: E402
 from mer_prep.training.cards import model_card  # noqa: E402
@@ -26,7 +25,21 @@ from mer_prep.training.methods.svm import BiWoofSvmMethod  # noqa: E402
 from mer_prep.training.recipes import TrainingSettings  # noqa: E402
 from mer_prep.training.selection import Selection  # noqa: E402
 from mer_prep.training.study import fold_folder, open_run, read_study, run_fold  # noqa: E402
-from tests.bars import CLASSES, CLIPS, FOLDS, SIDE, one_thread, shard_name, study  # noqa: E402
+from mer_prep.training.views import flip  # noqa: E402
+from tests.bars import (  # noqa: E402
+    CLASSES,
+    CLIPS,
+    FOLDS,
+    SIDE,
+    KilledError,
+    aligned,
+    entries,
+    one_thread,
+    rows_of,
+    shard_name,
+    study,
+    write_pairs,
+)
 
 SETTINGS = TrainingSettings(steps=1, batch=4)
 SMALL = {
@@ -49,45 +62,25 @@ def method(name="bi-woof-svm", **changes):
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
     """Return a folder with what the stages would leave of the toy clips."""
-    root = tmp_path_factory.mktemp("solved")
-    for clip in CLIPS:
-        colour = np.repeat(clip.frames[..., None], 3, axis=-1)
+
+    def stages_of(clip, number):
         rng = np.random.default_rng(int(clip.subject[-1]))
         flow = rng.normal(0, 0.05, (1, 2, SIDE, SIDE)).astype(np.float32)
         flow[0, 1, 20:50, 20:50] += (0, 1, -1)[clip.label]
-        stages = {
-            "align": {"frames": colour, "landmarks": clip.landmarks},
-            "flow": {"flow": flow, "pairs": np.array([[1, 5]], np.int32)},
-            "tim": {"frames": colour[1:7]},
-        }
-        for stage, arrays in stages.items():
-            with h5py.File(root / shard_name(stage, clip), "a") as file:
-                group = file.create_group(group_name(clip.clip_id))
-                for name, array in arrays.items():
-                    group[name] = array
-    return root
+        return {"flow": {"flow": flow}, "tim": {"frames": aligned(clip)["frames"][1:7]}}
+
+    return write_pairs(tmp_path_factory.mktemp("solved"), stages_of)
 
 
 def solved_study(made, **changes):
-    entries = tuple(
-        dataclasses.replace(
-            entry, shards={one: shard_name(one, clip) for one in ("align", *made.datasets())}
-        )
-        for entry, clip in zip(study().clips, CLIPS, strict=True)
-    )
     values = {
         "model": made.name,
         "architecture": made.config,
         "training": SETTINGS,
         "start_landmarks": False,
-        "clips": entries,
+        "clips": entries("align", *made.datasets()),
     }
     return study(**values | changes)
-
-
-def rows_of(path):
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -185,10 +178,6 @@ def test_nothing_of_the_test_subject_is_in_the_weights(workspace, tmp_path):
         assert torch.equal(tensor, weights[1][name])
     trained = [clip.features for clip in clips if clip.clip_id in fold.train]
     np.testing.assert_allclose(weights[0]["model.mean"], np.mean(trained, axis=0), rtol=1e-5)
-
-
-class KilledError(Exception):
-    """Stands for a process that is killed."""
 
 
 @pytest.mark.parametrize("moment", ["solved", "written"])

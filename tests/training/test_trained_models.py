@@ -310,8 +310,8 @@ def test_the_truth_is_that_of_the_aligned_frames(workspace, study):
     np.testing.assert_allclose(true.flow[0, 0].numpy()[:, inside], expected[:, inside], atol=2e-3)
     assert set(true.frames.unique().tolist()) == {0, 1}
 
-    from mer_prep.dataset import centre_view, reduce
     from mer_prep.models.output import ModelOutput
+    from mer_prep.training.views import centre_view, reduce
 
     seen = reduce(centre_view(true, 128), 2)
     perfect = ModelOutput(torch.zeros(len(seen.labels), 3), seen.flow, seen.landmarks[:, 1:])

@@ -29,7 +29,7 @@ from mer_prep.training.study import (  # noqa: E402
     run_fold,
     trained_model,
 )
-from tests.bars import CLIPS, FOLDS, one_thread, study  # noqa: E402
+from tests.bars import CLIPS, FOLDS, KilledError, one_thread, study  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -86,10 +86,6 @@ def test_studies_made_before_some_settings_stay_the_same():
     assert made.digest() == ("7a262510acd33d5ae88f473a024cffd17445c7c6ae9ae2bfbd7de4b4166eea53")
     other = dataclasses.replace(made, training=dataclasses.replace(made.training, brightness=0.1))
     assert other.digest() != made.digest()
-
-
-class KilledError(Exception):
-    """Stands for a process that is killed."""
 
 
 def test_a_killed_fold_goes_on_to_the_same_bits(tmp_path, store):

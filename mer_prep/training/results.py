@@ -257,7 +257,10 @@ def training_seconds(folds: Mapping[str, Mapping[str, Any]]) -> float | None:
 
 
 def _published(study: Study) -> dict[str, Any]:
-    """Return the published results that the run may stand beside, or why it may not."""
+    """Return the published results that the run may stand beside, or why it may not.
+
+    Of a fused model, those of each of its parts alone are among them by the name of the part.
+    """
     # Composite evaluation is leave-one-subject-out over several corpora: the same folds.
     protocol = "loso" if study.protocol == "cde" else study.protocol
     like = [
@@ -276,7 +279,12 @@ def _published(study: Study) -> dict[str, Any]:
         listed = ", ".join(f"{name}={value}" for name, value in changed.items())
         reason = f"nothing was published with {listed}"
     shown = [] if reason else [dataclasses.asdict(one) for one in same]
-    return {"published": shown, "published_left_out": reason}
+    alone = {
+        part: [dataclasses.asdict(one) for one in like if one.variant == changed | change]
+        for part, change in study.method.alone().items()
+    }
+    known = {} if reason or not any(alone.values()) else {"published_parts": alone}
+    return {"published": shown, "published_left_out": reason, **known}
 
 
 def _incomparable(study: Study) -> str:

@@ -488,10 +488,15 @@ def test_published_figures_stand_beside_runs_of_their_kind():
     counts = {"surprise": 28, "repression": 27, "happiness": 32, "disgust": 63}
     right = sum(round(rates[f"recall of {name}"] * count) for name, count in counts.items())
     assert round(right / 150, 4) == rates["acc"]
-    # The way to alpha does not tell published figures apart, but it does the names of runs.
-    legacy = method_of("meta-mmfnet", architecture("meta-mmfnet", "paper", {"alpha": "legacy"}))
-    assert legacy.changed("paper") == {}
-    assert legacy.marks("paper") == ["alpha-legacy"]
+    # What is as published does not tell published figures apart, but it does the names of runs.
+    for changes, marks in (
+        ({"alpha": "legacy"}, ["alpha-legacy"]),
+        ({"draw": "legacy", "alpha": "legacy"}, ["draw-legacy", "alpha-legacy"]),
+        ({"macro": "pretrained"}, ["macro-pretrained"]),
+    ):
+        made = method_of("meta-mmfnet", architecture("meta-mmfnet", "paper", changes))
+        assert made.changed("paper") == {}
+        assert made.marks("paper") == marks
     settings = card.preset("paper").training
     assert (settings.optimiser, settings.momentum, settings.learning_rate) == ("sgd", 0.9, 0.05)
     assert card.preset("code").training.pre_decay_steps == 6

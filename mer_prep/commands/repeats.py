@@ -30,10 +30,20 @@ def _cells(scores: dict[str, float]) -> list[str]:
 
 def print_published(results: dict[str, Any]) -> None:
     """Print the published figures that results may stand beside, or why there are none."""
+    alone = results.get("published_parts", {})
     for one in results["published"]:
-        scores = ", ".join(f"{name.upper()} {value:.3f}" for name, value in one["scores"].items())
-        echo(f"  published, {one['part']}: {scores} ({one['source']})")
+        _print_figures(one["part"], one)
+    for part, figures in alone.items():
+        for one in figures:
+            _print_figures(f"{part} alone", one)
     if results["published_left_out"]:
         echo(f"  published figures are not shown: {results['published_left_out']}")
-    if results["published"]:
+    if results["published"] or alone:
         echo(f"  {results['note']}")
+
+
+def _print_figures(name: str, published: dict[str, Any]) -> None:
+    scores = ", ".join(
+        f"{_SCORES.get(score, score)} {value:.3f}" for score, value in published["scores"].items()
+    )
+    echo(f"  published, {name}: {scores} ({published['source']})")

@@ -175,7 +175,7 @@ def write_results(run: Path, study: Study) -> dict[str, Any]:
         "clips": len(rows),
         "subjects": len({row["subject"] for row in rows}),
         "scores": score_rows(rows, study),
-        **_parts(rows, study),
+        **({"parts": parts} if (parts := score_parts(rows, study)) else {}),
         **done,
         "auxiliary": _auxiliary(rows),
         "folds": {
@@ -337,7 +337,7 @@ def _scores(rows: Sequence[Row], study: Study) -> dict[str, Any]:
     }
 
 
-def _parts(rows: Sequence[Row], study: Study) -> dict[str, Any]:
+def score_parts(rows: Sequence[Row], study: Study) -> dict[str, Any]:
     """Return the scores of the parts of a fused model, each alone, on the same clips."""
     by_row = [parts_of_row(row) for row in rows]
     found = {}
@@ -347,7 +347,7 @@ def _parts(rows: Sequence[Row], study: Study) -> dict[str, Any]:
             for row, one in zip(rows, by_row, strict=True)
         ]
         found[part] = _scores(alone, study)
-    return {"parts": found} if found else {}
+    return found
 
 
 def _auxiliary(rows: Sequence[Row]) -> dict[str, Any]:

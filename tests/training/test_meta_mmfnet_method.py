@@ -26,6 +26,7 @@ from mer_prep.training.methods import architecture, method_of  # noqa: E402
 from mer_prep.training.methods.fusion import CANDIDATES, choose_alpha, legacy_rows  # noqa: E402
 from mer_prep.training.recipes import TrainingSettings  # noqa: E402
 from mer_prep.training.results import read_predictions, write_results  # noqa: E402
+from mer_prep.training.scored import read_scored  # noqa: E402
 from mer_prep.training.start import start_model, study_view  # noqa: E402
 from mer_prep.training.study import (  # noqa: E402
     fold_folder,
@@ -320,6 +321,13 @@ def test_results_have_both_encoders_on_the_same_clips(store, tmp_path):
                 values = [float(row[f"{part}: {name}"]) for name in one.classes]
                 right += values.index(max(values)) == int(row["label"])
             assert alone["acc"] == pytest.approx(right / alone["clips"])
+        rows = read_predictions(run, one)
+        assert read_scored(run, one, rows)["parts"].keys() == {"micro", "macro"}
+        changed = json.loads((run / "results.json").read_text())
+        changed["parts"]["macro"]["acc"] += 0.1
+        (run / "results.json").write_text(json.dumps(changed))
+        with pytest.raises(TrainingError, match=r"parts\.macro\.acc"):
+            read_scored(run, one, rows)
     assert scored["fixed"]["clips"] == 9
     assert not any("LEGACY" in text for text in scored["fixed"]["warnings"])
     legacy = scored["legacy"]

@@ -7,7 +7,6 @@ from typing import Any
 
 from mer_prep.training.recipes import ModelCard, Preset, Published, TrainingSettings
 
-
 #: Tables VIII to XIII, on five classes of CASME II: what differs, accuracy and WF1. The row of
 #: onset and apex is left out: two frames of a sample here lie evenly in the clip.
 _ABLATIONS: tuple[tuple[str, dict[str, Any], tuple[float, float]], ...] = (
@@ -32,9 +31,7 @@ _ABLATIONS: tuple[tuple[str, dict[str, Any], tuple[float, float]], ...] = (
 )
 
 
-def _chosen_on_test(
-    labels: str, scores: Mapping[str, float], table: str, **more: Any
-) -> Published:
+def _chosen_on_test(labels: str, scores: Mapping[str, float], table: str, **more: Any) -> Published:
     """Return a figure of one corpus, which the published code makes."""
     return Published("loso", labels, "all", scores, table, selected="test-subject", **more)
 

@@ -67,9 +67,10 @@ def leaderboard_markdown(facts: Mapping[str, Any]) -> str:
         "trains these models on the same folds of one composite, side by side, and writes one "
         "table: `reports/leaderboard.html`, `.csv` and `.json` in the workspace. Every model is an "
         "ordinary run, found finished or gone on with; `--model NAME:PRESET` chooses, "
-        "`--all PRESET` takes every model that has the preset, `--run RUN` adds a finished run, `--jobs` and `--shard` spread the folds. Runs of other clips, labels "
-        "or folds are refused by name. A model that cannot be trained is named below the table, "
-        "and the others are in it.",
+        "`--all PRESET` takes every model that has the preset, `--run RUN` adds a finished run, "
+        "`--jobs` and `--shard` spread the folds. Runs of other clips, labels or folds are refused "
+        "by name. A model that cannot be trained is named below the table, and the others are in "
+        "it.",
         f"## SYNTHETIC: {facts['clips']} clips of {facts['subjects']} subjects",
         f"Label map `{facts['labels']}`, {facts['protocol']} in {facts['folds']} folds, preset "
         f"`{', '.join(presets)}`, mer-prep {facts['mer_prep']}. Synthetic expressions are pure "

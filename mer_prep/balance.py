@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from mer_prep.errors import ManifestError
 
 
-def balanced_draw(labels: Mapping[str, int], classes: Sequence[str], *, seed: int) -> set[str]:
+def balanced_draw(
+    labels: Mapping[str, int], classes: Sequence[str], *, seed: int, name: str
+) -> set[str]:
     """Return the clips that a draw keeps: of every class as many as the smallest class has.
 
     Parameters
@@ -20,6 +22,8 @@ def balanced_draw(labels: Mapping[str, int], classes: Sequence[str], *, seed: in
         All classes.
     seed : int
         Seed of the draw.
+    name : str
+        Name of the label map, for errors.
 
     Returns
     -------
@@ -45,7 +49,7 @@ def balanced_draw(labels: Mapping[str, int], classes: Sequence[str], *, seed: in
     if empty:
         raise ManifestError(
             f"No clip has class '{empty[0]}': balanced to the smallest class, nothing is left.",
-            hint="import and name the corpora that have it, see `mer-prep labels NAME`",
+            hint=f"import and name the corpora that have it, see `mer-prep labels {name}`",
         )
     size = min(len(ids) for ids in by_class.values())
     return {

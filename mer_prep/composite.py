@@ -335,7 +335,9 @@ def _folds(
 
 
 def _balanced(pool: Sequence[Sample], labels: LabelMap, seed: int) -> tuple[list[Sample], Draw]:
-    kept = balanced_draw({one.clip.clip_id: one.label for one in pool}, labels.classes, seed=seed)
+    kept = balanced_draw(
+        {one.clip.clip_id: one.label for one in pool}, labels.classes, seed=seed, name=labels.name
+    )
     samples = [one for one in pool if one.clip.clip_id in kept]
     return samples, Draw(seed, len(samples) // len(labels.classes), _tally(pool, labels.classes))
 

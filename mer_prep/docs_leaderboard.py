@@ -9,6 +9,7 @@ from typing import Any
 from mer_prep.config import parse_json_object
 from mer_prep.docs_pages import table
 from mer_prep.progress import duration
+from mer_prep.training.cards import MODELS
 
 #: In ``docs/models``: a leaderboard of synthetic clips, as the command wrote it.
 FACTS = "leaderboard.json"
@@ -52,23 +53,31 @@ def leaderboard_markdown(facts: Mapping[str, Any]) -> str:
     """
     against = f" --against {facts['against'].partition(':')[0]}" if facts["against"] else ""
     presets = sorted({one["preset"] for one in facts["entries"]})
+    named = {one["name"] for one in facts["entries"]} | set(facts["failed"])
+    every = {f"{name}:{presets[0]}" for name, card in MODELS.items() if presets[0] in card.presets}
+    missing = sorted(one.partition(":")[0] for one in every - named)
+    chosen = f"--all {presets[0]}"
+    if missing or len(presets) > 1:
+        chosen = " ".join(f"--model {one['name']}" for one in facts["entries"])
     controls = " --shuffled" if any(one["control"] for one in facts["entries"]) else ""
     parts = [
         "# Leaderboard of the models",
         _MADE,
-        f"```sh\nmer-prep leaderboard --all {presets[0]}{controls}{against}\n```",
-        "trains every model on the same folds of one composite, side by side, and writes one "
+        f"```sh\nmer-prep leaderboard {chosen}{controls}{against}\n```",
+        "trains these models on the same folds of one composite, side by side, and writes one "
         "table: `reports/leaderboard.html`, `.csv` and `.json` in the workspace. Every model is an "
-        "ordinary run, found finished or gone on with; `--model NAME:PRESET` chooses, `--run RUN` "
-        "adds a finished run, `--jobs` and `--shard` spread the folds. Runs of other clips, labels "
-        "or folds are refused by name. A model that cannot be trained is named below the table, "
-        "and the others are in it.",
+        "ordinary run, found finished or gone on with; `--model NAME:PRESET` chooses, "
+        "`--all PRESET` takes every model that has the preset, `--run RUN` adds a finished run, "
+        "`--jobs` and `--shard` spread the folds. Runs of other clips, labels or folds are refused "
+        "by name. A model that cannot be trained is named below the table, and the others are in "
+        "it.",
         f"## SYNTHETIC: {facts['clips']} clips of {facts['subjects']} subjects",
         f"Label map `{facts['labels']}`, {facts['protocol']} in {facts['folds']} folds, preset "
         f"`{', '.join(presets)}`, mer-prep {facts['mer_prep']}. Synthetic expressions are pure "
         "action units on a still face. No corpus is that easy: these figures show that a model "
         "learns, and rank nothing.",
         _scores(facts),
+        *([_elsewhere(missing)] if missing else []),
         "The interval is of 95 % over resampled subjects. The control is the same training with "
         "labels dealt anew among the clips; it must be at chance. Training is the wall time of all "
         "folds, added up; `-` where it is not known. `leaderboard.json` beside this page is what "
@@ -87,6 +96,11 @@ def leaderboard_markdown(facts: Mapping[str, Any]) -> str:
         _published(facts),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _elsewhere(names: Iterable[str]) -> str:
+    pages = ", ".join(f"[{name}]({name}.md)" for name in names)
+    return f"Not in this table: {pages}. What each gave alone on the same clips is on its page."
 
 
 def _scores(facts: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from mer_prep.docs_reference import reference_pages
 from mer_prep.labels import label_map_names
 from mer_prep.protocols import PROTOCOLS, Fold, FrozenFolds, Protocol, write_folds
 from mer_prep.stages import all_stages
+from mer_prep.training.cards import MODELS
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -48,6 +49,20 @@ def test_there_is_a_page_of_every_map() -> None:
     assert "| 3 | surprise | 112 | 112 |" in page
     assert "mer-prep import casme_sq FOLDER --label self-report" in page
     assert "| class | made of | version A | version B or B+1 |" in page
+
+
+def test_there_is_a_page_of_every_model() -> None:
+    contents = (DOCS / "README.md").read_text("utf-8")
+    for name, card in MODELS.items():
+        page = (DOCS / "models" / f"{name}.md").read_text("utf-8")
+        assert f"\nmodels/{name}\n" in contents
+        assert f"](models/{name}.md)" in contents
+        assert f"--model {name}" in page
+        assert f"mer-prep models {name}" in page
+        assert "SYNTHETIC" in page
+        found = re.findall(r"doi:\S+\w|arXiv:\S+\w", card.reference)
+        assert found
+        assert all(one in page for one in found), name
 
 
 def test_a_page_of_a_map_that_is_no_more_is_removed(tmp_path: Path) -> None:

@@ -257,8 +257,9 @@ def test_a_clip_that_is_missing_changes_only_its_own_place_in_the_draw() -> None
 
 
 def test_a_class_without_a_clip_cannot_be_balanced() -> None:
-    with pytest.raises(ManifestError, match="No clip has class 'anger'"):
+    with pytest.raises(ManifestError, match="No clip has class 'anger'") as caught:
         build_composite(corpus("casme"), read_label_map("survey-9"))
+    assert "`mer-prep labels survey-9`" in caught.value.hint
 
 
 def test_a_map_that_draws_nothing_takes_no_seed() -> None:

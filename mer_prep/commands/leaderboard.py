@@ -263,7 +263,13 @@ def _prepared(
                         **choices,
                     )
                 run = workspace.root / "runs" / name_of_run(study, split, None)
-                open_run(run, study)
+                open_run(
+                    run,
+                    study,
+                    hint="it was not trained as its preset says: compare it as it is, by "
+                    f"--run {run.name} in the place of --model {model}:{preset}, or delete the "
+                    "folder",
+                )
                 found.append((run, study))
         except ConfigError:
             raise

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from mer_prep.commands.common import json_option, print_json, table
+from mer_prep.metrics import SCORES
 from mer_prep.terminal import echo
 
 
@@ -59,7 +60,9 @@ def models(name: str | None, as_json: bool) -> None:
         for choice in made["choices"]:
             echo(f"    chosen here: {choice}")
     for result in card.published:
-        scores = ", ".join(f"{key.upper()} {value:.4f}" for key, value in result.scores.items())
+        scores = ", ".join(
+            f"{SCORES.get(key, key)} {value:.4f}" for key, value in result.scores.items()
+        )
         with_ = "".join(f", {key}={value}" for key, value in result.variant.items())
         if result.selected != "not-stated":
             with_ += f"; {SELECTED[result.selected]}"

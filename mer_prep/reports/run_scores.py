@@ -22,25 +22,41 @@ _SHADES = 10
 
 
 def scores_table(results: Mapping[str, Any]) -> Html:
-    """Return the scores of all parts with intervals, the published ones, and those of no skill."""
-    rows = [
-        (part, found["clips"], [_interval(found, name) for name in SCORES])
-        for part, found in results["scores"].items()
-    ]
-    published = [
-        (one["part"], one["source"], [one["scores"].get(name) for name in SCORES])
-        for one in results["published"]
-    ]
+    """Return the scores of all parts with intervals, the published ones, and those of no skill.
+
+    Of a fused model, those of what is fused are among them, each alone.
+    """
+    rows = _rows(results["scores"])
+    published = _published(results["published"])
+    alone = {f"{part} alone": found for part, found in results.get("parts", {}).items()}
+    for part, figures in results.get("published_parts", {}).items():
+        published += _published(figures, f"{part} alone")
     return render(
         "run_scores.html",
         names=list(SCORES.values()),
-        rows=rows,
+        rows=[*rows, *_rows(alone)],
         published=published,
         reference=model_card(results["model"]).reference,
         left_out=results["published_left_out"],
         largest=_largest_class(results["scores"]["all"], results["classes"]),
         lacking=results["scores"]["all"]["draws_lacking_class"],
     )
+
+
+def _rows(scores: Mapping[str, Any]) -> list[tuple[str, int, list[tuple[float, float, float]]]]:
+    return [
+        (name, found["clips"], [_interval(found, one) for one in SCORES])
+        for name, found in scores.items()
+    ]
+
+
+def _published(
+    figures: Sequence[Mapping[str, Any]], name: str = ""
+) -> list[tuple[str, str, list[float | None]]]:
+    return [
+        (name or one["part"], one["source"], [one["scores"].get(score) for score in SCORES])
+        for one in figures
+    ]
 
 
 def _interval(found: Mapping[str, Any], name: str) -> tuple[float, float, float]:
@@ -57,12 +73,31 @@ def _largest_class(found: Mapping[str, Any], classes: Sequence[str]) -> tuple[st
 
 
 def confusion_tables(results: Mapping[str, Any]) -> Html:
-    """Return a confusion matrix for all clips and for every part, with the classes' scores."""
+    """Return a confusion matrix for all clips and for every part, with the classes' scores.
+
+    Recalls that are published stand beside those of all clips.
+    """
     parts = [
-        (part, _confusion(found["confusion"], results["classes"]), found["classes"])
+        (
+            part,
+            _confusion(found["confusion"], results["classes"]),
+            found["classes"],
+            _published_recalls(results, part),
+        )
         for part, found in results["scores"].items()
     ]
     return render("run_confusion.html", parts=parts, classes=results["classes"])
+
+
+def _published_recalls(results: Mapping[str, Any], part: str) -> dict[str, float]:
+    """Return the published recalls of a part by class, as far as there are any."""
+    return {
+        name: one["scores"][f"recall of {name}"]
+        for one in results["published"]
+        if one["part"] == part
+        for name in results["classes"]
+        if f"recall of {name}" in one["scores"]
+    }
 
 
 def _confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> list[tuple[str, list]]:

@@ -175,7 +175,7 @@ def write_results(run: Path, study: Study) -> dict[str, Any]:
         "clips": len(rows),
         "subjects": len({row["subject"] for row in rows}),
         "scores": score_rows(rows, study),
-        **_parts(rows, study),
+        **({"parts": parts} if (parts := score_parts(rows, study)) else {}),
         **done,
         "auxiliary": _auxiliary(rows),
         "folds": {
@@ -257,7 +257,10 @@ def training_seconds(folds: Mapping[str, Mapping[str, Any]]) -> float | None:
 
 
 def _published(study: Study) -> dict[str, Any]:
-    """Return the published results that the run may stand beside, or why it may not."""
+    """Return the published results that the run may stand beside, or why it may not.
+
+    Of a fused model, those of each of its parts alone are among them by the name of the part.
+    """
     # Composite evaluation is leave-one-subject-out over several corpora: the same folds.
     protocol = "loso" if study.protocol == "cde" else study.protocol
     like = [
@@ -276,7 +279,12 @@ def _published(study: Study) -> dict[str, Any]:
         listed = ", ".join(f"{name}={value}" for name, value in changed.items())
         reason = f"nothing was published with {listed}"
     shown = [] if reason else [dataclasses.asdict(one) for one in same]
-    return {"published": shown, "published_left_out": reason}
+    alone = {
+        part: [dataclasses.asdict(one) for one in like if one.variant == changed | change]
+        for part, change in study.method.alone().items()
+    }
+    known = {} if reason or not any(alone.values()) else {"published_parts": alone}
+    return {"published": shown, "published_left_out": reason, **known}
 
 
 def _incomparable(study: Study) -> str:
@@ -329,7 +337,7 @@ def _scores(rows: Sequence[Row], study: Study) -> dict[str, Any]:
     }
 
 
-def _parts(rows: Sequence[Row], study: Study) -> dict[str, Any]:
+def score_parts(rows: Sequence[Row], study: Study) -> dict[str, Any]:
     """Return the scores of the parts of a fused model, each alone, on the same clips."""
     by_row = [parts_of_row(row) for row in rows]
     found = {}
@@ -339,7 +347,7 @@ def _parts(rows: Sequence[Row], study: Study) -> dict[str, Any]:
             for row, one in zip(rows, by_row, strict=True)
         ]
         found[part] = _scores(alone, study)
-    return {"parts": found} if found else {}
+    return found
 
 
 def _auxiliary(rows: Sequence[Row]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mer_prep.errors import TrainingError
-from mer_prep.training.results import Row, facts_of_study, score_rows
+from mer_prep.training.results import Row, facts_of_study, score_parts, score_rows
 from mer_prep.training.study import Study
 from mer_prep.training.weights import read_results
 
@@ -63,6 +63,7 @@ def _check(results: Mapping[str, Any], study: Study, rows: Sequence[Row]) -> Non
         if results[name] != value:
             raise ValueError(f"'{name}' is {results[name]!r:.80}, not {value!r:.80}")
     _check_same("scores", results["scores"], _plain(score_rows(rows, study)))
+    _check_same("parts", results.get("parts", {}), _plain(score_parts(rows, study)))
     if set(results["folds"]) != {fold.name for fold in study.folds}:
         raise ValueError("its folds are others")
     for name in ("mer_prep", "note", "published_left_out"):
@@ -72,7 +73,11 @@ def _check(results: Mapping[str, Any], study: Study, rows: Sequence[Row]) -> Non
     _check_texts("libraries", list(results["libraries"].values()))
     for one in _list("computed", results["computed"]):
         _check_texts("computed", [one["device"], one["precision"]])
-    for one in _list("published", results["published"]):
+    alone = results.get("published_parts", {})
+    if not set(alone) <= set(results.get("parts", {})):
+        raise ValueError("figures are published of parts that it does not have")
+    lists = [results["published"], *alone.values()]
+    for one in [one for found in lists for one in _list("published", found)]:
         _check_texts("published", [one["part"], one["source"]])
         _check_numbers("published", one["scores"].values())
     for part in results["auxiliary"]["parts"].values():

@@ -235,8 +235,22 @@ def _check_study(study: Study) -> None:
             raise ValueError(f"'{name}' is {table!r:.80}")
 
 
-def open_run(folder: Path, study: Study) -> None:
+def open_run(
+    folder: Path,
+    study: Study,
+    *,
+    hint: str = "choose another name by --run, or delete the folder",
+) -> None:
     """Make the folder of a run, or check that it belongs to the same study.
+
+    Parameters
+    ----------
+    folder : Path
+        The run.
+    study : Study
+        What it shall hold.
+    hint : str
+        What to do if it holds another study.
 
     Raises
     ------
@@ -257,7 +271,7 @@ def open_run(folder: Path, study: Study) -> None:
             f"The run holds another study: {', '.join(names[:8])}{more} differ.",
             where=folder,
             why="folds of two studies would be scored as one",
-            hint="choose another name by --run, or delete the folder",
+            hint=hint,
         )
 
 

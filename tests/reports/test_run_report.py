@@ -20,7 +20,7 @@ from mer_prep.reports.citations import citations, methods_paragraph
 from mer_prep.reports.comparison import comparison_page
 from mer_prep.reports.page import Page, write_page
 from mer_prep.reports.run import marks, run_page
-from mer_prep.reports.run_scores import mean_losses
+from mer_prep.reports.run_scores import confusion_tables, mean_losses, scores_table
 from mer_prep.reports.wrong_clips import wrong_rows
 from mer_prep.training.machine import Machine
 from mer_prep.training.recipes import TrainingSettings
@@ -104,6 +104,29 @@ def test_a_page_says_scores_subjects_and_wrong_clips(workspace, trained):
         )
     assert "SYNTHETIC" in text
     assert section(text, "losses").count("<svg viewBox") >= 2
+
+
+def test_published_figures_of_classes_and_of_what_is_fused_stand_beside_ours(trained):
+    run, _ = trained
+    results = json.loads((run / "results.json").read_text())
+    assert "published recall" not in str(confusion_tables(results))
+    mine = results["scores"]["all"]
+    recalls = {f"recall of {name}": 0.111 + n for n, name in enumerate(CLASSES[:2])}
+    changed = results | {
+        "parts": {"micro": mine | {"uf1": 0.4321}},
+        "published": [{"part": "all", "source": "Table 8", "scores": {"acc": 0.7526} | recalls}],
+        "published_parts": {
+            "micro": [{"part": "all", "source": "Table 3", "scores": {"acc": 0.622}}]
+        },
+    }
+    page = str(scores_table(changed))
+    assert re.search(r'micro alone</th><td class="number">9</td><td class="number">0.432<', page)
+    assert re.search(r"published, micro alone<br><small>Table 3</small>.*0\.622", page)
+    assert re.search(r"published, all<br><small>Table 8</small>.*0\.753", page)
+    first, *others = str(confusion_tables(changed)).split("<table")[1:]
+    rows = re.findall(r'<td class="number">([^<]*)</td></tr>', first)
+    assert rows == ["0.111", "1.111", "–"]
+    assert not any("published" in one for one in others)
 
 
 def test_wrong_clips_are_those_that_the_model_was_surest_of_first():

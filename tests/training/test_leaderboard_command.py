@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -146,6 +147,18 @@ def test_a_model_that_cannot_be_trained_is_named_and_the_others_are_tabled(works
     assert "INCOMPLETE" in page
     with pytest.raises(TrainingError, match="9 of 9 clips"):
         board(workspace, "--model", "frl-dgt")
+
+
+def test_a_run_of_other_settings_is_refused_by_what_can_be_done_here(workspace, first):
+    other = workspace / "runs" / "mol-tiny-megc2019-3-loso-seed6"
+    shutil.copytree(workspace / "runs" / TINY, other)
+    try:
+        with pytest.raises(ConfigError, match="another study: seed differ") as caught:
+            board(workspace, "--model", "mol:tiny", "--seed", 6)
+    finally:
+        shutil.rmtree(other)
+    # --run adds a finished run here, and names none that is to be made.
+    assert f"--run {other.name} in the place of --model mol:tiny" in caught.value.hint
 
 
 def test_a_run_that_another_process_trains_is_left_out(workspace, first):

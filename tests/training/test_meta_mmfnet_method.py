@@ -23,6 +23,7 @@ from mer_prep.training.methods import architecture, method_of  # noqa: E402
 from mer_prep.training.methods.fusion import CANDIDATES, choose_alpha, legacy_rows  # noqa: E402
 from mer_prep.training.recipes import TrainingSettings  # noqa: E402
 from mer_prep.training.results import read_predictions, write_results  # noqa: E402
+from mer_prep.training.scored import read_scored  # noqa: E402
 from mer_prep.training.start import start_model, study_view  # noqa: E402
 from mer_prep.training.study import (  # noqa: E402
     fold_folder,
@@ -293,6 +294,13 @@ def test_results_have_both_encoders_on_the_same_clips(store, tmp_path):
                 values = [float(row[f"{part}: {name}"]) for name in one.classes]
                 right += values.index(max(values)) == int(row["label"])
             assert alone["acc"] == pytest.approx(right / alone["clips"])
+        rows = read_predictions(run, one)
+        assert read_scored(run, one, rows)["parts"].keys() == {"micro", "macro"}
+        changed = json.loads((run / "results.json").read_text())
+        changed["parts"]["macro"]["acc"] += 0.1
+        (run / "results.json").write_text(json.dumps(changed))
+        with pytest.raises(TrainingError, match=r"parts\.macro\.acc"):
+            read_scored(run, one, rows)
     assert scored["fixed"]["clips"] == 9
     assert not any("LEGACY" in text for text in scored["fixed"]["warnings"])
     legacy = scored["legacy"]
@@ -461,10 +469,15 @@ def test_published_figures_stand_beside_runs_of_their_kind():
     counts = {"surprise": 28, "repression": 27, "happiness": 32, "disgust": 63}
     right = sum(round(rates[f"recall of {name}"] * count) for name, count in counts.items())
     assert round(right / 150, 4) == rates["acc"]
-    # The way to alpha does not tell published figures apart, but it does the names of runs.
-    legacy = method_of("meta-mmfnet", architecture("meta-mmfnet", "paper", {"alpha": "legacy"}))
-    assert legacy.changed("paper") == {}
-    assert legacy.marks("paper") == ["alpha-legacy"]
+    # What is as published does not tell published figures apart, but it does the names of runs.
+    for changes, marks in (
+        ({"alpha": "legacy"}, ["alpha-legacy"]),
+        ({"draw": "legacy", "alpha": "legacy"}, ["draw-legacy", "alpha-legacy"]),
+        ({"macro": "pretrained"}, ["macro-pretrained"]),
+    ):
+        made = method_of("meta-mmfnet", architecture("meta-mmfnet", "paper", changes))
+        assert made.changed("paper") == {}
+        assert made.marks("paper") == marks
     settings = card.preset("paper").training
     assert (settings.optimiser, settings.momentum, settings.learning_rate) == ("sgd", 0.9, 0.05)
     assert card.preset("code").training.pre_decay_steps == 6

@@ -90,6 +90,54 @@ def test_an_ablation_has_the_figures_of_its_own_line() -> None:
     assert both["published_left_out"] == "nothing was published with fusion=after, regions=grid"
 
 
+def test_the_ablations_of_mol_stand_beside_the_preset_they_are_of() -> None:
+    def figures(preset: str, **changes: object) -> list[dict[str, float]]:
+        one = dataclasses.replace(
+            study({"casme2": 249}),
+            preset=preset,
+            labels="casme2-5",
+            architecture=architecture("mol", preset, changes),
+        )
+        return [row["scores"] for row in _published(one)["published"]]
+
+    whole = [{"acc": 0.7923, "wf1": 0.7585}]
+    assert figures("paper") == figures("code") == whole
+    assert figures("paper", flow=False, landmarks=False) == [{"acc": 0.6655, "wf1": 0.5893}]
+    assert figures("paper", ccc="none") == [{"acc": 0.7686, "wf1": 0.7444}]
+    assert figures("paper", fusion="subtract") == [{"acc": 0.7213, "wf1": 0.6934}]
+    assert figures("paper", frames=16) == [{"acc": 0.7898, "wf1": 0.7525}]
+    # Its two frames are annotated ones, and those of a sample here lie evenly in the clip.
+    assert figures("paper", frames=2) == []
+    # The published code has other blocks, and no published ablation.
+    assert figures("code", ccc="none") == []
+
+
+def test_single_encoders_have_their_figures_beside_the_fused_model() -> None:
+    def found(**changes: object) -> dict[str, object]:
+        one = dataclasses.replace(
+            study({"smic": 164}),
+            model="meta-mmfnet",
+            labels="smic-3",
+            protocol="loso",
+            architecture=architecture("meta-mmfnet", "paper", changes),
+            training=model_card("meta-mmfnet").preset("paper").training,
+        )
+        return _published(one)
+
+    fused = found()
+    assert [one["scores"]["acc"] for one in fused["published"]] == [0.6313]
+    parts = {
+        part: [one["scores"]["acc"] for one in rows]
+        for part, rows in fused["published_parts"].items()
+    }
+    # Table 3 on SMIC.
+    assert parts == {"micro": [0.6220], "macro": [0.5244]}
+    (alone,) = found(encoder="micro")["published"]
+    assert alone["scores"]["recall of surprise"] == 0.7442
+    assert "published_parts" not in found(encoder="micro")
+    assert "published_parts" not in found(metric="dot")
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [

@@ -188,7 +188,11 @@ def test_models_are_described():
     facts = json.loads(call("models", "mol", "--json").stdout)
     assert facts["presets"]["code"]["parameters"]["all"] == 44_104_865
     assert facts["presets"]["code"]["parameters"]["flow"] == 39_730_282
+    mirrored = {name: one["training"]["mirror"] for name, one in facts["presets"].items()}
+    assert mirrored == {"paper": True, "code": False, "tiny": True}
     assert "mol" in call("models").output
+    table_8 = "Acc 0.7526, recall of surprise 0.8736, recall of positive 0.5275"
+    assert table_8 in call("models", "meta-mmfnet").output
     text = call("models", "mol").output
     assert "44,104,865" in text
     assert "Table VI" not in text.splitlines()[0]

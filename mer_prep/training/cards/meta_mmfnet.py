@@ -94,6 +94,8 @@ _CHOICES = (
     "cosines and a learned temperature, as Meta-Baseline means by its brackets and as the code has",
     "the apex minus the onset, above the flow; both of 80 px, of frames registered to the onset "
     "and cut as those of MOL",
+    "the annotated onset and apex, where the published code takes the frame after each; the apex "
+    "is spotted where none is annotated",
     "frames and flow are mirrored half of the time, which the published code means to do and does "
     "not",
     "100 steps as classifiers, the 50 epochs of 150 clips in batches of 128; no weight decay, "

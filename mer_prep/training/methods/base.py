@@ -123,6 +123,10 @@ class Method(ABC):
         usual, mine = dataclasses.asdict(self.presets[preset]), dataclasses.asdict(self.config)
         return {name: value for name, value in mine.items() if value != usual[name]}
 
+    def alone(self) -> dict[str, dict[str, Any]]:
+        """Return, by the name of each part of a fused model, the change that leaves it alone."""
+        return {}
+
     def marks(self, preset: str) -> list[str]:
         """Return what the name of a run says of its architecture."""
         return [f"{name}-{value}" for name, value in self.changed(preset).items()]

@@ -67,19 +67,27 @@ class MetaMmfnetMethod(Method):
         return len(self.config.encoders) == 2
 
     def changed(self, preset: str) -> dict[str, Any]:
-        """Return what of the architecture is not as in a preset, and as published.
+        """Return what of the architecture is not as in a preset, and not as published either.
 
-        Weights of a file are as published, and so is the legacy alpha.
+        Weights of a file are as published, and so are a macro encoder that was trained on
+        macro-expressions, the legacy episodes and the legacy alpha.
         """
-        usual = {"weights", "weights_sha256"} | (
-            {"alpha"} if self.config.alpha == LEGACY else set()
-        )
+        usual = {"weights", "weights_sha256", *self._as_published()}
         return {name: one for name, one in super().changed(preset).items() if name not in usual}
+
+    def _as_published(self) -> dict[str, str]:
+        """Return the switches that are as published where the presets are not."""
+        published = {"draw": LEGACY, "macro": "pretrained", "alpha": LEGACY}
+        return {name: one for name, one in published.items() if getattr(self.config, name) == one}
+
+    def alone(self) -> dict[str, dict[str, Any]]:
+        """Return, by the name of each encoder that is fused, the change that leaves it alone."""
+        return {name: {"encoder": name} for name in self.config.encoders} if self.fuses else {}
 
     def marks(self, preset: str) -> list[str]:
         """Return what the name of a run says of its architecture."""
         found = super().marks(preset)
-        found += [f"alpha-{LEGACY}"] if self.config.alpha == LEGACY else []
+        found += [f"{name}-{one}" for name, one in self._as_published().items()]
         digest = self.config.weights_sha256[:8]
         return found + ([f"weights-{digest}"] if digest else [])
 

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 @split_options
 @click.option(
     "--repeats",
-    type=click.IntRange(1),
+    type=click.IntRange(1, 1000),
     default=1,
     show_default=True,
     help="Runs, each with the next seed and, where clips are drawn, the next draw; mean and "

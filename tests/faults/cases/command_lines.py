@@ -266,7 +266,7 @@ _NAMES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "--model": ("model", ("moll", "frl_dgt")),
     "--preset": ("preset", ("papers", "tinny")),
     "--device": ("device", ("gpu", "cuda:x", "cuda:-1", "mps", "cpu:one")),
-    "--subject": ("--subject", ("casme2/sub03", "sub01")),
+    "--subject": ("subject", ("casme2/sub03", "sub01")),
     "--without-erratum": ("erratum", ()),
     "--with-erratum": ("erratum", ()),
     "--set": ("--set", ("align", "align.", ".size=3", "=", "a.b.c")),

@@ -131,8 +131,13 @@ def doctor_and_packages(tries: Tries) -> None:
     ):
         with _absent(module):
             said = program("doctor", "-w", tries.fresh())
-        rows = [row for row in said.out.splitlines() if line in row or module in row]
-        assert any("pip install" in row for row in rows), said.out
+        rows = [row.split() for row in said.out.splitlines()]
+        named = [number for number, row in enumerate(rows) if row[1:2] == [module]]
+        assert named, said.out
+        (place,) = named
+        assert rows[place][0] in ("missing", "problem"), said.out
+        assert "pip install" in " ".join(rows[place + 1]), said.out
+        assert line in " ".join(rows[place + 1]), said.out
 
 
 def _wheels(folder: Path, *names: str) -> Path:

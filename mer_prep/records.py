@@ -28,8 +28,9 @@ def record_bytes(path: Path) -> bytes:
     """
     _check(os.stat(path), path)  # before it is opened, which some devices take for an order
     with open(path, "rb") as file:
-        _check(os.fstat(file.fileno()), path)
-        return file.read(LARGEST)
+        facts = os.fstat(file.fileno())
+        _check(facts, path)
+        return file.read(facts.st_size)
 
 
 def record_text(path: Path) -> str:

@@ -13,7 +13,12 @@ from mer_prep.records import LARGEST, record_bytes, record_text
 def test_a_record_is_what_the_file_holds(tmp_path):
     path = tmp_path / "record.json"
     path.write_bytes(b'{"name": "\xc3\xa9"}\r\n')
-    assert record_bytes(path) == path.read_bytes()
+    tracemalloc.start()
+    try:
+        assert record_bytes(path) == path.read_bytes()
+        assert tracemalloc.get_traced_memory()[1] < 2**20  # not room for the largest
+    finally:
+        tracemalloc.stop()
     assert record_text(path) == '{"name": "é"}\r\n'
     (tmp_path / "link").symlink_to(path)
     assert record_bytes(tmp_path / "link") == path.read_bytes()

@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mer_prep.config import parse_json_object
 from mer_prep.dataset import ClipSource
 from mer_prep.errors import TrainingError
 from mer_prep.models.output import ModelOutput
@@ -93,9 +94,12 @@ def tune(
     path = folder / TUNED
     stamp = study.digest()
     if path.is_file():
-        found = json.loads(record_text(path))
-        if found.get("study") == stamp:
-            return {name: float(one) for name, one in found["values"].items()}
+        try:
+            found = parse_json_object(record_text(path))
+            if found["study"] == stamp:
+                return {name: float(one) for name, one in found["values"].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            pass  # damaged: they are found again
     labels = {one.clip_id: one.label for one in study.clips}
     outputs: dict[str, ModelOutput] = {}
     checkpoints = []

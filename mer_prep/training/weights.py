@@ -46,7 +46,8 @@ def find_run(workspace: Workspace, given: str) -> tuple[Workspace, Path]:
             there = folder.resolve()
             owner = there.parent.parent
             return (Workspace(owner) if there.parent.name == "runs" else workspace), folder
-    names = sorted(path.parent.name for path in (workspace.root / "runs").glob("*/config.json"))
+    found = (workspace.root / "runs").glob("*/config.json")
+    names = sorted(path.parent.name for path in found if path.is_file())
     raise ConfigError(
         f"There is no run '{given}'.{suggest(given, names)}",
         where=workspace.root / "runs",

@@ -26,6 +26,7 @@ def _readers(path: Path) -> dict[str, Callable[[], object]]:
     from mer_prep.protocols.frozen import read_folds
     from mer_prep.stages.failures import read_failures
     from mer_prep.store.lock import read_owner
+    from mer_prep.store.shard import read_header
     from mer_prep.training.predictions import LossLog, read_fold
     from mer_prep.training.study import read_study
     from mer_prep.training.weights import find_run, read_results
@@ -45,6 +46,7 @@ def _readers(path: Path) -> dict[str, Callable[[], object]]:
         "log.csv": lambda: LossLog(path, ("loss",)).last(3),
         "config.json": lambda: (read_study(folder), find_run(Workspace(folder), str(folder))),
         "results.json": lambda: read_results(folder),
+        "shard.h5": lambda: read_header(path),
     }
 
 
@@ -92,13 +94,16 @@ def _lay(kind: str, path: Path) -> None:
 @fault(
     17,
     "pipes, devices, folders and files without end in place of what the program keeps",
-    without={"the look at what a record is": instead("mer_prep.records._check", nothing)},
+    without={
+        "the look at what a record is": instead("mer_prep.records._check", nothing),
+        "the look at what a shard is": instead("mer_prep.store.hdf5._check_regular", nothing),
+    },
     needs=_NEEDS,
 )
 def odd_records(tries: Tries) -> None:
     names = [*_readers(tries.folder)]
     ways = [(name, kind) for kind in ("pipe", "device", "folder", "size") for name in names]
-    for name, kind in tries.of(ways, quick=24):
+    for name, kind in tries.of(ways, quick=60):
         if (name, kind) == ("log.csv", "size"):
             continue  # it is read line by line, however long that takes
         path = tries.fresh() / name

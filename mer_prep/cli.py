@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 import traceback
 
@@ -93,6 +94,24 @@ for module in (
         cli.add_command(command)
 
 
+def open_streams() -> None:
+    """Open the standard streams that are closed, onto nothing.
+
+    The next file that is opened would take the number of one, and what a library prints would be
+    written into a shard.
+    """
+    names = ("stdin", "stdout", "stderr")
+    for number, name in enumerate(names):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # which takes the lowest number that is free
+        if getattr(sys, name) is None:
+            mode = "w" if number else "r"
+            stream = open(number, mode, encoding="utf-8", closefd=False)  # noqa: SIM115
+            setattr(sys, name, stream)
+
+
 def print_anything() -> None:
     """Let names of any script be printed, in escapes where the terminal has no such letters."""
     for stream in (sys.stdout, sys.stderr):
@@ -102,6 +121,7 @@ def print_anything() -> None:
 
 def main() -> None:
     """Run the program; errors made for people are shown without a traceback."""
+    open_streams()
     print_anything()
     try:
         # Outside of its standalone mode click returns the code of a command that called for one.

@@ -19,6 +19,7 @@ from mer_prep.config import parse_json, parse_json_object
 from mer_prep.errors import ManifestError
 from mer_prep.label_map import LabelMap
 from mer_prep.protocols import write_folds
+from mer_prep.records import record_bytes, record_text
 from mer_prep.store import disk
 from mer_prep.store.key import digest
 from mer_prep.store.text import write_atomic
@@ -142,7 +143,7 @@ def label_map_digest(labels: LabelMap) -> str:
 def read_composite_facts(folder: Path) -> dict[str, Any] | None:
     """Return what ``composite.json`` of a folder says; None if there is none that can be read."""
     try:
-        facts = parse_json_object((folder / "composite.json").read_text(encoding="utf-8"))
+        facts = parse_json_object(record_text(folder / "composite.json"))
     except (OSError, ValueError):
         return None
     return facts if _is_composite(facts) else None
@@ -199,11 +200,11 @@ def place_in_composite(folder: Path, clip_id: str) -> dict[str, Any] | None:
         return None
     place = {"labels": facts.get("labels"), "class": None, "label": None, "left_out": None}
     try:
-        stored = (folder / "composite.jsonl").read_bytes()
+        stored = record_bytes(folder / "composite.jsonl")
         check_lines(stored, facts, where=folder / "composite.jsonl")
         lines = stored.decode().split("\n")[:-1]
-        with open(folder / LEFT_OUT, encoding="utf-8", newline="") as file:
-            reasons = {row["clip_id"]: row["reason"] for row in csv.DictReader(file)}
+        left_out = csv.DictReader(io.StringIO(record_text(folder / LEFT_OUT), newline=""))
+        reasons = {row["clip_id"]: row["reason"] for row in left_out}
         for record in map(parse_json, lines):
             if record["clip_id"] == clip_id:
                 return {**place, "class": record["class"], "label": record["label"]}

@@ -15,6 +15,7 @@ from typing import Any
 
 from mer_prep.checks import suggest
 from mer_prep.errors import ConfigError
+from mer_prep.records import record_text
 
 
 def make_params(kind: type, values: Mapping[str, Any], *, where: str) -> Any:
@@ -182,8 +183,7 @@ def json_texts(value: Any) -> tuple[str, ...]:
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file, naming it in errors."""
     try:
-        with open(path, "rb") as file:
-            return tomllib.load(file)
+        return tomllib.loads(record_text(path))
     except FileNotFoundError:
         raise ConfigError(
             f"There is no file {path}.", hint="check the path; it is taken from the current folder"

@@ -37,6 +37,7 @@ from mer_prep.manifest_checks import (
     is_root,
     strict_json,
 )
+from mer_prep.records import record_bytes
 from mer_prep.store import disk
 from mer_prep.store.text import write_atomic
 
@@ -248,7 +249,7 @@ def read_record(path: Path) -> ImportRecord:
     where = str(path)
     try:
         _check_regular(path)
-        text = path.read_text(encoding="utf-8-sig")
+        text = record_bytes(path).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ManifestError(
             f"The import record cannot be read: {error}.", where=where, hint=IMPORT_AGAIN

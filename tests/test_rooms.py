@@ -14,7 +14,17 @@ PACKAGE = Path(mer_prep.__file__).parent
 
 #: Rooms and modules by storey; a storey imports from itself and from those below.
 STOREYS: tuple[tuple[str, ...], ...] = (
-    ("errors", "checks", "config", "resources", "docstrings", "terminal", "progress", "__init__"),
+    (
+        "errors",
+        "checks",
+        "config",
+        "records",
+        "resources",
+        "docstrings",
+        "terminal",
+        "progress",
+        "__init__",
+    ),
     (
         "manifest",
         "manifest_checks",

@@ -133,6 +133,7 @@ def leaderboard(
     from mer_prep.reports.leaderboard import leaderboard_page
     from mer_prep.reports.markup import check_templates
     from mer_prep.reports.page import write_page
+    from mer_prep.store.files import check_target
     from mer_prep.store.text import write_atomic
     from mer_prep.training.folds import Crew, train_runs
     from mer_prep.training.leaderboard import (
@@ -155,6 +156,8 @@ def leaderboard(
             f"--out {target} is no name of a page.",
             hint="let it end in .html; the same name with .csv and .json is written beside it",
         )
+    for suffix in (".html", ".csv", ".json"):
+        check_target(target.with_suffix(suffix))
     place = choose_device(device)
     choices["precision"] = choose_precision(choices["precision"], place)
     crew = Crew(place, jobs, folds_per_gpu, loader, compiled, deterministic)

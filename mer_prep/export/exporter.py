@@ -20,6 +20,7 @@ from mer_prep.export.selection import Item, Selection
 from mer_prep.export.target import DESCRIPTION, FOLDS, INDEX, RESTRICTED_MARK, appearing
 from mer_prep.export.writers import FORMATS, FolderWriter, WebDatasetWriter, json_text
 from mer_prep.manifest import SYNTHETIC_MARK
+from mer_prep.records import record_bytes
 from mer_prep.stages.base import Field
 from mer_prep.store import disk
 from mer_prep.store.shard import read_clip
@@ -175,7 +176,7 @@ def write_export(
         description = _description(selection, options, writer)
         disk.write_text(folder / DESCRIPTION, json_text(description))
         if selection.folds is not None:
-            disk.write_bytes(folder / FOLDS, selection.folds.read_bytes())
+            disk.write_bytes(folder / FOLDS, record_bytes(selection.folds))
     return description
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from mer_prep.config import parse_json
 from mer_prep.errors import DecodeError, MerPrepError
 from mer_prep.export.coding import IDENTITY, Coding, decode, encode
+from mer_prep.records import record_bytes, record_text
 from mer_prep.stages.base import Field
 
 #: Name of the file beside the pictures of a clip that says what they are.
@@ -161,11 +162,11 @@ def read_png(path: Path | str) -> np.ndarray:
     path = Path(path)
     sidecar = path.with_name(SIDECAR)
     try:
-        facts = parse_json(sidecar.read_text(encoding="utf-8"))["pictures"][path.name]
+        facts = parse_json(record_text(sidecar))["pictures"][path.name]
         coding = Coding(float(facts["offset"]), float(facts["step"]), int(facts["clipped"]))
         if not (math.isfinite(coding.offset) and math.isfinite(coding.step)):
             raise ValueError(f"{coding} is no scale")
-        data = np.frombuffer(path.read_bytes(), np.uint8)
+        data = np.frombuffer(record_bytes(path), np.uint8)
     except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise DecodeError(
             f"The picture or its scale cannot be read: {error!s:.200}.",

@@ -17,6 +17,7 @@ from mer_prep.export.coding import SCALINGS
 from mer_prep.labels import read_label_map
 from mer_prep.manifest import Clip
 from mer_prep.protocols import read_folds
+from mer_prep.records import record_bytes, record_text
 from mer_prep.resources import data_file, data_names
 from mer_prep.stages.base import Field, Stage
 from mer_prep.stages.pairs import PAIR_FIELDS
@@ -328,8 +329,8 @@ def _composite_labels(
     """Return (label map, classes, labels by clip id) of the composite's clips of some corpora."""
     path = workspace.root / "composite.jsonl"
     try:
-        facts = parse_json_object(path.with_suffix(".json").read_text(encoding="utf-8"))
-        text = path.read_bytes()
+        facts = parse_json_object(record_text(path.with_suffix(".json")))
+        text = record_bytes(path)
         check_lines(text, facts, where=path)
         lines = [parse_json(line) for line in text.decode().split("\n")[:-1]]
         stored = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import io
 import os
 import re
 import uuid
@@ -15,6 +16,7 @@ from mer_prep.config import parse_json
 from mer_prep.errors import ConfigError, LockedError
 from mer_prep.export.pictures import SIDECAR
 from mer_prep.manifest import SYNTHETIC_MARK
+from mer_prep.records import record_text
 from mer_prep.store import disk
 from mer_prep.store.lock import Lock
 
@@ -116,8 +118,8 @@ def foreign_files(out: Path) -> list[str]:
 
 def _indexed(path: Path) -> set[str]:
     try:
-        with open(path, encoding="utf-8", newline="") as file:
-            return {row["path"] for row in csv.DictReader(file) if row.get("path")}
+        rows = csv.DictReader(io.StringIO(record_text(path), newline=""))
+        return {row["path"] for row in rows if row.get("path")}
     except (OSError, ValueError, csv.Error):
         return set()
 
@@ -125,7 +127,7 @@ def _indexed(path: Path) -> set[str]:
 def _files_of_clip(out: Path, path: str) -> set[str]:
     names = {SIDECAR}
     try:
-        facts = parse_json((out / path / SIDECAR).read_text(encoding="utf-8"))
+        facts = parse_json(record_text(out / path / SIDECAR))
         names |= {*facts.get("pictures", ()), *facts.get("arrays", ())}
     except (OSError, ValueError, AttributeError, TypeError):
         pass  # what cannot be told to be the export's own is kept

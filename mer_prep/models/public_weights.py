@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from mer_prep.errors import TrainingError
@@ -28,14 +30,16 @@ def load_trunk(trunk: nn.Module, path: Path) -> None:
     Raises
     ------
     TrainingError
-        If the file cannot be read, or is not of this trunk.
+        If the file cannot be read, is not of this trunk, or holds numbers that are not finite.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
+        if path.exists() and not path.is_file():
+            raise OSError("it is no regular file")  # a pipe would be waited for
         found: dict[str, Tensor] = load_file(path)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:
         raise TrainingError(
             f"The weights cannot be read: {error}.",
             where=path,
@@ -56,8 +60,21 @@ def load_trunk(trunk: nn.Module, path: Path) -> None:
     if unlike:
         raise TrainingError(
             f"The weights are not of this ResNet-18: {len(unlike)} tensors differ, the first is "
-            f"{unlike[0]}.",
+            f"{unlike[0]:.80}.",
             where=path,
             hint="take the weights of a ResNet-18 of the same width, named as torchvision does",
         )
+    _check_numbers(given, path)
     trunk.load_state_dict(given, strict=False)
+
+
+def _check_numbers(given: Mapping[str, Tensor], path: Path) -> None:
+    """Raise `TrainingError` unless all tensors are of finite numbers with a fraction."""
+    for name, one in given.items():
+        if not (one.is_floating_point() and bool(torch.isfinite(one.float()).all())):
+            raise TrainingError(
+                f"The weights are no finite numbers: {name:.80} is not, of type {one.dtype}.",
+                where=path,
+                why="a trunk that starts with them gives none either",
+                hint="take the file again from where it was published, in float32",
+            )

@@ -13,6 +13,7 @@ from mer_prep.config import json_text, json_texts, parse_json_object
 from mer_prep.errors import ConfigError, MerPrepError
 from mer_prep.protocols.folds import Fold, folds_digest
 from mer_prep.protocols.protocol import Protocol
+from mer_prep.records import record_text
 from mer_prep.store.key import digest
 from mer_prep.store.text import write_atomic
 
@@ -92,7 +93,7 @@ def read_folds(path: Path) -> FrozenFolds:
         If there is no such file, it has another form, or it was changed since.
     """
     try:
-        facts = parse_json_object(path.read_text(encoding="utf-8"))
+        facts = parse_json_object(record_text(path))
         if facts["schema"] != SCHEMA:
             raise ConfigError(
                 f"The folds are written in form {facts['schema']!r:.60}, this version reads "

@@ -156,24 +156,22 @@ def mean_losses(logs: Sequence[Path]) -> dict[str, tuple[list[float], list[float
     dict of str to (list, list)
         By loss its steps, at most 150 stretches of them, and the mean over stretch and folds.
     """
-    sums: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
-    last = 1
-    for log in logs:
-        if not log.is_file():
-            continue
-        for step, losses in LossLog.of(log).rows():
-            last = max(last, step)
+    read = [LossLog.of(log) for log in logs if log.is_file()]
+    # Twice over the files, so that however many lines they have only the stretches are held.
+    last = max((step for log in read for step, _ in log.rows()), default=1)
+    width = -(-max(last, 1) // _POINTS)
+    sums: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(lambda: [0.0, 0]))
+    for log in read:
+        for step, losses in log.rows():
             for name, value in losses.items():
-                sums[name][step].append(value)
-    width = -(-last // _POINTS)
+                stretch = sums[name][(step - 1) // width]
+                stretch[0] += value
+                stretch[1] += 1
     found = {}
-    for name, by_step in sums.items():
-        stretches: dict[int, list[float]] = defaultdict(list)
-        for step, values in by_step.items():
-            stretches[(step - 1) // width] += values
+    for name, stretches in sums.items():
         ordered = sorted(stretches)
         found[name] = (
             [one * width + (width + 1) / 2 for one in ordered],
-            [sum(stretches[one]) / len(stretches[one]) for one in ordered],
+            [stretches[one][0] / stretches[one][1] for one in ordered],
         )
     return found

@@ -16,6 +16,7 @@ from pathlib import Path
 from mer_prep.config import parse_json_object
 from mer_prep.errors import MerPrepError
 from mer_prep.manifest import UNREADABLE, Clip
+from mer_prep.records import record_text
 from mer_prep.sources.frames import source_digest, source_files, stat_signature
 from mer_prep.store import disk
 from mer_prep.store.text import write_atomic
@@ -92,7 +93,7 @@ def _newest(clip: Clip) -> int:
 
 def _read(index: Path) -> dict[str, list[str]]:
     try:
-        loaded = parse_json_object(index.read_text(encoding="utf-8"))
+        loaded = parse_json_object(record_text(index))
     except (OSError, ValueError):
         return {}
     return {clip_id: known for clip_id, known in loaded.items() if _is_entry(known)}

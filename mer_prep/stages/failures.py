@@ -11,6 +11,7 @@ from typing import Any
 
 from mer_prep.config import parse_json_object
 from mer_prep.errors import LockedError
+from mer_prep.records import record_bytes
 from mer_prep.stages.plan import Recipe, SubjectPlan, settings_key
 from mer_prep.stages.summary import RunSummary
 from mer_prep.store.lock import Lock
@@ -24,7 +25,7 @@ def read_failures(path: Path) -> list[dict[str, Any]]:
     Torn lines are skipped, and such whose values are not texts.
     """
     try:
-        stored = path.read_bytes()
+        stored = record_bytes(path)
     except OSError:
         return []
     entries = []

@@ -81,6 +81,7 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
     """
     with ExitStack() as stack:
         try:
+            _check_regular(path)
             sealed = open_sealed(path)
             if sealed is None:
                 file = _open_unsealed(path)
@@ -112,6 +113,12 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
                 hint=AGAIN,
             )
         yield file
+
+
+def _check_regular(path: Path) -> None:
+    """Raise `OSError` for a pipe, which would be waited for, and a device, which may never end."""
+    if path.exists() and not path.is_file():
+        raise OSError("it is no regular file")
 
 
 def _open_unsealed(path: Path) -> h5py.File:

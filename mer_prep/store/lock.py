@@ -22,6 +22,7 @@ from pathlib import Path
 
 from mer_prep.config import make_params, parse_json_object
 from mer_prep.errors import ConfigError, LockedError
+from mer_prep.records import record_text
 from mer_prep.store import disk, files
 
 #: Larger ones no kernel gives.
@@ -105,9 +106,7 @@ def pid_namespace() -> str:
 def read_owner(path: Path) -> Owner | None:
     """Return the owner written in a lock file; None if it is gone, empty or unreadable."""
     try:
-        owner: Owner = make_params(
-            Owner, parse_json_object(path.read_text(encoding="utf-8")), where="owner"
-        )
+        owner: Owner = make_params(Owner, parse_json_object(record_text(path)), where="owner")
     except (OSError, ValueError, TypeError, ConfigError):
         return None
     return owner if 0 < owner.pid <= _LARGEST_PID else None

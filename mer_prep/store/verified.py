@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 
 from mer_prep.config import parse_json_object
+from mer_prep.records import record_text
 from mer_prep.store.readback import check_shard
 from mer_prep.store.text import write_atomic
 
@@ -72,7 +73,7 @@ class Verified:
 
     def _read(self) -> dict[str, str]:
         try:
-            return parse_json_object(self._index.read_text(encoding="utf-8"))
+            return parse_json_object(record_text(self._index))
         except (OSError, ValueError):
             return {}
 

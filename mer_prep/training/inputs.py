@@ -27,6 +27,7 @@ from mer_prep.errors import (
 )
 from mer_prep.manifest import Clip, synthetic_mark_of
 from mer_prep.protocols import Member
+from mer_prep.records import record_text
 from mer_prep.sources.clips import measure_video
 from mer_prep.sources.frames import (
     VIDEO_SUFFIXES,
@@ -168,7 +169,7 @@ def kept_recipe(path: Path, method: Method) -> Mapping[str, Any]:
         If the file is damaged.
     """
     try:
-        facts = parse_recipe(path.read_text(encoding="utf-8"))
+        facts = parse_recipe(record_text(path))
         for name in method.datasets():
             # Of a stage that is not there, usual parameters would be taken for those of training.
             facts["stages"][name]

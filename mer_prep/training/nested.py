@@ -11,10 +11,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mer_prep.config import parse_json_object
 from mer_prep.dataset import ClipSource
 from mer_prep.errors import TrainingError
 from mer_prep.models.output import ModelOutput
 from mer_prep.protocols import Fold, Member, Protocol, make_folds
+from mer_prep.records import record_text
 from mer_prep.store import disk
 from mer_prep.store.text import write_atomic
 from mer_prep.training.auxiliary import joined
@@ -92,9 +94,12 @@ def tune(
     path = folder / TUNED
     stamp = study.digest()
     if path.is_file():
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if found.get("study") == stamp:
-            return {name: float(one) for name, one in found["values"].items()}
+        try:
+            found = parse_json_object(record_text(path))
+            if found["study"] == stamp:
+                return {name: float(one) for name, one in found["values"].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            pass  # damaged: they are found again
     labels = {one.clip_id: one.label for one in study.clips}
     outputs: dict[str, ModelOutput] = {}
     checkpoints = []

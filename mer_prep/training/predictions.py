@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from mer_prep.dataset import Batch
 from mer_prep.errors import TrainingError
 from mer_prep.metrics import FAILURE_LIMIT, landmark_errors
 from mer_prep.models.output import ModelOutput
+from mer_prep.records import record_text
 from mer_prep.store import disk
 from mer_prep.store.text import write_atomic
 from mer_prep.training.timing import checked_seconds
@@ -126,12 +129,17 @@ def _auxiliary(outputs: Sequence[tuple[ModelOutput, Batch]]) -> list[str | int]:
     return [endpoint, landmark, failures, frames]
 
 
-#: Characters of the heading of a file of losses, at most.
-_LONGEST_HEADING = 10_000
+#: Characters of a file of losses, at most: of its heading, of a number, and read at once.
+_LONGEST_HEADING = 1_000
+_LONGEST_NUMBER = 32
+_CHUNK = 2**16
 
 
 class LossLog:
     """The losses of every step as CSV.
+
+    The file is read line by line, as it may be long or damaged: no more of it is held than what
+    is asked for.
 
     Parameters
     ----------
@@ -154,28 +162,38 @@ class LossLog:
         values = ",".join(f"{losses[one]:.6g}" if one in losses else "" for one in self.names)
         disk.write_bytes(self.path, f"{step},{values}\n".encode(), mode="ab")
 
-    def _begin(self, step: int) -> None:
-        kept = [",".join(("step", *self.names))]
-        if self.path.exists():
+    def _begin(self, begin: int) -> None:
+        kept = {}
+        if os.path.lexists(self.path):
             # A process that was killed may have left the last line cut off.
-            kept += [line for line in self._lines() if int(line.partition(",")[0]) < step]
-        write_atomic(self.path, "\n".join(kept) + "\n")
+            for line in self._lines():
+                step = int(line.partition(",")[0])
+                if step < begin:
+                    kept[step] = line
+        heading = ",".join(("step", *self.names))
+        write_atomic(self.path, "\n".join([heading, *kept.values()]) + "\n")
 
-    def rows(self) -> list[tuple[int, dict[str, float]]]:
-        """Return every step and its losses by name, as far as the step has them."""
-        found = []
+    def rows(self) -> Iterator[tuple[int, dict[str, float]]]:
+        """Yield every step and its losses by name, as far as the step has them."""
         for line in self._lines():
             step, *values = line.split(",")
             named = zip(self.names, values, strict=True)
-            found.append((int(step), {name: float(text) for name, text in named if text}))
-        return found
+            yield int(step), {name: float(text) for name, text in named if text}
 
-    def _lines(self) -> list[str]:
-        """Return the lines that hold a step and its losses; others are no loss to anyone."""
-        text = self.path.read_text(encoding="utf-8", errors="replace")
+    def _lines(self) -> Iterator[str]:
+        """Yield the lines that hold a step and its losses; others are no loss to anyone."""
         number = r"([+-]?(\d+(\.\d+)?(e[+-]?\d+)?|inf|nan))?"
         line = re.compile(rf"\d{{1,9}}(,{number}){{{len(self.names)}}}", re.ASCII)
-        return [one for one in text.split("\n")[1:-1] if line.fullmatch(one)]
+        longest = _LONGEST_NUMBER * (len(self.names) + 1)
+        if not self.path.is_file():
+            return
+        with self.path.open(encoding="utf-8", errors="replace") as file:
+            before = file.readline(_LONGEST_HEADING)
+            while text := file.readline(_CHUNK):
+                whole = before.endswith("\n") and text.endswith("\n")
+                before = text
+                if whole and len(text) <= longest and line.fullmatch(text[:-1]):
+                    yield text[:-1]
 
     @classmethod
     def of(cls, path: Path) -> LossLog:
@@ -185,7 +203,7 @@ class LossLog:
 
     def last(self, count: int) -> dict[str, float]:
         """Return the mean losses of the last steps by name."""
-        rows = [line.split(",")[1:] for line in self._lines()][-count:]
+        rows = [line.split(",")[1:] for line in deque(self._lines(), count)]
         found = {
             name: [float(row[column]) for row in rows if row[column]]
             for column, name in enumerate(self.names)
@@ -207,7 +225,7 @@ def read_fold(path: Path) -> dict[str, Any]:
         If the file is missing or damaged.
     """
     try:
-        facts = parse_json_object(path.read_text(encoding="utf-8"))
+        facts = parse_json_object(record_text(path))
         for name, kind in _FACTS_OF_A_FOLD.items():
             if not isinstance(facts[name], kind) or isinstance(facts[name], bool):
                 raise TypeError(f"'{name}' is {facts[name]!r:.60}")

@@ -17,6 +17,7 @@ from mer_prep.errors import TrainingError
 from mer_prep.labels import read_label_map
 from mer_prep.metrics import bootstrap, score
 from mer_prep.protocols import folds_digest
+from mer_prep.records import record_text
 from mer_prep.stages.base import library_versions
 from mer_prep.store.key import digest
 from mer_prep.store.text import write_atomic
@@ -116,8 +117,8 @@ def _rows(path: Path, study: Study) -> list[Row]:
         If the file is damaged or was changed.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows: list[Row] = list(csv.DictReader(file, strict=True))
+        stored = io.StringIO(record_text(path), newline="")
+        rows: list[Row] = list(csv.DictReader(stored, strict=True))
         for number, row in enumerate(rows, start=1):
             try:
                 _check_row(row, study)

@@ -31,6 +31,7 @@ from mer_prep.dataset import ClipSource, PreparedClip, Statistics
 from mer_prep.errors import ConfigError, MerPrepError, TrainingError
 from mer_prep.manifest_checks import check_relative
 from mer_prep.protocols import Fold
+from mer_prep.records import record_text
 from mer_prep.store import disk
 from mer_prep.store.key import digest
 from mer_prep.store.text import write_atomic
@@ -299,7 +300,7 @@ def read_study(folder: Path) -> Study:
     """
     path = folder / "config.json"
     try:
-        return study_from(parse_json_object(path.read_text(encoding="utf-8")))
+        return study_from(parse_json_object(record_text(path)))
     except FileNotFoundError:
         raise ConfigError(
             "There is no run here.", where=folder, hint="train one by `mer-prep train`"

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from mer_prep.config import parse_json_object
+from mer_prep.records import record_text
 from mer_prep.store import disk
 from mer_prep.store.text import write_atomic
 
@@ -63,7 +64,7 @@ class Stopwatch:
 def _read(path: Path) -> dict[int, float]:
     """Return seconds by step; nothing if they cannot be read, as no result rests on them."""
     try:
-        found = parse_json_object(path.read_text(encoding="utf-8"))
+        found = parse_json_object(record_text(path))
         return {int(step): checked_seconds(seconds) for step, seconds in found.items()}
     except (OSError, ValueError, TypeError):
         return {}

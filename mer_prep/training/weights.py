@@ -13,6 +13,7 @@ from mer_prep.config import parse_json_object
 from mer_prep.dataset import Statistics
 from mer_prep.errors import ConfigError, LeakError, TrainingError
 from mer_prep.protocols import Fold, Member, check_folds, protocol_card
+from mer_prep.records import record_text
 from mer_prep.training.fit import Machine, View
 from mer_prep.training.initial import COPY, check_unseen, read_init
 from mer_prep.training.study import Study, fold_folder
@@ -45,7 +46,8 @@ def find_run(workspace: Workspace, given: str) -> tuple[Workspace, Path]:
             there = folder.resolve()
             owner = there.parent.parent
             return (Workspace(owner) if there.parent.name == "runs" else workspace), folder
-    names = sorted(path.parent.name for path in (workspace.root / "runs").glob("*/config.json"))
+    found = (workspace.root / "runs").glob("*/config.json")
+    names = sorted(path.parent.name for path in found if path.is_file())
     raise ConfigError(
         f"There is no run '{given}'.{suggest(given, names)}",
         where=workspace.root / "runs",
@@ -65,7 +67,7 @@ def read_results(run: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        return parse_json_object(path.read_text(encoding="utf-8"))
+        return parse_json_object(record_text(path))
     except (OSError, ValueError) as error:
         raise TrainingError(
             f"The results cannot be read: {error!s:.200}.",

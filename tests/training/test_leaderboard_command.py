@@ -216,3 +216,13 @@ def test_finished_runs_are_added_and_others_refused(workspace, first):
 def test_mistakes_are_named(workspace, options, match):
     with pytest.raises(ConfigError, match=match):
         board(workspace, *options)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".json"])
+def test_a_place_that_is_taken_is_said_before_anything_is_trained(tmp_path, suffix):
+    workspace = write_shards(tmp_path / "ws")
+    (tmp_path / f"board{suffix}").mkdir()
+    with pytest.raises(ConfigError, match=f"board{suffix} is there already and is no file"):
+        board(workspace, "--model", "mol:tiny", "--out", tmp_path / "board.html")
+    assert not (workspace / "runs").exists()
+    assert not (tmp_path / "board.html").exists()

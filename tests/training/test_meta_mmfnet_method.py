@@ -224,6 +224,14 @@ def test_alpha_is_chosen_without_the_test_subject(store, tmp_path, monkeypatch):
     (folder / "predictions.csv").unlink()
     run_fold(tmp_path, one, FOLD, store, Machine())
     assert len(fits) == 2
+    # What is damaged is found again, to the same value.
+    for damage in ("", "[]", '{"study": "' + one.digest() + '", "values": {"alpha": "much"}}'):
+        del fits[:]
+        (folder / "predictions.csv").unlink()
+        (folder / nested.TUNED).write_text(damage)
+        run_fold(tmp_path, one, FOLD, store, Machine())
+        assert len(fits) == 2
+        assert json.loads((folder / nested.TUNED).read_text())["values"] == {"alpha": alpha}
 
 
 def test_the_weight_that_recognises_most_is_chosen():

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from mer_prep.dataset import Batch, ClipStore  # noqa: E402
 from mer_prep.errors import ConfigError, TrainingError  # noqa: E402
 from mer_prep.models.mol import PRESETS, Mol  # noqa: E402
 from mer_prep.models.output import ModelOutput  # noqa: E402
+from mer_prep.reports.run_scores import mean_losses  # noqa: E402
 from mer_prep.training.cards import MODELS, model_card  # noqa: E402
 from mer_prep.training.checkpoints import read_checkpoint, save_checkpoint  # noqa: E402
 from mer_prep.training.fit import Machine, rate_at  # noqa: E402
@@ -114,6 +116,24 @@ def test_a_line_of_the_log_that_was_cut_off_is_written_anew(tmp_path):
     LossLog(path, ["expression"]).add(11, {"expression": 1.5})
     steps = [line.split(",")[0] for line in path.read_text().splitlines()]
     assert steps == ["step", *map(str, range(1, 12))]
+
+
+def test_a_log_is_read_line_by_line_however_long_it_is(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("step,loss\n1,0.5\n2,0.25\n")
+    with path.open("r+b") as file:
+        file.truncate(256 * 2**20)  # one line of zeros, which takes no room on the disk
+        file.seek(0, 2)
+        file.write(b"\n3,0.125\n" + b"4,1\n" * 1000)
+    tracemalloc.start()
+    try:
+        assert LossLog.of(path).last(1001) == {"loss": (0.125 + 1000) / 1001}
+        assert mean_losses([path])["loss"] == ([1, 2, 3, 4], [0.5, 0.25, 0.125, 1])
+        LossLog(path, ["loss"]).add(4, {"loss": 2.0})
+        assert tracemalloc.get_traced_memory()[1] < 8 * 2**20
+    finally:
+        tracemalloc.stop()
+    assert path.read_text() == "step,loss\n1,0.5\n2,0.25\n3,0.125\n4,2\n"
 
 
 def test_a_seed_decides_everything(tmp_path, store):

@@ -335,6 +335,17 @@ def test_usage_errors_exit_with_2(tmp_path: Path) -> None:
     assert program("flow", "--jobs", "-1").returncode == 2
 
 
+@pytest.mark.parametrize("name", ["", "cache", "manifests", "reports"])
+@pytest.mark.parametrize("command", ["status", "gc", "verify"])
+def test_a_file_in_place_of_a_folder_of_the_workspace_is_refused(
+    command: str, name: str, run: Run, tmp_path: Path
+) -> None:
+    place = tmp_path / "ws" / name
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text("mine")
+    assert "is a file, not a folder" in run(command, code=2).stderr
+
+
 def test_help_needs_no_heavy_library() -> None:
     code = (
         "import sys; from mer_prep.cli import cli; "

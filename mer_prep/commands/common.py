@@ -29,9 +29,11 @@ class _WorkspaceType(click.ParamType):
         if isinstance(value, Workspace):
             return value
         path = Path(value)
-        if path.exists() and not path.is_dir():
-            self.fail(f"{path} is a file, not a folder", param, ctx)
-        return Workspace(path)
+        workspace = Workspace(path)
+        for folder in (path, workspace.manifests, workspace.cache, workspace.reports):
+            if folder.exists() and not folder.is_dir():
+                self.fail(f"{folder} is a file, not a folder", param, ctx)
+        return workspace
 
 
 #: Seeds of every kind.

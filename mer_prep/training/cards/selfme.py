@@ -102,7 +102,7 @@ SELFME = ModelCard(
         ),
         "tiny-learned": Preset(
             "tiny-learned",
-            "the same with a motion stage, which learns little in so few steps",
+            "the same with a motion stage",
             TrainingSettings(
                 optimiser="adamw",
                 learning_rate=2e-3,
@@ -111,7 +111,8 @@ SELFME = ModelCard(
                 steps=60,
                 batch=12,
                 clip_gradient=1.0,
-                pre_steps=60,
+                pre_steps=240,
+                displacement_rate=0.2,
                 reconstruction_weight=30.0,
                 brightness=0.1,
             ),

@@ -114,7 +114,6 @@ SELFME = ModelCard(
                 pre_steps=240,
                 displacement_rate=0.2,
                 reconstruction_weight=30.0,
-                brightness=0.1,
             ),
             reduce=2,
             choices=("everything: it has no published counterpart",),

@@ -8,7 +8,6 @@ from typing import Any
 import click
 
 from mer_prep.commands.common import json_option, print_json, table
-from mer_prep.metrics import SCORES
 from mer_prep.terminal import echo
 
 
@@ -52,6 +51,8 @@ def models(name: str | None, as_json: bool) -> None:
         facts = {"name": card.name, "title": card.title, "reference": card.reference}
         print_json(facts | {"presets": presets, "published": published, "note": card.note})
         return
+    from mer_prep.metrics import SCORES
+
     echo(f"{card.name}: {card.title}\n  {card.reference}")
     for key, made in presets.items():
         echo(f"  {key}: {made['title']}; {made['input']}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from mer_prep.commands.common import plural, table
-from mer_prep.metrics import SCORES
 from mer_prep.terminal import echo
 
 _MARKS = {"synthetic": "SYNTHETIC", "shuffled_labels": "LABELS SHUFFLED", "leaky": "LEAKY"}
@@ -66,6 +65,8 @@ def _apex_line(apex: dict[str, Any]) -> str:
 
 def print_repeats(found: dict[str, Any]) -> None:
     """Print what `mer_prep.training.repeats.summary` gives: every run, mean and deviation."""
+    from mer_prep.metrics import SCORES
+
     rows = []
     for name, row in found["runs"].items():
         draw = "-" if row["draw_seed"] is None else row["draw_seed"]
@@ -78,6 +79,8 @@ def print_repeats(found: dict[str, Any]) -> None:
 
 
 def _cells(scores: dict[str, float]) -> list[str]:
+    from mer_prep.metrics import SCORES
+
     return [f"{scores[key]:.3f}" for key in SCORES]
 
 
@@ -96,6 +99,8 @@ def print_published(results: dict[str, Any]) -> None:
 
 
 def _print_figures(name: str, published: dict[str, Any]) -> None:
+    from mer_prep.metrics import SCORES
+
     scores = ", ".join(
         f"{SCORES.get(score, score)} {value:.3f}" for score, value in published["scores"].items()
     )

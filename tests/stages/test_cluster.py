@@ -93,7 +93,8 @@ def running_scheduler(folder: Path) -> Iterator[tuple[str, subprocess.Popen[byte
     options = ("--host", "127.0.0.1", "--port", 0, "--no-dashboard", "--scheduler-file", facts)
     process = start(folder, "distributed.cli.dask_scheduler", *options)
     try:
-        until(facts.exists, process, folder)
+        # It is there before anything stands in it.
+        until(lambda: facts.exists() and facts.read_text(), process, folder)
         yield json.loads(facts.read_text())["address"], process
     finally:
         end(process)

@@ -102,7 +102,7 @@ def test_known_values_stay_as_they_are():
         ({"precision": "slow"}, "'landmarks.precision': 'slow'"),
         ({"min_face": 2.0}, "'landmarks.min_face' is out of range"),
         ({"recheck": 0}, "'landmarks.recheck' is out of range"),
-        ({"precison": "fast"}, "Did you mean 'precision'"),
+        ({"precison": "fast"}, "Did you mean 'landmarks.precision'"),
     ],
 )
 def test_parameters_are_checked(values, match):

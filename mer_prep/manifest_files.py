@@ -248,7 +248,6 @@ def read_record(path: Path) -> ImportRecord:
     path = path.with_suffix(".json")
     where = str(path)
     try:
-        _check_regular(path)
         text = record_bytes(path).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ManifestError(

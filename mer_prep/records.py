@@ -26,10 +26,12 @@ def record_bytes(path: Path) -> bytes:
         If it cannot be read, has more than `LARGEST` bytes, or is no regular file: a pipe would
         be waited for, and a device may never end.
     """
-    _check(os.stat(path), path)  # before it is opened, which some devices take for an order
+    check_regular(path)  # before it is opened, which some devices take for an order
     with open(path, "rb") as file:
         facts = os.fstat(file.fileno())
         _check(facts, path)
+        if facts.st_size > LARGEST:
+            raise OSError(errno.EFBIG, f"It has more than {LARGEST / 2**20:,.0f} MiB", str(path))
         return file.read(facts.st_size)
 
 
@@ -44,8 +46,11 @@ def record_text(path: Path) -> str:
     return record_bytes(path).decode()
 
 
+def check_regular(path: Path) -> None:
+    """Raise `OSError` unless there is a regular file: a pipe would be waited for."""
+    _check(os.stat(path), path)
+
+
 def _check(facts: os.stat_result, path: Path) -> None:
     if not stat.S_ISREG(facts.st_mode):
         raise OSError(errno.EINVAL, "It is no regular file", str(path))
-    if facts.st_size > LARGEST:
-        raise OSError(errno.EFBIG, f"It has more than {LARGEST / 2**20:,.0f} MiB", str(path))

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -186,10 +186,18 @@ def protocol_options(command: Command) -> Command:
     return wrapped
 
 
+def with_options(command: Command, options: Sequence[Command]) -> Command:
+    """Return a command with options that its help lists in this order."""
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 def run_options(command: Command) -> Command:
     """Add the options of all commands that run stages."""
     command = workspace_option(json_option(command))
-    for option in reversed(
+    command = with_options(
+        command,
         [
             click.option(
                 "--set",
@@ -237,9 +245,8 @@ def run_options(command: Command) -> Command:
             ),
             click.option("--dry-run", is_flag=True, help="Only say what would be made, and why."),
             click.option("--force", is_flag=True, help="Make everything again."),
-        ]
-    ):
-        command = option(command)
+        ],
+    )
     return jobs_option(command)
 
 

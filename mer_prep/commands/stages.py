@@ -278,7 +278,7 @@ def _print_space(plans: list[Any], recipe: Any, workspace: Workspace) -> None:
 
 def _size(count: int) -> str:
     """Return a number of bytes for people."""
-    return f"{count / 2**30:,.1f} GiB" if count >= 2**30 else f"{max(1, count >> 20):,} MiB"
+    return f"{count / 2**30:,.1f} GiB" if count >= 2**30 else f"{count / 2**20:,.1f} MiB"
 
 
 def _print_plan(plans: list[Any], as_json: bool) -> None:

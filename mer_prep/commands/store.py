@@ -281,13 +281,16 @@ def verify(remove_damaged: bool, workspace: Workspace, as_json: bool) -> None:
         err=as_json,
     )
     if damaged:
-        hint = "removed" if remove_damaged else "`mer-prep verify --remove-damaged` removes them"
-        echo(f"  {hint}; the next run makes them again, and nothing else", err=True)
-        elsewhere = sum(not one["removed"] for one in damaged) if remove_damaged else 0
-        if elsewhere:
+        gone = sum(one["removed"] for one in damaged)
+        hint = f"{gone} removed" if gone else ""
+        if not remove_damaged:
+            hint = "`mer-prep verify --remove-damaged` removes them"
+        if hint:
+            echo(f"  {hint}; the next run makes them again, and nothing else", err=True)
+        if remove_damaged and gone < len(damaged):
             echo(
-                f"  {elsewhere} of them lie elsewhere, where a link in the cache leads, and were "
-                "left: remove them there, or the link",
+                f"  {len(damaged) - gone} left, since a link in the cache leads to where it is "
+                "stored: remove it there, or the link",
                 err=True,
             )
     if damaged or newer:

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
-from mer_prep.commands.common import SEED, Command, FiniteRange, protocol_options
+from mer_prep.commands.common import SEED, Command, FiniteRange, protocol_options, with_options
 
 
 def study_options(command: Command) -> Command:
     """Add the options that decide the result of a training."""
-    for option in reversed(
+    return with_options(
+        command,
         [
             click.option(
                 "--model", default="mol", show_default=True, help="See `mer-prep models`."
@@ -64,15 +65,14 @@ def study_options(command: Command) -> Command:
                 show_default=True,
                 help="auto is bf16 on CUDA and float32 on the CPU; part of the run.",
             ),
-        ]
-    ):
-        command = option(command)
-    return command
+        ],
+    )
 
 
 def machine_options(command: Command) -> Command:
     """Add the options on where and how a training computes."""
-    for option in reversed(
+    return with_options(
+        command,
         [
             click.option(
                 "--device",
@@ -97,10 +97,8 @@ def machine_options(command: Command) -> Command:
                 show_default=True,
                 help="Prefer algorithms that give the same bits every time.",
             ),
-        ]
-    ):
-        command = option(command)
-    return command
+        ],
+    )
 
 
 def split_options(command: Command) -> Command:
@@ -125,9 +123,7 @@ def split_options(command: Command) -> Command:
             "default.",
         ),
     )
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return with_options(command, options)
 
 
 def crew_options(command: Command) -> Command:

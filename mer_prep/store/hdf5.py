@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 
 from mer_prep.errors import MerPrepError, ShardAccessError, ShardError
+from mer_prep.records import check_regular
 from mer_prep.store import disk, files
 from mer_prep.store.damage import AGAIN
 from mer_prep.store.seal import SEALED_SCHEMAS, open_sealed, seal
@@ -81,7 +82,7 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
     """
     with ExitStack() as stack:
         try:
-            _check_regular(path)
+            check_regular(path)
             sealed = open_sealed(path)
             if sealed is None:
                 file = _open_unsealed(path)
@@ -113,12 +114,6 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
                 hint=AGAIN,
             )
         yield file
-
-
-def _check_regular(path: Path) -> None:
-    """Raise `OSError` for a pipe, which would be waited for, and a device, which may never end."""
-    if path.exists() and not path.is_file():
-        raise OSError("it is no regular file")
 
 
 def _open_unsealed(path: Path) -> h5py.File:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,7 @@ class PlannedClip:
     second_apex: int | None = None
 
 
-class Layout:
+class Layout(ABC):
     """Layout of one corpus: what it looks like on disk, and what its synthetic twin holds.
 
     Attributes
@@ -109,9 +110,9 @@ class Layout:
     coded: ClassVar[bool] = True
     classed: ClassVar[bool] = False
 
+    @abstractmethod
     def size(self, variant: str) -> tuple[int, int]:
         """Return (width, height) of the real frames in px."""
-        raise NotImplementedError
 
     def suffix(self, variant: str) -> str:
         """Return the file suffix of the frames, ``.jpg`` or ``.bmp``."""
@@ -135,22 +136,23 @@ class Layout:
         missing = frozenset(clip.missing)
         return tuple(number for number in range(first, last + 1) if number not in missing)
 
+    @abstractmethod
     def tree(self, variant: str) -> str:
         """Return the relative folder that holds the subject folders of a variant."""
-        raise NotImplementedError
 
+    @abstractmethod
     def clip_folder(self, clip: PlannedClip, variant: str) -> str:
         """Return the relative folder of a clip's frames."""
-        raise NotImplementedError
 
+    @abstractmethod
     def frame_name(self, clip: PlannedClip, number: int, variant: str) -> str:
         """Return the file name of a frame."""
-        raise NotImplementedError
 
     def frame_path(self, clip: PlannedClip, number: int, variant: str) -> str:
         """Return the relative POSIX path of a frame."""
         return f"{self.clip_folder(clip, variant)}/{self.frame_name(clip, number, variant)}"
 
+    @abstractmethod
     def write_annotations(
         self,
         root: Path,
@@ -172,7 +174,6 @@ class Layout:
         variant : str, optional
             Only for SMIC: the variants ``SMIC-E-*`` have a workbook, the others have none.
         """
-        raise NotImplementedError
 
     def write_extras(
         self, root: Path, clips: Sequence[PlannedClip], variant: str, *, quirks: bool = True
@@ -181,9 +182,9 @@ class Layout:
         if quirks and clips:
             write_litter(root / self.clip_folder(clips[0], variant), number=clips[0].onset)
 
+    @abstractmethod
     def subject_name(self, subject: int) -> str:
         """Return the subject as the importer spells it: ``sub01``, ``006``, ``s01``."""
-        raise NotImplementedError
 
     def subject_numbers(self) -> Iterator[int]:
         """Yield the numbers of the subjects."""
@@ -193,6 +194,7 @@ class Layout:
         """Return what the annotation says of an emotion shown."""
         return emotion
 
+    @abstractmethod
     def clip_names(self, subject: int, index: int) -> Callable[[str], str]:
         """Return a function that gives a subject's next clip name for an annotated emotion.
 
@@ -203,8 +205,8 @@ class Layout:
         index : int
             Position of the subject among those of the corpus, from 0.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def first_number(self, index: int, position: int, length: int, rng: np.random.Generator) -> int:
         """Return the onset's frame number, with the digits the corpus is known for.
 
@@ -217,7 +219,6 @@ class Layout:
         rng : Generator
             Source of randomness.
         """
-        raise NotImplementedError
 
     def expression_type(self, position: int) -> str:
         """Return whether a subject's clip at `position` is ``micro`` or ``macro``."""

@@ -96,7 +96,7 @@ def _lay(kind: str, path: Path) -> None:
     "pipes, devices, folders and files without end in place of what the program keeps",
     without={
         "the look at what a record is": instead("mer_prep.records._check", nothing),
-        "the look at what a shard is": instead("mer_prep.store.hdf5._check_regular", nothing),
+        "the look at what a shard is": instead("mer_prep.store.hdf5.check_regular", nothing),
     },
     needs=_NEEDS,
 )

@@ -203,7 +203,7 @@ def linked_caches(tries: Tries) -> None:
         before = {path: path.read_bytes() for path in shards}
         at = ("--workspace", ours.root)
         said = program("verify", "--remove-damaged", *at, code=1 if is_damaged else 0)
-        assert ("1 of them lie elsewhere" in said.err) == is_damaged, said.err
+        assert ("1 left, since a link in the cache leads" in said.err) == is_damaged, said.err
         program("gc", "--yes", *at, code=0)
         assert {path: path.read_bytes() for path in shards if path.exists()} == before
         shards[0].write_bytes(whole)

@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 @click.option(
     "--shuffled",
     is_flag=True,
-    help="Train every model on shuffled labels as well: the control, which must be at chance.",
+    help="Train every model on shuffled labels as well: the control, which must not beat chance.",
 )
 @split_options
 @click.option(

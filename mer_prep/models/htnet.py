@@ -50,7 +50,7 @@ class HtnetConfig:
         Part of the features left out in training.
     normalise : {'min-max', 'none'}
         As of `mer_prep.models.ststnet.StstnetConfig`.
-    centre : {'none', 'mean-image', 'standard'}
+    centre : {'none', 'mean-image', 'standard', 'bytes'}
         As of it.
     """
 

@@ -40,7 +40,7 @@ class OffApexNetConfig:
         Part of the features left out in training before every linear layer.
     normalise : {'min-max', 'none'}
         As of `mer_prep.models.ststnet.StstnetConfig`.
-    centre : {'none', 'mean-image', 'standard'}
+    centre : {'none', 'mean-image', 'standard', 'bytes'}
         As of it.
     """
 

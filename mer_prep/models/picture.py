@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mer_prep.checks import check_option
 
 #: How pictures are normalised; see `PictureNetwork.measure`.
-CENTRES = ("none", "mean-image", "standard")
+CENTRES = ("none", "mean-image", "standard", "bytes")
 
 
 class PictureNetwork(nn.Module):
@@ -42,9 +42,10 @@ class PictureNetwork(nn.Module):
         ----------
         pictures : Tensor, shape (N, C, S, S), float32
             One picture of every training clip.
-        centre : {'none', 'mean-image', 'standard'}
+        centre : {'none', 'mean-image', 'standard', 'bytes'}
             Nothing; the mean picture is subtracted, pixel by pixel; or the mean of every channel
-            is, and what is left divided by its standard deviation.
+            is, and what is left divided by its standard deviation; or nothing is subtracted and 1
+            becomes 255, as in codes that read pictures of 8 bits.
 
         Raises
         ------
@@ -55,6 +56,8 @@ class PictureNetwork(nn.Module):
         values = pictures.double()
         if centre == "mean-image":
             self.mean.copy_(values.mean(dim=0))
+        if centre == "bytes":
+            self.deviation.fill_(1 / 255)
         if centre == "standard":
             self.mean.copy_(values.mean(dim=(0, 2, 3), keepdim=True)[0].expand_as(self.mean))
             spread = values.std(dim=(0, 2, 3), correction=0)

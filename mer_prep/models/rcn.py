@@ -43,7 +43,7 @@ class RcnConfig:
         Part of the features left out in training, after each of two layers.
     normalise : {'min-max', 'none'}
         As of `mer_prep.models.ststnet.StstnetConfig`.
-    centre : {'none', 'mean-image', 'standard'}
+    centre : {'none', 'mean-image', 'standard', 'bytes'}
         As of it.
     """
 

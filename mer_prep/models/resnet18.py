@@ -32,7 +32,7 @@ class ResNet18Config:
         Part of the features left out in training before the classifier.
     normalise : {'min-max', 'none'}
         As of `mer_prep.models.ststnet.StstnetConfig`.
-    centre : {'none', 'mean-image', 'standard'}
+    centre : {'none', 'mean-image', 'standard', 'bytes'}
         As of it.
     """
 

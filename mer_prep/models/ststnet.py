@@ -35,7 +35,7 @@ class StstnetConfig:
     normalise : {'min-max', 'none'}
         Whether every channel of a picture is stretched to 0 ... 1, or keeps its units; see
         `mer_prep.ops.motion_image.motion_image`.
-    centre : {'none', 'mean-image', 'standard'}
+    centre : {'none', 'mean-image', 'standard', 'bytes'}
         What the training pictures normalise; see `PictureNetwork.measure`.
     """
 
@@ -64,6 +64,7 @@ class StstnetConfig:
 #: Architectures by name. `tiny` keeps the sign and the strength of motion.
 PRESETS: dict[str, StstnetConfig] = {
     "paper": StstnetConfig(),
+    "code": StstnetConfig(centre="bytes"),
     "tiny": StstnetConfig(dropout=0.2, normalise="none", centre="standard"),
 }
 

@@ -37,7 +37,7 @@ class SurveyConfig:
         Filters of the convolution.
     dropout : float
         Part of the features left out in training.
-    centre : {'none', 'mean-image', 'standard'}
+    centre : {'none', 'mean-image', 'standard', 'bytes'}
         What the training pictures normalise; see
         `mer_prep.models.picture.PictureNetwork.measure`.
     """

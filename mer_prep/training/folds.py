@@ -178,17 +178,23 @@ def train_runs(
     _say_how(runs, tasks, crew, places, loaders, say)
     threads = max(1, len(os.sched_getaffinity(0)) // len(places))
     train = functools.partial(_train, workspace, loaders, crew, threads)
-    busy: dict[Path, list[tuple[str, LockedError]]] = {}
-    left = (task for task in tasks if task.run not in failed)
-    for task, error in _side_by_side(train, left, places):
-        if isinstance(error, LockedError):
-            busy.setdefault(task.run, []).append((task.fold, error))
-        elif error is not None:
-            failed.setdefault(task.run, error)
-        else:
-            done += 1
-            progress(done, total)
-    return {run: _busy(folds) for run, folds in busy.items()} | failed
+    busy: dict[_Task, LockedError] = {}
+    left = tasks
+    while left:
+        before, busy = done, {}
+        for task, error in _side_by_side(
+            train, (one for one in left if one.run not in failed), places
+        ):
+            if isinstance(error, LockedError):
+                busy[task] = error
+            elif error is not None:
+                failed.setdefault(task.run, error)
+            else:
+                done += 1
+                progress(done, total)
+        # What others had is perhaps done, or left behind, since the rest took its time.
+        left = list(busy) if done > before else []
+    return _busy(busy) | failed
 
 
 @dataclass(frozen=True)
@@ -243,15 +249,21 @@ def _say_how(
         say(f"clips are read from their shards as they are needed{which} (--loader)")
 
 
-def _busy(folds: Sequence[tuple[str, LockedError]]) -> LockedError:
-    """Return the error of a run some of whose folds another process is training."""
-    names = ", ".join(name for name, _ in folds[:5])
-    return LockedError(
-        f"Another run is training {len(folds)} of the folds: {names}.",
-        where=folds[0][1].where,
-        why=folds[0][1].why,
-        hint="run the same command again when it is done; give every process its own --shard",
-    )
+def _busy(tasks: Mapping[_Task, LockedError]) -> dict[Path, MerPrepError]:
+    """Return the error of every run some of whose folds another process is training."""
+    by_run: dict[Path, list[_Task]] = {}
+    for task in tasks:
+        by_run.setdefault(task.run, []).append(task)
+    return {
+        run: LockedError(
+            f"Another run is training {len(folds)} of the folds: "
+            f"{', '.join(one.fold for one in folds[:5])}.",
+            where=tasks[folds[0]].where,
+            why=tasks[folds[0]].why,
+            hint="run the same command again when it is done; give every process its own --shard",
+        )
+        for run, folds in by_run.items()
+    }
 
 
 def _side_by_side(

@@ -117,7 +117,7 @@ class Sum(PictureNetwork):
         return pictures.sum(dim=(2, 3))
 
 
-def test_pictures_are_centred_by_the_mean_picture_or_standardised_by_channel():
+def test_pictures_are_centred_standardised_or_brought_to_eight_bits():
     torch.manual_seed(2)
     pictures = 100 + 20 * torch.rand(6, 3, 4, 4)
     pictures[:, 2] = 7.0
@@ -133,6 +133,9 @@ def test_pictures_are_centred_by_the_mean_picture_or_standardised_by_channel():
     torch.testing.assert_close(seen.mean(dim=(0, 2, 3)), torch.zeros(3), atol=1e-4, rtol=0)
     spread = seen.std(dim=(0, 2, 3), correction=0)
     torch.testing.assert_close(spread, torch.tensor([1.0, 1.0, 0.0]), atol=1e-4, rtol=0)
+    eight_bits = Sum(3, 4)
+    eight_bits.measure(pictures / 255, centre="bytes")
+    torch.testing.assert_close(eight_bits(pictures / 255), pictures.sum(dim=(2, 3)))
     # It lies in the weights, so that a checkpoint brings it along.
     assert {"mean", "deviation"} <= set(standard.state_dict())
     with pytest.raises(ConfigError, match="Did you mean 'standard'"):

@@ -8,7 +8,21 @@ from pathlib import Path
 
 import pytest
 
+from mer_prep.ops.tvl1_torch import torch_here
+
 _AUXILIARY = "flow_endpoint_error_px,landmark_error_eye_centres,landmark_failures,frames"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """Compute with one thread, so that results do not depend on the machine."""
+    if not torch_here():
+        yield
+        return
+    from tests.bars import one_thread
+
+    with one_thread():
+        yield
 
 
 @pytest.fixture(scope="module")

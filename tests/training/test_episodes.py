@@ -17,7 +17,7 @@ from mer_prep.training.episodes import Episodes, by_class, support  # noqa: E402
 from mer_prep.training.loading import Draw, batches  # noqa: E402
 from mer_prep.training.machine import Machine  # noqa: E402
 from mer_prep.training.start import View  # noqa: E402
-from tests.bars import CLIPS, one_thread  # noqa: E402
+from tests.bars import CLIPS  # noqa: E402
 
 
 def generator(seed=0):
@@ -112,8 +112,7 @@ def test_support_is_drawn_once_by_its_seed():
 
 @pytest.fixture(scope="module")
 def store():
-    with one_thread():
-        return ClipStore(CLIPS)
+    return ClipStore(CLIPS)
 
 
 def drawn(store, **changes):

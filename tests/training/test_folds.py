@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from pathlib import Path
 
 import pytest
@@ -21,19 +20,14 @@ from mer_prep.training.folds import (  # noqa: E402
 )
 from mer_prep.training.results import read_predictions, write_results  # noqa: E402
 from mer_prep.training.study import finished, fold_folder, open_run  # noqa: E402
-from tests.bars import FOLDS, SMALLEST, one_thread, study, write_shards  # noqa: E402
+from tests.bars import FOLDS, SMALLEST, study, write_shards  # noqa: E402
 
 MADE = study(architecture=SMALLEST)
 NAMES = [fold.name for fold in FOLDS]
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    # Threads are shared out among the folds trained at a time, and their number may show in the
-    # last bits.
-    with one_thread(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "sched_getaffinity", lambda _: {0})
-        yield
+# Threads are shared out among the folds trained at a time, and their number may show in the
+# last bits.
+pytestmark = pytest.mark.usefixtures("one_core")
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +95,23 @@ def test_a_fold_that_another_run_has_is_left_to_it(workspace):
     train_folds(workspace, run, MADE, Crew())
     assert all(finished(run, fold) for fold in FOLDS)
     assert not list(run.rglob("*.lock"))
+
+
+def test_a_fold_that_another_run_lets_go_of_is_taken_up_at_the_end(workspace, whole):
+    run = run_in(workspace, "let-go")
+    lock = Lock(fold_folder(run, FOLDS[0]) / "fold")
+    seen = []
+
+    def let_go(done: int, total: int) -> None:
+        seen.append((done, total))
+        if done == 1:
+            lock.release()
+
+    with lock:
+        train_folds(workspace, run, MADE, Crew(), progress=let_go)
+    assert seen == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    write_results(run, MADE)
+    assert (run / "predictions.csv").read_text() == whole
 
 
 # Whether clips fit into memory is asked in this process, their shards are opened where they train.

@@ -26,7 +26,6 @@ from tests.bars import (  # noqa: E402
     ONSET,
     SIDE,
     entries,
-    one_thread,
     rows_of,
     study,
     whole_and_killed,
@@ -44,12 +43,6 @@ SETTINGS = TrainingSettings(
     displacement_rate=0.5,
     brightness=0.2,
 )
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    with one_thread():
-        yield
 
 
 def method(**changes):

@@ -28,15 +28,9 @@ from mer_prep.training.study import (  # noqa: E402
     read_study,
     run_fold,
 )
-from tests.bars import CLIPS, FOLDS, SMALLEST, one_thread, study  # noqa: E402
+from tests.bars import CLIPS, FOLDS, SMALLEST, study  # noqa: E402
 
 SEEN = [ClipEntry("wild/a/1", "wild", "wild/a", 0, {}, "ab" * 32)]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    with one_thread():
-        yield
 
 
 def weights(path, *, classes=3, **changes):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from mer_prep.training import prepare
 from mer_prep.training.recipes import TrainingSettings
 from mer_prep.training.study import fold_folder, read_study
 from mer_prep.training.weights import read_results
-from tests.bars import SMALLEST, one_thread, study, write_shards
+from tests.bars import SMALLEST, study, write_shards
 from tests.command_line import call
 
 #: Presets of the toys, and their learning rates.
@@ -29,9 +28,8 @@ RATES = {"tiny": 1e-3, "paper": 2e-3}
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    with one_thread(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "sched_getaffinity", lambda _: {0})
+def _toys(one_core):
+    with pytest.MonkeyPatch.context() as patch:
         # The toys' shards hold no recipe.
         patch.setattr("mer_prep.training.inputs.keep_recipe", lambda workspace, run, study: None)
         patch.setattr(prepare, "prepare_study", toy_study)

@@ -28,19 +28,12 @@ from tests.bars import (  # noqa: E402
     FOLDS,
     SMALL,
     SMALLEST,
-    one_thread,
     study,
     write_shards,
 )
 
 ENTRIES = study().clips
 METHOD = method_of("mol", SMALL)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    with one_thread():
-        yield
 
 
 @pytest.fixture(scope="module")

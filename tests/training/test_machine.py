@@ -15,13 +15,7 @@ from mer_prep.training.fit import Machine  # noqa: E402
 from mer_prep.training.machine import choose_precision, slots  # noqa: E402
 from mer_prep.training.methods import mol as fitting  # noqa: E402
 from mer_prep.training.study import fold_folder, run_fold  # noqa: E402
-from tests.bars import CLIPS, FOLDS, SMALLEST, one_thread, study  # noqa: E402
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    with one_thread():
-        yield
+from tests.bars import CLIPS, FOLDS, SMALLEST, study  # noqa: E402
 
 
 @pytest.fixture(scope="module")

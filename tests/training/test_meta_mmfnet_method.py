@@ -35,7 +35,6 @@ from tests.bars import (  # noqa: E402
     FOLDS,
     SIDE,
     KilledError,
-    one_thread,
     rows_of,
     study,
     whole_and_killed,
@@ -55,12 +54,6 @@ SETTINGS = TrainingSettings(
     batch=4,
 )
 FOLD = FOLDS[0]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    with one_thread():
-        yield
 
 
 def method(**changes):
@@ -93,8 +86,7 @@ def meta_study(made, **changes):
 @pytest.fixture(scope="module")
 def store(workspace):
     made = method()
-    with one_thread():
-        return open_clips("resident", workspace, meta_study(made).clips, made, "cpu")
+    return open_clips("resident", workspace, meta_study(made).clips, made, "cpu")
 
 
 def trained(made, run, store, **changes):

@@ -30,7 +30,6 @@ from tests.bars import (  # noqa: E402
     ONSET,
     SIDE,
     entries,
-    one_thread,
     study,
     whole_and_killed,
     write_pairs,
@@ -38,12 +37,6 @@ from tests.bars import (  # noqa: E402
 
 NAMES = ("survey", "ststnet", "off-apexnet", "rcn-a", "htnet", "resnet18")
 SETTINGS = TrainingSettings(steps=25, batch=6, learning_rate=2e-2)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    with one_thread():
-        yield
 
 
 def method(name="ststnet", **changes):

@@ -20,7 +20,7 @@ from mer_prep.training.fit import Machine  # noqa: E402
 from mer_prep.training.pretrain import pretrain, without_test, write_pretrained  # noqa: E402
 from mer_prep.training.recipes import TrainingSettings  # noqa: E402
 from mer_prep.training.study import open_run  # noqa: E402
-from tests.bars import CLASSES, SMALLEST, one_thread, study, write_shards  # noqa: E402
+from tests.bars import CLASSES, SMALLEST, study, write_shards  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -61,12 +61,6 @@ with joined(world, "cpu"):
 """
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    with one_thread():
-        yield
-
-
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory) -> Path:
     return write_shards(tmp_path_factory.mktemp("shards"))
@@ -77,8 +71,7 @@ def single(workspace) -> Path:
     """Return the run of a pre-training in one process."""
     run = workspace / "runs" / "single"
     open_run(run, MADE)
-    with one_thread():
-        pretrain(workspace, run, MADE, Machine(), loader="resident")
+    pretrain(workspace, run, MADE, Machine(), loader="resident")
     return run
 
 

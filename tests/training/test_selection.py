@@ -38,7 +38,6 @@ from tests.bars import (  # noqa: E402
     FOLDS,
     SMALLEST,
     KilledError,
-    one_thread,
     rows_of,
     study,
 )
@@ -47,12 +46,6 @@ METHOD = method_of("mol", SMALLEST)
 
 #: A rate at which the recognition of the toy clips jumps about.
 JUMPY = TrainingSettings(steps=6, batch=4, learning_rate=2e-2, landmark_weight=1.0)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    with one_thread():
-        yield
 
 
 @pytest.fixture(scope="module")

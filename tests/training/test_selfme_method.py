@@ -28,7 +28,6 @@ from tests.bars import (  # noqa: E402
     FOLDS,
     ONSET,
     SIDE,
-    one_thread,
     rows_of,
     study,
     whole_and_killed,
@@ -49,12 +48,6 @@ SMALL = {
     "layers": 1,
 }
 SETTINGS = TrainingSettings(steps=2, pre_steps=2, batch=4, learning_rate=1e-3)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    with one_thread():
-        yield
 
 
 def method(**changes):

@@ -34,7 +34,6 @@ from tests.bars import (  # noqa: E402
     KilledError,
     aligned,
     entries,
-    one_thread,
     rows_of,
     shard_name,
     study,
@@ -47,12 +46,6 @@ SMALL = {
     "bi-woof-svm": {"side": 64, "blocks": 4},
 }
 NAMES = list(SMALL)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    with one_thread():
-        yield
 
 
 def method(name="bi-woof-svm", **changes):

@@ -13,7 +13,6 @@ torch = pytest.importorskip("torch")
 from mer_prep.dataset import Batch, phases  # noqa: E402
 from mer_prep.training.methods import METHODS, architecture, method_of  # noqa: E402
 from mer_prep.training.recipes import TrainingSettings  # noqa: E402
-from tests.bars import one_thread  # noqa: E402
 
 CLASSES, COUNT, FRAMES, FACE = 3, 12, 9, 72
 
@@ -224,12 +223,6 @@ TOGETHER = {
 }
 
 SETTINGS = TrainingSettings(steps=2, batch=4)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    with one_thread():
-        yield
 
 
 class Clips:

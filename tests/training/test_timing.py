@@ -17,7 +17,7 @@ from mer_prep.training.predictions import read_fold
 from mer_prep.training.results import write_results
 from mer_prep.training.study import fold_folder, open_run, run_fold
 from mer_prep.training.timing import TIMES, Stopwatch, checked_seconds
-from tests.bars import CLIPS, FOLDS, SMALLEST, one_thread, study
+from tests.bars import CLIPS, FOLDS, SMALLEST, study
 
 
 class Clock:
@@ -88,9 +88,8 @@ def test_the_folds_and_the_results_have_it_and_the_study_does_not(tmp_path):
     made = study(architecture=SMALLEST, labels="megc2019-3", clip_lists={"all": "b" * 64})
     run = tmp_path / "run"
     open_run(run, made)
-    with one_thread():
-        for fold in FOLDS:
-            run_fold(run, made, fold, ClipStore(CLIPS), Machine())
+    for fold in FOLDS:
+        run_fold(run, made, fold, ClipStore(CLIPS), Machine())
     paths = [fold_folder(run, fold) / "fold.json" for fold in FOLDS]
     seconds = [read_fold(path)["training_seconds"] for path in paths]
     assert all(0 < one < 60 for one in seconds)
@@ -116,12 +115,11 @@ def test_a_fold_whose_test_was_interrupted_keeps_its_time_and_no_leftover(tmp_pa
         if call.path.name.startswith("predictions.csv"):
             raise InterruptedError
 
-    with one_thread(), pytest.raises(InterruptedError), disk.observed(die):
+    with pytest.raises(InterruptedError), disk.observed(die):
         run_fold(tmp_path, made, FOLDS[0], ClipStore(CLIPS), Machine())
     before = read_fold(folder / "fold.json")
     assert not (folder / "predictions.csv").exists()
-    with one_thread():
-        run_fold(tmp_path, made, FOLDS[0], ClipStore(CLIPS), Machine())
+    run_fold(tmp_path, made, FOLDS[0], ClipStore(CLIPS), Machine())
     assert before["training_seconds"] is not None
     assert read_fold(folder / "fold.json") == before
     assert not list(tmp_path.rglob(TIMES))

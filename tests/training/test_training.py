@@ -31,13 +31,7 @@ from mer_prep.training.study import (  # noqa: E402
     run_fold,
     trained_model,
 )
-from tests.bars import CLIPS, FOLDS, KilledError, one_thread, study  # noqa: E402
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    with one_thread():
-        yield
+from tests.bars import CLIPS, FOLDS, KilledError, study  # noqa: E402
 
 
 @pytest.fixture(scope="module")

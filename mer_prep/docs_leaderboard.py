@@ -10,6 +10,7 @@ from mer_prep.config import parse_json_object
 from mer_prep.docs_pages import table
 from mer_prep.progress import duration
 from mer_prep.training.cards import MODELS
+from mer_prep.training.selection import marked_name
 
 #: In ``docs/models``: a leaderboard of synthetic clips, as the command wrote it.
 FACTS = "leaderboard.json"
@@ -117,7 +118,7 @@ def _scores(facts: Mapping[str, Any]) -> str:
 
 def _cells(one: Mapping[str, Any]) -> Iterable[str]:
     low, high = one["interval_95"]["uf1"]
-    yield one["name"] + (" LEAKY" if one["leaky"] else "")
+    yield marked_name(one)
     yield f"{one['scores']['uf1']:.3f}"
     yield f"{low:.3f} to {high:.3f}"
     yield from (f"{one['scores'][score]:.3f}" for score in ("uar", "acc", "wf1"))

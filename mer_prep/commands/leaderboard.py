@@ -140,6 +140,7 @@ def leaderboard(
         check_entrants,
         leaderboard_csv,
         leaderboard_facts,
+        marks_of,
     )
     from mer_prep.training.machine import choose_device, choose_precision
 
@@ -167,7 +168,7 @@ def leaderboard(
         raise next(iter(failed.values()))
     reference = check_entrants([*made, *given], against)
     if reference is not None:
-        against = [*made, *given][reference].run.name
+        against = str([*made, *given][reference].run)
     with Progress("train", unit="fold") as progress:
         wrong = train_runs(
             workspace.root, _pairs(made), crew, share=share, progress=progress, say=progress.say
@@ -183,7 +184,7 @@ def leaderboard(
         raise next(iter(failed.values()))
     for one in trained:
         _score(workspace, one)
-    if against not in {one.run.name for one in kept}:
+    if against not in {str(one.run) for one in kept}:
         against = None
     texts = {name: str(error) for name, error in failed.items()}
     facts = leaderboard_facts(kept, against=against, failed=texts)
@@ -196,7 +197,7 @@ def leaderboard(
         print_leaderboard(facts)
     said = f"{plural(len(kept), 'model')}, {plural(facts['folds'], 'fold')} each, "
     said += f"{plural(facts['clips'], 'clip')}, {duration(time.monotonic() - started)}"
-    marks = "".join(f", {one.upper()}" for one in ("synthetic", "leaky") if facts[one])
+    marks = "".join(f", {one}" for one in marks_of(facts, facts))
     echo(f"leaderboard: {said}{marks}, in {target}", err=as_json)
     if failed:
         raise SystemExit(1)

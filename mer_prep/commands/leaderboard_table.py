@@ -11,7 +11,9 @@ from mer_prep.terminal import echo
 
 def print_leaderboard(facts: Mapping[str, Any]) -> None:
     """Print the table, and below it what was published, what is chance and what failed."""
-    marks = [one.upper() for one in ("synthetic", "leaky") if facts[one]]
+    from mer_prep.training.leaderboard import changes_of, marks_of
+
+    marks = marks_of(facts, facts)
     echo(
         f"{facts['labels']}, {facts['protocol']}, {plural(facts['folds'], 'fold')}, "
         f"{plural(facts['clips'], 'clip')} of {facts['subjects']} subjects"
@@ -25,8 +27,7 @@ def print_leaderboard(facts: Mapping[str, Any]) -> None:
         )
     largest = facts["largest_class"]
     for one in facts["entries"]:
-        if one["changed"]:
-            changed = ", ".join(f"{name}={value}" for name, value in one["changed"].items())
+        if changed := changes_of(one):
             echo(f"  {one['name']} with {changed}")
         if not one["beats_largest_class"] and not one["leaky"]:
             echo(f"  {one['name']} is not known to beat always '{largest['class']}'")
@@ -39,6 +40,7 @@ def _cells(facts: Mapping[str, Any]) -> tuple[list[tuple[Any, ...]], tuple[str, 
     """Return the lines of the table and its head."""
     from mer_prep.metrics import SCORES
     from mer_prep.progress import duration
+    from mer_prep.training.selection import marked_name
 
     head = ["model", "UF1", "95 % interval", *list(SCORES.values())[1:], "parameters", "training"]
     head += ["p"] if facts["against"] else []
@@ -48,7 +50,7 @@ def _cells(facts: Mapping[str, Any]) -> tuple[list[tuple[Any, ...]], tuple[str, 
         low, high = one["interval_95"]["uf1"]
         seconds = one["training_seconds"]
         row = [
-            one["name"] + (" LEAKY" if one["leaky"] else ""),
+            marked_name(one),
             f"{one['scores']['uf1']:.3f}",
             f"{low:.3f}-{high:.3f}",
             *(f"{one['scores'][score]:.3f}" for score in list(SCORES)[1:]),

@@ -7,21 +7,18 @@ from typing import Any
 from mer_prep.commands.common import plural, table
 from mer_prep.terminal import echo
 
-_MARKS = {"synthetic": "SYNTHETIC", "shuffled_labels": "LABELS SHUFFLED", "leaky": "LEAKY"}
+#: What nobody may miss of scores, by what it is called in ``results.json``.
+_MARKS = {
+    "synthetic": "SYNTHETIC",
+    "shuffled_labels": "LABELS SHUFFLED",
+    "leaky": "LEAKY",
+    "transductive": "TRANSDUCTIVE",
+}
 
 
 def print_results(results: dict[str, Any]) -> None:
     """Print the scores of a run beside the published ones."""
-    marks = [
-        text
-        for text, shown in (
-            ("SYNTHETIC", results["synthetic"]),
-            ("LABELS SHUFFLED", results["shuffled_labels"]),
-            ("LEAKY", results["leaky"]),
-            ("TRANSDUCTIVE", results.get("transductive")),
-        )
-        if shown
-    ]
+    marks = [text for key, text in _MARKS.items() if results.get(key)]
     echo(
         f"{results['model']} ({results['preset']}), {results['labels']}, {results['protocol']}, "
         f"selection {results['selection']}, seed {results['seed']}"

@@ -95,10 +95,13 @@ def train(repeats: int, as_json: bool, **given: Any) -> None:
     if repeats == 1:
         _train_run(**given, as_json=as_json, show=print_json if as_json else print_results)
         return
+    require_torch()
     from mer_prep.labels import read_label_map
+    from mer_prep.training.folds import unfinished
     from mer_prep.training.repeats import write_summary
 
     draws = read_label_map(given["labels"]).balance is not None
+    show = (lambda results: None) if as_json else print_results
     runs = []
     for number in range(repeats):
         mine = given | {"seed": given["seed"] + number}
@@ -106,13 +109,21 @@ def train(repeats: int, as_json: bool, **given: Any) -> None:
             mine["draw_seed"] = (given["draw_seed"] or 0) + number
         if given["run_name"]:
             mine["run_name"] = f"{given['run_name']}-{number + 1}"
-        show = (lambda results: None) if as_json else print_results
         runs.append(_train_run(**mine, as_json=as_json, show=show))
-    finished = [run for run in runs if run is not None]
-    if len(finished) < repeats:
+    left = {}
+    for run, study, scored in runs:
+        missing = [] if scored else unfinished(run, study)
+        if missing:
+            left[run.name] = missing
+        elif not scored:
+            # Another share has finished it meanwhile, and had the later runs still to train.
+            show(_scored(given["workspace"], run, study))
+    if left:
+        if as_json:
+            print_json({"unfinished": left})
         echo("repeats: no mean yet, folds are left to other shares", err=as_json)
         return
-    path, found = write_summary(finished)
+    path, found = write_summary([run for run, _, _ in runs])
     if as_json:
         print_json(found)
     else:
@@ -153,18 +164,26 @@ def _train_run(
     jobs: int,
     as_json: bool,
     show: Callable[[dict[str, Any]], None],
-) -> Path | None:
-    """Train and score one run; return its folder, or None if folds are left to others."""
+) -> tuple[Path, Study, bool]:
+    """Train one run, and score it unless folds are left to others.
+
+    Returns
+    -------
+    run : Path
+        Its folder.
+    study : Study
+        Its study.
+    scored : bool
+        Whether it was scored.
+    """
     require_torch()
     from mer_prep.config import parse_settings
     from mer_prep.progress import Progress, duration
     from mer_prep.training.cards import model_card
     from mer_prep.training.folds import Crew, train_folds, unfinished
     from mer_prep.training.initial import keep_copy
-    from mer_prep.training.inputs import keep_recipe
     from mer_prep.training.machine import choose_device, choose_precision
     from mer_prep.training.prepare import prepare_study
-    from mer_prep.training.results import write_results
     from mer_prep.training.selection import (
         LEAKY,
         LEAKY_WARNING,
@@ -234,7 +253,7 @@ def _train_run(
     facts += ", TRANSDUCTIVE" if study.method.transductive else ""
     if missing:
         if as_json:
-            print_json({"run": str(run), "unfinished": missing})
+            show({"run": str(run), "unfinished": missing})
         else:
             more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
             echo(
@@ -242,14 +261,22 @@ def _train_run(
                 f"{', '.join(missing[:5])}{more}; the last share scores the run"
             )
         echo(f"train: share {share[0]}/{share[1]} of {facts}, in {run}", err=as_json)
-        return None
-    results = write_results(run, study)
-    keep_recipe(workspace, run, study)
-    show(results)
+        return run, study, False
+    show(_scored(workspace, run, study))
     if not as_json:
         say_next(workspace, f"mer-prep report {run.name}")
     echo(f"train: {facts}, in {_shown(run)}", err=as_json)
-    return run
+    return run, study, True
+
+
+def _scored(workspace: Workspace, run: Path, study: Study) -> dict[str, Any]:
+    """Write the results of a run whose folds are finished, and return them."""
+    from mer_prep.training.inputs import keep_recipe
+    from mer_prep.training.results import write_results
+
+    results = write_results(run, study)
+    keep_recipe(workspace, run, study)
+    return results
 
 
 def name_of_run(study: Study, split: str, name: str | None) -> str:

@@ -11,8 +11,9 @@ from mer_prep.reports.charts import Span, span_chart
 from mer_prep.reports.markup import Html, render
 from mer_prep.reports.page import Banner, Page, Section
 from mer_prep.training.cards import model_card
-from mer_prep.training.leaderboard import published_whole
+from mer_prep.training.leaderboard import changes_of, published_whole
 from mer_prep.training.recipes import SELECTED
+from mer_prep.training.selection import leaks_of, marked_name
 
 #: How the selection behind a published figure looks.
 _KINDS = {"leak-free": "good", "test-subject": "bad", "not-stated": ""}
@@ -54,6 +55,9 @@ def _banners(facts: Mapping[str, Any]) -> Iterator[Banner]:
     if facts["leaky"]:
         text = "Some runs chose their step on the test subject. They stand last, and mean nothing."
         yield Banner("leaky", "LEAKY", text)
+    if facts["transductive"]:
+        text = "Some runs trained on frames of the test subjects, without their labels."
+        yield Banner("leaky", "TRANSDUCTIVE", text)
     if facts["failed"]:
         yield Banner("note", "INCOMPLETE", f"Not in the table: {', '.join(facts['failed'])}.")
     if facts["synthetic"]:
@@ -105,12 +109,11 @@ def _row(one: Mapping[str, Any], *, against: str | None, controls: bool) -> dict
         if uf1 is None or printed is None
         else (uf1, f"{uf1:.3f}", SELECTED[printed["selected"]])
     )
-    changed = ", ".join(f"{name}={value}" for name, value in one["changed"].items())
     doubt = "" if one["beats_largest_class"] or one["leaky"] else "not known to beat chance"
     return {
         "name": one["name"],
-        "marks": ["LEAKY"] if one["leaky"] else [],
-        "note": "; ".join(text for text in (changed, doubt) if text),
+        "marks": leaks_of(one),
+        "note": "; ".join(text for text in (changes_of(one), doubt) if text),
         "baseline": False,
         "scores": [(one["scores"][score], one["interval_95"][score]) for score in SCORES],
         "cells": cells,
@@ -136,8 +139,7 @@ def _control(one: Mapping[str, Any]) -> tuple[float | None, str, str]:
 def _intervals(facts: Mapping[str, Any]) -> Html:
     spans = []
     for one in facts["entries"]:
-        name = f"{one['name']} LEAKY" if one["leaky"] else one["name"]
-        spans.append(Span(name, one["scores"]["uf1"], *one["interval_95"]["uf1"]))
+        spans.append(Span(marked_name(one), one["scores"]["uf1"], *one["interval_95"]["uf1"]))
         if one["control"]:
             found = one["control"]
             low, high = found["interval_95"]["uf1"]
@@ -155,14 +157,14 @@ def _intervals(facts: Mapping[str, Any]) -> Html:
 
 
 def _against(facts: Mapping[str, Any]) -> Html:
-    rows = [(one["name"], one["against"]) for one in facts["entries"] if one["against"]]
+    rows = [(marked_name(one), one["against"]) for one in facts["entries"] if one["against"]]
     return render("leaderboard_against.html", against=facts["against"], rows=rows)
 
 
 def _parts(facts: Mapping[str, Any]) -> Html:
     rows = [
         (
-            one["name"],
+            marked_name(one),
             [(one["parts"][part]["uf1"], one["parts"][part]["uar"]) for part in facts["corpora"]],
         )
         for one in facts["entries"]
@@ -205,7 +207,7 @@ def _facts(facts: Mapping[str, Any]) -> Html:
         ("folds", facts["passport"]["folds"][:16]),
         ("mer-prep", facts["mer_prep"]),
     ]
-    shown += [(one["name"], f"run {one['run']}") for one in entries]
+    shown += [(marked_name(one), f"run {one['run']}") for one in entries]
     return render(
         "run_facts.html",
         facts=shown,

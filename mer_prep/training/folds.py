@@ -174,14 +174,16 @@ def train_runs(
     if not tasks:
         return {}
     places = crew.slots()[: len(tasks)]
-    loaders, failed = _loaders(workspace, runs, crew, places)
+    begun = {one.run for one in tasks}
+    waiting = [pair for pair in runs if pair[0] in begun]
+    loaders, failed = _loaders(workspace, waiting, crew, places)
     _say_how(runs, tasks, crew, places, loaders, say)
     threads = max(1, len(os.sched_getaffinity(0)) // len(places))
     train = functools.partial(_train, workspace, loaders, crew, threads)
     busy: dict[_Task, LockedError] = {}
     left = tasks
     while left:
-        before, busy = done, {}
+        asked, busy = len(left), {}
         for task, error in _side_by_side(
             train, (one for one in left if one.run not in failed), places
         ):
@@ -193,7 +195,7 @@ def train_runs(
                 done += 1
                 progress(done, total)
         # What others had is perhaps done, or left behind, since the rest took its time.
-        left = list(busy) if done > before else []
+        left = list(busy) if len(busy) < asked else []
     return _busy(busy) | failed
 
 

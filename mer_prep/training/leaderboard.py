@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from mer_prep.store.key import digest
 from mer_prep.training.cards import model_card
 from mer_prep.training.compare import compare_runs, parameters
 from mer_prep.training.results import fold_facts, read_predictions, score_rows, training_seconds
+from mer_prep.training.selection import leaks_of
 from mer_prep.training.study import Study
 
 #: Version of what `leaderboard_facts` gives.
@@ -167,6 +169,7 @@ def leaderboard_facts(
         "mer_prep": __version__,
         "synthetic": any(one.study.synthetic for one in entrants),
         "leaky": any(one.study.leaky for one in entrants),
+        "transductive": any(one.study.method.transductive for one in entrants),
         "labels": study.labels,
         "protocol": study.protocol,
         "classes": list(study.classes),
@@ -187,11 +190,18 @@ def leaderboard_facts(
 
 
 def _names(entrants: Sequence[Entrant]) -> list[str]:
-    """Return ``model:preset`` of every run, and the name of its folder where that is not one's."""
+    """Return ``model:preset`` of every run, and the name of its folder where that is not one's.
+
+    Folders of one name, in several workspaces, go by their paths.
+    """
     short = [f"{one.study.model}:{one.study.preset}" for one in entrants]
-    return [
+    names = [
         name if short.count(name) == 1 else one.run.name
         for name, one in zip(short, entrants, strict=True)
+    ]
+    return [
+        name if names.count(name) == 1 else str(one.run)
+        for name, one in zip(names, entrants, strict=True)
     ]
 
 
@@ -208,9 +218,11 @@ def _line(entrant: Entrant, name: str, baseline: float) -> dict[str, Any]:
         "model": study.model,
         "preset": study.preset,
         "changed": study.method.changed(study.preset),
+        "changed_training": _changed_training(study),
         "seed": study.seed,
         "selection": study.selection.kind,
         "leaky": study.leaky,
+        "transductive": study.method.transductive,
         "synthetic": study.synthetic,
         "input": study.method.input,
         "parameters": parameters(study),
@@ -231,6 +243,20 @@ def _line(entrant: Entrant, name: str, baseline: float) -> dict[str, Any]:
         "control": None if entrant.control is None else _control(entrant),
         "published": _published(study),
     }
+
+
+def _changed_training(study: Study) -> dict[str, Any]:
+    """Return what a run was told of its training that its preset does not say, by name."""
+    usual = study.method.settled(model_card(study.model).preset(study.preset).training)
+    before, mine = dataclasses.asdict(usual), dataclasses.asdict(study.training)
+    found = {name: value for name, value in mine.items() if value != before[name]}
+    return found if study.init is None else found | {"init": "given weights"}
+
+
+def changes_of(line: Mapping[str, Any]) -> str:
+    """Return what of a line's run is not as in its preset, for people; empty if all is."""
+    told = {**line["changed"], **line["changed_training"]}
+    return ", ".join(f"{name}={value}" for name, value in told.items())
 
 
 def _control(entrant: Entrant) -> dict[str, Any]:
@@ -265,11 +291,13 @@ def _published(study: Study) -> list[dict[str, Any]]:
 
 def _chosen(entrants: Sequence[Entrant], names: Sequence[str], given: str) -> int:
     """Return which entrant a name means."""
-    found = [
-        number
-        for number, (one, name) in enumerate(zip(entrants, names, strict=True))
-        if given in (name, one.run.name, one.study.model, f"{one.study.model}:{one.study.preset}")
+    meanings = [
+        (str(one.run), one.run.name, name, f"{one.study.model}:{one.study.preset}", one.study.model)
+        for one, name in zip(entrants, names, strict=True)
     ]
+    # A run may be called like a model: its own name means it, and no other.
+    tries = ([n for n, one in enumerate(meanings) if one[kind] == given] for kind in range(5))
+    found: list[int] = next((numbers for numbers in tries if numbers), [])
     if len(found) != 1:
         how = "several runs" if found else "none of the runs"
         raise ConfigError(
@@ -307,7 +335,9 @@ def _compare(entrants: Sequence[Entrant], lines: Sequence[dict[str, Any]], refer
 def leaderboard_csv(facts: Mapping[str, Any]) -> str:
     """Return the table as CSV, from `leaderboard_facts`: a line a model, and always one class.
 
-    Empty cells are what is not known or does not apply. ``marks`` holds SYNTHETIC and LEAKY.
+    Empty cells are what is not known or does not apply. ``marks`` holds SYNTHETIC,
+    LEAKY and TRANSDUCTIVE. A name that a spreadsheet would take for a formula has a quote before
+    it.
     """
     text = io.StringIO()
     head = ["name", "run", "model", "preset", "seed", "selection", "marks", "clips", "subjects"]
@@ -336,6 +366,7 @@ def leaderboard_csv(facts: Mapping[str, Any]) -> str:
 def _cells(line: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
     names = ("name", "run", "model", "preset", "seed", "selection", "parameters", "input")
     cells = {name: line[name] for name in names}
+    cells |= {name: _as_text(line[name]) for name in ("name", "run")}
     cells |= {"clips": facts["clips"], "subjects": facts["subjects"]}
     cells["marks"] = " ".join(marks_of(facts, line))
     cells["beats_largest_class"] = "yes" if line["beats_largest_class"] else "no"
@@ -361,12 +392,16 @@ def _cells(line: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
     return cells
 
 
+def _as_text(name: str) -> str:
+    """Return a name so that no spreadsheet computes it: people may call folders as they like."""
+    return f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name
+
+
 def published_whole(line: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Return the first published result of a line that is of all clips; None if there is none."""
     return next((one for one in line["published"] if one["part"] == "all"), None)
 
 
 def marks_of(facts: Mapping[str, Any], line: Mapping[str, Any]) -> list[str]:
-    """Return what nobody may miss of a line: SYNTHETIC, LEAKY."""
-    found = ["SYNTHETIC"] if facts["synthetic"] else []
-    return found + (["LEAKY"] if line.get("leaky") else [])
+    """Return what nobody may miss of a line: SYNTHETIC, LEAKY, TRANSDUCTIVE."""
+    return (["SYNTHETIC"] if facts["synthetic"] else []) + leaks_of(line)

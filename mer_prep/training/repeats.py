@@ -18,7 +18,7 @@ SCORES = ("uf1", "uar", "acc", "wf1")
 _MAY_DIFFER = ("seed", "draw_seed")
 _SAME = (
     *("model", "preset", "architecture", "training", "labels", "protocol", "selection"),
-    *("shuffled_labels", "synthetic", "leaky", "classes"),
+    *("shuffled_labels", "synthetic", "leaky", "transductive", "classes"),
 )
 
 

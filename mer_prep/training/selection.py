@@ -34,6 +34,17 @@ TRANSDUCTIVE_WARNING = (
 )
 
 
+def leaks_of(facts: Mapping[str, Any]) -> list[str]:
+    """Return LEAKY and TRANSDUCTIVE, as far as a line, or one of a table, is."""
+    # Tables that an earlier version wrote do not know of the latter.
+    return [one.upper() for one in ("leaky", "transductive") if facts.get(one)]
+
+
+def marked_name(line: Mapping[str, Any]) -> str:
+    """Return the name of a line with what it leaks."""
+    return " ".join([line["name"], *leaks_of(line)])
+
+
 @dataclass(frozen=True)
 class Selection:
     """How the step is chosen.

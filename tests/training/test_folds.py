@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch")
 
 from mer_prep.errors import LockedError, ShardError, TrainingError  # noqa: E402
 from mer_prep.store.lock import Lock  # noqa: E402
+from mer_prep.training import folds  # noqa: E402
 from mer_prep.training.folds import (  # noqa: E402
     Crew,
     share_of_folds,
@@ -19,7 +20,7 @@ from mer_prep.training.folds import (  # noqa: E402
     unfinished,
 )
 from mer_prep.training.results import read_predictions, write_results  # noqa: E402
-from mer_prep.training.study import finished, fold_folder, open_run  # noqa: E402
+from mer_prep.training.study import Study, finished, fold_folder, open_run  # noqa: E402
 from tests.bars import FOLDS, SMALLEST, study, write_shards  # noqa: E402
 
 MADE = study(architecture=SMALLEST)
@@ -112,6 +113,39 @@ def test_a_fold_that_another_run_lets_go_of_is_taken_up_at_the_end(workspace, wh
     assert seen == [(0, 3), (1, 3), (2, 3), (3, 3)]
     write_results(run, MADE)
     assert (run / "predictions.csv").read_text() == whole
+
+
+def test_what_was_wrong_took_its_time_too_before_folds_are_asked_for_again(workspace, monkeypatch):
+    good, bad = run_in(workspace, "waits"), run_in(workspace, "breaks")
+    for fold in FOLDS[1:]:
+        (fold_folder(good, fold)).mkdir(parents=True)
+        (fold_folder(good, fold) / "predictions.csv").touch()
+    lock = Lock(fold_folder(good, FOLDS[0]) / "fold")
+    honest = folds.read_study
+
+    def read_study(run: Path) -> Study:
+        if run == bad:
+            lock.release()
+            raise ShardError("It is broken.", where=run)
+        return honest(run)
+
+    monkeypatch.setattr(folds, "read_study", read_study)
+    with lock:
+        wrong = train_runs(workspace, [(good, MADE), (bad, MADE)], Crew(loader="resident"))
+    assert list(wrong) == [bad]
+    assert unfinished(good, MADE) == []
+
+
+def test_a_finished_run_needs_no_clips(workspace):
+    done = workspace / "runs" / "done"
+    other = study(architecture=SMALLEST, seed=8, clips=tuple(map(_without_shards, MADE.clips)))
+    open_run(done, other)
+    for fold in FOLDS:
+        fold_folder(done, fold).mkdir(parents=True)
+        (fold_folder(done, fold) / "predictions.csv").touch()
+    left = run_in(workspace, "left")
+    assert train_runs(workspace, [(done, other), (left, MADE)], Crew()) == {}
+    assert unfinished(left, MADE) == []
 
 
 # Whether clips fit into memory is asked in this process, their shards are opened where they train.

@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("torch")
+pytest.importorskip("jinja2")
 
 from mer_prep.errors import ConfigError, ManifestError, TrainingError
 from mer_prep.models.mol import PRESETS
+from mer_prep.reports.leaderboard import leaderboard_page
+from mer_prep.training.cards import model_card
 from mer_prep.training.leaderboard import (
     Entrant,
     check_comparable,
@@ -21,7 +24,8 @@ from mer_prep.training.leaderboard import (
     leaderboard_facts,
     published_whole,
 )
-from mer_prep.training.selection import LEAKY, Selection
+from mer_prep.training.methods import architecture
+from mer_prep.training.selection import LEAKY, Selection, marked_name
 from mer_prep.training.study import fold_folder
 
 
@@ -217,6 +221,75 @@ def test_whom_to_compare_with_must_be_plain(entrant):
     leaky = entrant("c", preset="code", selection=Selection(LEAKY, 2))
     with pytest.raises(ConfigError, match="'c' is LEAKY"):
         leaderboard_facts([*runs, leaky], against="c")
+
+
+def test_a_run_that_is_called_like_a_model_is_meant_by_its_name(entrant):
+    runs = [entrant("a"), entrant("mol", preset="paper"), entrant("mol:tiny", preset="code")]
+    for given, meant in (("mol", "mol"), ("mol:tiny", "mol:tiny"), ("mol:paper", "mol")):
+        assert check_entrants(runs, given) == [one.run.name for one in runs].index(meant)
+
+
+def test_folders_of_one_name_go_by_their_paths(entrant, tmp_path):
+    here, other = entrant("same"), entrant("other", seed=2)
+    there = tmp_path / "elsewhere" / "same"
+    there.parent.mkdir()
+    other.run.rename(there)
+    facts = leaderboard_facts([here, Entrant(there, other.study)], against=str(there))
+    assert {one["name"] for one in facts["entries"]} == {str(here.run), str(there)}
+    assert facts["against"] == str(there)
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@sum"])
+def test_a_spreadsheet_computes_nothing_from_the_name_of_a_run(entrant, name):
+    runs = [entrant(name), entrant("b", seed=2)]
+    facts = leaderboard_facts(runs)
+    assert {one["run"] for one in facts["entries"]} == {name, "b"}
+    rows = list(csv.DictReader(leaderboard_csv(facts).splitlines()))
+    assert {(row["name"], row["run"]) for row in rows[:2]} == {(f"'{name}",) * 2, ("b", "b")}
+
+
+def test_what_saw_frames_of_test_subjects_is_marked_everywhere(entrant):
+    changed = architecture("selfme", "paper", {"stage1": "all"})
+    seen = entrant("seen", model="selfme", preset="paper", architecture=changed)
+    facts = leaderboard_facts([seen, entrant("own", IDS[0])])
+    assert facts["transductive"]
+    assert [one["transductive"] for one in facts["entries"]] == [True, False]
+    rows = list(csv.DictReader(leaderboard_csv(facts).splitlines()))
+    assert [row["marks"] for row in rows[:2]] == ["SYNTHETIC TRANSDUCTIVE", "SYNTHETIC"]
+    assert marked_name(facts["entries"][0]) == "selfme:paper TRANSDUCTIVE"
+    page = "".join(leaderboard_page(facts).pieces())
+    assert "<strong>TRANSDUCTIVE</strong>" in page
+    assert 'selfme:paper <strong class="bad">TRANSDUCTIVE</strong>' in page
+
+
+def test_leaks_are_marked_in_the_scores_of_every_corpus(entrant):
+    leaky = entrant("a-LEAKY", selection=Selection(LEAKY, 2))
+    facts = leaderboard_facts([leaky])
+    (line,) = facts["entries"]
+    parts = {"one": line["scores"], "two": line["scores"]}
+    board = facts | {"corpora": ["one", "two"], "entries": [line | {"parts": parts}]}
+    page = "".join(leaderboard_page(board).pieces())
+    assert '<th scope="row">mol:tiny LEAKY</th>' in page
+
+
+def test_a_hostile_name_stays_text_on_the_page(entrant):
+    name = '"><script>alert(1)<'
+    runs = [entrant(name), entrant("b", seed=2)]
+    page = "".join(leaderboard_page(leaderboard_facts(runs, against=name)).pieces())
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert" in page
+
+
+def test_a_training_that_is_not_that_of_the_preset_says_so(entrant):
+    usual = model_card("mol").preset("tiny").training
+    plain = entrant("plain", training=usual)
+    shorter = entrant("shorter", training=dataclasses.replace(usual, steps=7), seed=2)
+    facts = leaderboard_facts([plain, shorter])
+    by_run = {one["run"]: one for one in facts["entries"]}
+    assert by_run["plain"]["changed_training"] == {}
+    assert by_run["shorter"]["changed_training"] == {"steps": 7}
+    page = "".join(leaderboard_page(facts).pieces())
+    assert page.count("steps=7") == 1
 
 
 def test_a_run_that_is_not_finished_is_refused(entrant):

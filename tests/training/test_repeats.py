@@ -29,6 +29,7 @@ def results(accuracy: float, seed: int, **changes: object) -> dict[str, object]:
         "protocol": "lovo",
         "selection": "last",
         "leaky": False,
+        "transductive": False,
         "shuffled_labels": False,
         "synthetic": True,
         "classes": ["a", "b"],
@@ -68,7 +69,9 @@ def test_mean_and_deviation_of_a_sample(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"protocol": "loso"}, {"training": {"steps": 9}}, {"leaky": True}], ids=str
+    "change",
+    [{"protocol": "loso"}, {"training": {"steps": 9}}, {"leaky": True}, {"transductive": True}],
+    ids=str,
 )
 def test_runs_that_differ_in_more_than_seeds_are_not_summed_up(change) -> None:
     (name,) = change

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mer_prep.commands.common import json_option, print_json, table
 from mer_prep.terminal import echo
+
+if TYPE_CHECKING:
+    from mer_prep.training.methods import Method
 
 
 @click.command()
@@ -34,10 +37,7 @@ def models(name: str | None, as_json: bool) -> None:
     presets: dict[str, Any] = {}
     for key, one in card.presets.items():
         method = METHODS[name](METHODS[name].presets[key])
-        parts = {
-            part: sum(parameter.numel() for parameter in module.parameters())
-            for part, module in method.build(3).named_children()
-        }
+        parts = _parameters(method)
         presets[key] = {
             "title": one.title,
             "input": method.input,
@@ -72,6 +72,24 @@ def models(name: str | None, as_json: bool) -> None:
             f"({result.source}{with_})"
         )
     echo(f"  {card.note}")
+    echo(f"  --json has every size and switch (--set {name}.NAME=VALUE) and the training.")
+
+
+def _parameters(method: Method) -> dict[str, int]:
+    """Return the trained parameters with three classes, by part of the model.
+
+    A part is a module of the model or an array of its own, such as a table of embeddings; a part
+    that has none is left out. Nothing is allocated.
+    """
+    import torch
+
+    with torch.device("meta"):
+        model = method.build(3)
+    parts: dict[str, int] = {}
+    for name, parameter in model.named_parameters():
+        part = name.partition(".")[0].rstrip("_")
+        parts[part] = parts.get(part, 0) + parameter.numel()
+    return parts
 
 
 COMMANDS = (models,)

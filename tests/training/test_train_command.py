@@ -15,6 +15,7 @@ from mer_prep.errors import ConfigError, DependencyError, LeakError, TrainingErr
 from mer_prep.metrics import score
 from mer_prep.synth.corpus import write_corpus
 from mer_prep.training.machine import choose_device
+from mer_prep.training.methods import METHODS
 from tests.command_line import call
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_core")]
@@ -182,6 +183,15 @@ def test_mistakes_are_named(workspace):
         choose_device("gpu")
     with pytest.raises(DependencyError, match="sees no device 'cuda:99'"):
         choose_device("cuda:99")
+
+
+def test_models_counts_parameters_outside_of_modules():
+    """The embeddings of FRL-DGT's nine regions, of 32 numbers each, belong to no module."""
+    facts = json.loads(call("models", "frl-dgt", "--json").stdout)
+    counts = facts["presets"]["tiny"]["parameters"]
+    model = METHODS["frl-dgt"](METHODS["frl-dgt"].presets["tiny"]).build(3)
+    assert counts["region_embedding"] == 9 * 32
+    assert counts["all"] == sum(one.numel() for one in model.parameters())
 
 
 def test_models_are_described():

@@ -157,7 +157,7 @@ RCN_A = ModelCard(
         "tiny": _tiny(TrainingSettings(learning_rate=3e-3, schedule="cosine", steps=150, batch=32)),
     },
     published=_composite(
-        "the paper, composite evaluation",
+        "composite evaluation, as FRL-DGT, Table 1, lists it",
         _both(0.743, 0.719, 0.633, 0.644, 0.760, 0.672, 0.851, 0.812),
     ),
     note="The published script tests the weights of its last epoch; whether the figures are from "
